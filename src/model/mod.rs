@@ -1,0 +1,22 @@
+//! Words that every floor shares.
+//!
+//! Owns: the numbers, names and refusals of the domain. Never knows: a clock, the disk, the network, the tree.
+
+mod codec;
+mod id;
+mod index;
+mod path;
+mod refusal;
+mod time;
+
+pub use codec::{DecodeError, Reader, Writer};
+pub use id::{ClusterId, MemberId};
+pub use index::{LogIndex, LogPosition, StoreIndex, Term};
+pub use path::{KEYS_PREFIX_HIDDEN, KeyPath, Name, PathLimits};
+pub use refusal::{Refusal, Reply};
+pub use time::{LogTime, TTL_MAX_S, Ttl};
+
+/// A key's value: any bytes, shared between the tree, the history and answers under way.
+///
+/// It is always a copy of its own, never a slice of a connection's read buffer, which it would pin whole.
+pub type Value = std::sync::Arc<[u8]>;

@@ -1,0 +1,180 @@
+//! Keys as paths.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// One component of a path: any bytes except `/`, never empty.
+pub type Name = Arc<[u8]>;
+
+/// A component that starts with this byte is hidden from listings and from recursive watches.
+pub const KEYS_PREFIX_HIDDEN: u8 = b'_';
+
+/// An absolute, clean key: `/a/b`. The root is the empty path, as on the wire, where its `key` is left out.
+///
+/// Components are arbitrary bytes; JSON output replaces what is not UTF-8.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyPath(Arc<[u8]>);
+
+/// How large a key may be. Both are flags.
+#[derive(Clone, Copy, Debug)]
+pub struct PathLimits {
+    /// Bytes of the whole key.
+    pub bytes_max: usize,
+    /// Components.
+    pub depth_max: usize,
+}
+
+impl KeyPath {
+    /// The directory that holds everything.
+    pub fn root() -> Self {
+        Self(Arc::from(&b""[..]))
+    }
+
+    /// Takes bytes as they come after `/v2/keys`: slashes at the end and doubled ones are dropped.
+    pub fn clean(raw: &[u8]) -> Self {
+        let is_clean = raw.first() == Some(&b'/')
+            && raw.last() != Some(&b'/')
+            && !raw.windows(2).any(|pair| pair == b"//");
+        if is_clean {
+            return Self(Arc::from(raw));
+        }
+        let mut bytes = Vec::with_capacity(raw.len() + 1);
+        for name in raw.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
+            bytes.push(b'/');
+            bytes.extend_from_slice(name);
+        }
+        Self(Arc::from(bytes))
+    }
+
+    /// The components, outermost first.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|b| *b == b'/').skip(1)
+    }
+
+    /// How many components it has; the root has none.
+    pub fn depth(&self) -> usize {
+        self.0.iter().filter(|b| **b == b'/').count()
+    }
+
+    /// The bytes, `/a/b`; empty for the root.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Is this the root?
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The child called `name`.
+    #[must_use]
+    pub fn child(&self, name: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(self.0.len() + 1 + name.len());
+        bytes.extend_from_slice(&self.0);
+        bytes.push(b'/');
+        bytes.extend_from_slice(name);
+        Self(Arc::from(bytes))
+    }
+
+    /// The directory around it and its own name; `None` for the root.
+    pub fn split_last(&self) -> Option<(Self, &[u8])> {
+        let slash = self.0.iter().rposition(|b| *b == b'/')?;
+        Some((Self(Arc::from(&self.0[..slash])), &self.0[slash + 1..]))
+    }
+
+    /// The first `depth` components.
+    #[must_use]
+    pub fn ancestor(&self, depth: usize) -> Self {
+        let end = self.0.iter().enumerate().filter(|(_, b)| **b == b'/').nth(depth);
+        end.map_or_else(|| self.clone(), |(slash, _)| Self(Arc::from(&self.0[..slash])))
+    }
+
+    /// What follows this path in `other`, starting with `/`; `None` unless `other` lies strictly below, by whole components.
+    pub fn below<'a>(&self, other: &'a Self) -> Option<&'a [u8]> {
+        let rest = other.0.strip_prefix(&*self.0)?;
+        (rest.first() == Some(&b'/')).then_some(rest)
+    }
+
+    /// Does one of its components start with `_`?
+    pub fn has_hidden(&self) -> bool {
+        has_hidden(&self.0)
+    }
+
+    /// The first limit that it exceeds, in words for the client.
+    pub fn exceeds(&self, limits: PathLimits) -> Option<String> {
+        if self.0.len() > limits.bytes_max {
+            return Some(format!("key is longer than {} bytes", limits.bytes_max));
+        }
+        if self.depth() > limits.depth_max {
+            return Some(format!("key has more than {} components", limits.depth_max));
+        }
+        None
+    }
+}
+
+/// Does a component of `path` (or of a tail of one, as [`KeyPath::below`] gives it) start with `_`?
+pub(crate) fn has_hidden(path: &[u8]) -> bool {
+    path.windows(2).any(|pair| pair == [b'/', KEYS_PREFIX_HIDDEN])
+}
+
+impl fmt::Display for KeyPath {
+    /// As in error causes: `/` for the root.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_root() {
+            return f.write_str("/");
+        }
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl fmt::Debug for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<&str> for KeyPath {
+    fn from(text: &str) -> Self {
+        Self::clean(text.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slashes_at_the_end_and_doubled_ones_do_not_count() {
+        for raw in ["/a/b", "/a/b/", "//a//b//"] {
+            assert_eq!(KeyPath::from(raw).as_bytes(), b"/a/b");
+        }
+        for raw in ["", "/", "//"] {
+            assert!(KeyPath::from(raw).is_root());
+        }
+    }
+
+    #[test]
+    fn below_is_by_whole_components() {
+        let d = KeyPath::from("/d");
+        assert_eq!(d.below(&KeyPath::from("/d/x")), Some(&b"/x"[..]));
+        assert_eq!(d.below(&KeyPath::from("/dx")), None);
+        assert_eq!(d.below(&d), None);
+        assert_eq!(KeyPath::root().below(&d), Some(&b"/d"[..]));
+    }
+
+    #[test]
+    fn ancestors_count_components() {
+        let path = KeyPath::from("/a/b/c");
+        assert_eq!(path.depth(), 3);
+        assert!(path.ancestor(0).is_root());
+        assert_eq!(path.ancestor(2), KeyPath::from("/a/b"));
+        assert_eq!(path.ancestor(3), path);
+        assert_eq!(path.ancestor(9), path);
+    }
+
+    #[test]
+    fn only_a_component_that_starts_with_an_underscore_is_hidden() {
+        assert!(KeyPath::from("/a/_b").has_hidden());
+        assert!(!KeyPath::from("/a_b/c_").has_hidden());
+    }
+}

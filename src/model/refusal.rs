@@ -1,0 +1,142 @@
+//! Every "no" that a client of the key space can get.
+
+use crate::model::{KeyPath, StoreIndex};
+
+/// A request that is refused. It is part of the replicated result: the same on every member.
+///
+/// Text is made at the edge, from [`Refusal::row`] and [`Refusal::cause`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A component of the path does not exist; `path` ends with the first missing one.
+    KeyNotFound {
+        /// Up to the first missing component.
+        path: KeyPath,
+    },
+    /// A condition does not hold.
+    CompareFailed {
+        /// `[given != actual]` for each condition that failed.
+        cause: String,
+    },
+    /// A directory where a file is needed.
+    NotAFile {
+        /// The directory; `None` when nothing is said about it.
+        path: Option<KeyPath>,
+    },
+    /// A file where a directory is needed.
+    NotADirectory {
+        /// The file.
+        path: KeyPath,
+    },
+    /// A create whose key is taken.
+    KeyExists {
+        /// The key.
+        path: KeyPath,
+    },
+    /// The root can be neither written nor removed.
+    RootReadOnly,
+    /// A directory with children, hidden ones too, and no `recursive`.
+    DirNotEmpty {
+        /// The directory.
+        path: KeyPath,
+    },
+    /// `prevValue` is there and empty.
+    PrevValueRequired,
+    /// `ttl` is no number, or beyond [`crate::model::TTL_MAX_S`].
+    TtlNotANumber,
+    /// `prevIndex` or `waitIndex` is no number.
+    IndexNotANumber {
+        /// The parameter.
+        field: &'static str,
+    },
+    /// A parameter with a value that it cannot have.
+    InvalidField {
+        /// The whole cause.
+        cause: String,
+    },
+    /// A query or form that cannot be decoded.
+    InvalidForm {
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// `refresh` together with a value.
+    ValueOnRefresh,
+    /// `refresh` without a `ttl`.
+    TtlRequiredOnRefresh,
+    /// `waitIndex` is older than the history.
+    HistoryCleared {
+        /// The oldest index still kept.
+        oldest: StoreIndex,
+        /// The index asked for.
+        asked: StoreIndex,
+    },
+    /// The body exceeds the limit.
+    BodyTooLarge {
+        /// The limit in bytes.
+        bytes_max: usize,
+    },
+}
+
+impl Refusal {
+    /// `(errorCode, message, HTTP status)`: the only place where the three meet.
+    ///
+    /// `tests/tidy.rs` compares it with `api-spec/errors.csv`.
+    pub const fn row(&self) -> (u16, &'static str, u16) {
+        match self {
+            Self::KeyNotFound { .. } => (100, "Key not found", 404),
+            Self::CompareFailed { .. } => (101, "Compare failed", 412),
+            Self::NotAFile { .. } => (102, "Not a file", 403),
+            Self::NotADirectory { .. } => (104, "Not a directory", 400),
+            Self::KeyExists { .. } => (105, "Key already exists", 412),
+            Self::RootReadOnly => (107, "Root is read only", 400),
+            Self::DirNotEmpty { .. } => (108, "Directory not empty", 403),
+            Self::PrevValueRequired => (201, "PrevValue is Required in POST form", 400),
+            Self::TtlNotANumber => (202, "The given TTL in POST form is not a number", 400),
+            Self::IndexNotANumber { .. } => {
+                (203, "The given index in POST form is not a number", 400)
+            }
+            Self::InvalidField { .. } => (209, "Invalid field", 400),
+            Self::InvalidForm { .. } => (210, "Invalid POST form", 400),
+            Self::ValueOnRefresh => (211, "Value provided on refresh", 400),
+            Self::TtlRequiredOnRefresh => (212, "A TTL must be provided on refresh", 400),
+            Self::HistoryCleared { .. } => {
+                (401, "The event in requested index is outdated and cleared", 400)
+            }
+            Self::BodyTooLarge { .. } => (210, "Invalid POST form", 413),
+        }
+    }
+
+    /// What exactly is wrong; empty when the message says it all.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::KeyNotFound { path }
+            | Self::NotADirectory { path }
+            | Self::KeyExists { path }
+            | Self::DirNotEmpty { path } => path.to_string(),
+            Self::NotAFile { path } => path.as_ref().map(KeyPath::to_string).unwrap_or_default(),
+            Self::RootReadOnly => "/".to_owned(),
+            Self::CompareFailed { cause }
+            | Self::InvalidField { cause }
+            | Self::InvalidForm { cause } => cause.clone(),
+            Self::PrevValueRequired => "\"prevValue\" cannot be empty".to_owned(),
+            Self::TtlNotANumber => "invalid value for \"ttl\"".to_owned(),
+            Self::IndexNotANumber { field } => format!("invalid value for \"{field}\""),
+            Self::ValueOnRefresh => "A value was provided on a refresh".to_owned(),
+            Self::TtlRequiredOnRefresh => "No TTL value set".to_owned(),
+            Self::HistoryCleared { oldest, asked } => {
+                format!("the requested history has been cleared [{oldest}/{asked}]")
+            }
+            Self::BodyTooLarge { bytes_max } => {
+                format!("the body is larger than {bytes_max} bytes")
+            }
+        }
+    }
+}
+
+/// The store's index when a request was decided, and its outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply<T> {
+    /// Wire: `X-Etcd-Index`, and `index` of an error.
+    pub index: StoreIndex,
+    /// What came of it.
+    pub outcome: Result<T, Refusal>,
+}
