@@ -12,6 +12,7 @@ mod time;
 pub use codec::{DecodeError, Reader, Writer};
 pub use id::{ClusterId, MemberId};
 pub use index::{LogIndex, LogPosition, StoreIndex, Term};
+pub(crate) use path::has_hidden;
 pub use path::{KEYS_PREFIX_HIDDEN, KeyPath, Name, PathLimits};
 pub use refusal::{Refusal, Reply};
 pub use time::{LogTime, TTL_MAX_S, Ttl};

@@ -1,5 +1,7 @@
 //! Every "no" that a client of the key space can get.
 
+use std::borrow::Cow;
+
 use crate::model::{KeyPath, StoreIndex};
 
 /// A request that is refused. It is part of the replicated result: the same on every member.
@@ -14,8 +16,8 @@ pub enum Refusal {
     },
     /// A condition does not hold.
     CompareFailed {
-        /// `[given != actual]` for each condition that failed.
-        cause: String,
+        /// `[given != actual]` for each condition that failed; values are any bytes.
+        cause: Vec<u8>,
     },
     /// A directory where a file is needed.
     NotAFile {
@@ -106,30 +108,37 @@ impl Refusal {
     }
 
     /// What exactly is wrong; empty when the message says it all.
-    pub fn cause(&self) -> String {
+    ///
+    /// Bytes, because keys and values are; the JSON writer replaces what is not UTF-8.
+    pub fn cause(&self) -> Cow<'_, [u8]> {
         match self {
             Self::KeyNotFound { path }
             | Self::NotADirectory { path }
             | Self::KeyExists { path }
-            | Self::DirNotEmpty { path } => path.to_string(),
-            Self::NotAFile { path } => path.as_ref().map(KeyPath::to_string).unwrap_or_default(),
-            Self::RootReadOnly => "/".to_owned(),
-            Self::CompareFailed { cause }
-            | Self::InvalidField { cause }
-            | Self::InvalidForm { cause } => cause.clone(),
-            Self::PrevValueRequired => "\"prevValue\" cannot be empty".to_owned(),
-            Self::TtlNotANumber => "invalid value for \"ttl\"".to_owned(),
-            Self::IndexNotANumber { field } => format!("invalid value for \"{field}\""),
-            Self::ValueOnRefresh => "A value was provided on a refresh".to_owned(),
-            Self::TtlRequiredOnRefresh => "No TTL value set".to_owned(),
+            | Self::DirNotEmpty { path } => path.as_bytes().into(),
+            Self::NotAFile { path } => {
+                path.as_ref().map(KeyPath::as_bytes).unwrap_or_default().into()
+            }
+            Self::CompareFailed { cause } => cause.as_slice().into(),
+            Self::InvalidField { cause } | Self::InvalidForm { cause } => cause.as_bytes().into(),
+            Self::RootReadOnly => Cow::Borrowed(b"/"),
+            Self::PrevValueRequired => Cow::Borrowed(b"\"prevValue\" cannot be empty"),
+            Self::TtlNotANumber => Cow::Borrowed(b"invalid value for \"ttl\""),
+            Self::IndexNotANumber { field } => said(format!("invalid value for \"{field}\"")),
+            Self::ValueOnRefresh => Cow::Borrowed(b"A value was provided on a refresh"),
+            Self::TtlRequiredOnRefresh => Cow::Borrowed(b"No TTL value set"),
             Self::HistoryCleared { oldest, asked } => {
-                format!("the requested history has been cleared [{oldest}/{asked}]")
+                said(format!("the requested history has been cleared [{oldest}/{asked}]"))
             }
             Self::BodyTooLarge { bytes_max } => {
-                format!("the body is larger than {bytes_max} bytes")
+                said(format!("the body is larger than {bytes_max} bytes"))
             }
         }
     }
+}
+
+fn said(text: String) -> Cow<'static, [u8]> {
+    Cow::Owned(text.into_bytes())
 }
 
 /// The store's index when a request was decided, and its outcome.

@@ -1,0 +1,102 @@
+//! Who belongs to the cluster: names, URLs, version.
+//!
+//! Who votes is Raft's business and is not here.
+
+use imbl::{OrdMap, OrdSet};
+
+use crate::model::{DecodeError, MemberId, Reader, Writer};
+use crate::store::command::{decode_texts, encode_texts};
+
+/// What the cluster knows of a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberRecord {
+    /// Empty until the member has started.
+    pub name: String,
+    /// Where its peers reach it, in text order.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it; none until it has started.
+    pub client_urls: Vec<String>,
+}
+
+/// The members, past and present, and the cluster's version.
+#[derive(Clone, Debug, Default)]
+pub struct Members {
+    present: OrdMap<MemberId, MemberRecord>,
+    removed: OrdSet<MemberId>,
+    version: Option<String>,
+}
+
+impl Members {
+    /// The members in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (MemberId, &MemberRecord)> {
+        self.present.iter().map(|(id, record)| (*id, record))
+    }
+
+    /// One member.
+    pub fn get(&self, id: MemberId) -> Option<&MemberRecord> {
+        self.present.get(&id)
+    }
+
+    /// Did this member leave for good?
+    pub fn was_removed(&self, id: MemberId) -> bool {
+        self.removed.contains(&id)
+    }
+
+    /// Wire: `etcdcluster`; `None` until it is agreed.
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    pub(super) fn set_peers(&mut self, id: MemberId, peer_urls: &[String]) {
+        let mut sorted = peer_urls.to_vec();
+        sorted.sort();
+        self.present.entry(id).or_default().peer_urls = sorted;
+    }
+
+    pub(super) fn publish(&mut self, id: MemberId, name: &str, client_urls: &[String]) {
+        if let Some(record) = self.present.get_mut(&id) {
+            record.name = name.to_owned();
+            record.client_urls = client_urls.to_vec();
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: MemberId) {
+        self.present.remove(&id);
+        self.removed.insert(id);
+    }
+
+    pub(super) fn set_version(&mut self, version: &str) {
+        self.version = Some(version.to_owned());
+    }
+
+    pub(super) fn encode(&self, out: &mut Writer) {
+        out.varint(self.present.len() as u64);
+        for (id, record) in &self.present {
+            out.u64(id.0).bytes(record.name.as_bytes());
+            encode_texts(out, &record.peer_urls);
+            encode_texts(out, &record.client_urls);
+        }
+        out.varint(self.removed.len() as u64);
+        for id in &self.removed {
+            out.u64(id.0);
+        }
+        out.bytes(self.version.as_deref().unwrap_or_default().as_bytes());
+    }
+
+    pub(super) fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut members = Self::default();
+        for _ in 0..input.varint("member count")? {
+            let id = MemberId(input.u64("member id")?);
+            let name = input.text("member name")?;
+            let peer_urls = decode_texts(input)?;
+            let client_urls = decode_texts(input)?;
+            members.present.insert(id, MemberRecord { name, peer_urls, client_urls });
+        }
+        for _ in 0..input.varint("removed count")? {
+            members.removed.insert(MemberId(input.u64("member id")?));
+        }
+        let version = input.text("cluster version")?;
+        members.version = (!version.is_empty()).then_some(version);
+        Ok(members)
+    }
+}

@@ -1,0 +1,177 @@
+//! The replicated state machine: a pure value.
+//!
+//! Owns: what a command does to the key space, and the events that come of it.
+//! Never knows: a clock, the disk, the network, who waits for the answer.
+//! Holds: the same commands at the same log times give the same store on every member, for ever.
+//! Cloning a [`Store`] is O(1), whatever its size: all of its parts are shared persistent maps.
+
+mod command;
+mod counters;
+mod event;
+mod expiry;
+mod filter;
+mod history;
+mod members;
+mod operations;
+mod snapshot;
+mod tree;
+
+use crate::model::{KeyPath, LogTime, MemberId, Refusal, Reply, StoreIndex};
+
+pub use command::{Command, Condition, Write};
+pub use counters::{Counter, Counters};
+pub use event::{Action, Event, Removed, Shown};
+pub use filter::Filter;
+pub use history::{Found, History, HistoryLimits, Scan};
+pub use members::{MemberRecord, Members};
+pub use snapshot::{Change, Header, Loader};
+pub use tree::{Body, Node};
+
+use std::sync::Arc;
+
+use expiry::Deadlines;
+use tree::Tree;
+
+/// The key space, its recent history and the facts of the cluster, at one store index.
+#[derive(Clone, Debug)]
+pub struct Store {
+    now: LogTime,
+    index: StoreIndex,
+    tree: Tree,
+    deadlines: Deadlines,
+    history: History,
+    members: Members,
+    counters: Counters,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug)]
+pub enum Applied {
+    /// One change of the key space.
+    Changed(Arc<Event>),
+    /// A change was refused; nothing changed.
+    Refused(Refusal),
+    /// A tick: the keys that died, soonest deadline first; often none.
+    Expired(Vec<Arc<Event>>),
+    /// A fact of the cluster was recorded. Watchers of keys never see it.
+    Recorded,
+}
+
+impl Applied {
+    /// The events for the watchers, in the order of their indexes.
+    pub fn events(&self) -> &[Arc<Event>] {
+        match self {
+            Self::Changed(event) => std::slice::from_ref(event),
+            Self::Expired(events) => events,
+            Self::Refused(_) | Self::Recorded => &[],
+        }
+    }
+}
+
+impl Store {
+    /// The empty store of a new cluster.
+    pub fn new(limits: HistoryLimits) -> Self {
+        Self {
+            now: LogTime::default(),
+            index: StoreIndex::default(),
+            tree: Tree::default(),
+            deadlines: Deadlines::default(),
+            history: History::new(limits),
+            members: Members::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Applies one committed entry.
+    ///
+    /// Time never runs backwards: an older stamp than the last one (a new leader with a slow clock) counts as the last one.
+    pub fn apply(&mut self, at: LogTime, command: &Command) -> Applied {
+        self.now = self.now.max(at);
+        let before = self.index;
+        let applied = match command {
+            Command::Tick => self.expire(),
+            Command::AddMember { .. }
+            | Command::UpdateMember { .. }
+            | Command::PublishMember { .. }
+            | Command::RemoveMember { .. }
+            | Command::SetClusterVersion { .. } => self.record(command),
+            Command::Set { .. }
+            | Command::Create { .. }
+            | Command::CreateInOrder { .. }
+            | Command::Update { .. }
+            | Command::CompareAndSwap { .. }
+            | Command::Delete { .. }
+            | Command::CompareAndDelete { .. } => match self.change(command) {
+                Ok(event) => {
+                    let event = Arc::new(event);
+                    self.history.push(Arc::clone(&event));
+                    Applied::Changed(event)
+                }
+                Err(refusal) => {
+                    assert_eq!(self.index, before, "a refused command must not take an index");
+                    Applied::Refused(refusal)
+                }
+            },
+        };
+        assert!(self.history.next() == self.index.next(), "each index has its slot in the history");
+        applied
+    }
+
+    /// The index of the last change. Wire: `X-Etcd-Index`.
+    pub fn index(&self) -> StoreIndex {
+        self.index
+    }
+
+    /// The latest stamp seen in the log.
+    pub fn now(&self) -> LogTime {
+        self.now
+    }
+
+    /// When the next key dies; the leader proposes a tick then.
+    pub fn next_deadline(&self) -> Option<LogTime> {
+        self.deadlines.next()
+    }
+
+    /// Events kept for `waitIndex`.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The cluster's members and version.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Outcomes of all commands since the cluster began.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Looks a key up.
+    ///
+    /// # Errors
+    /// [`Refusal::KeyNotFound`], or [`Refusal::NotADirectory`] where a file is in the way.
+    pub fn get(&self, path: &KeyPath) -> Reply<&Node> {
+        Reply { index: self.index, outcome: self.tree.find(path) }
+    }
+
+    /// Is `member` known, under whatever name?
+    pub fn has_member(&self, member: MemberId) -> bool {
+        self.members.get(member).is_some()
+    }
+
+    /// Panics unless every node with a deadline stands among the deadlines exactly once. For tests; walks everything.
+    pub fn check(&self) {
+        let mut with_deadline = Vec::new();
+        self.tree.walk(&mut |path, node| {
+            if let Some(at) = node.expires {
+                with_deadline.push((at, path.clone()));
+            }
+        });
+        with_deadline.sort();
+        assert!(
+            with_deadline.iter().eq(self.deadlines.iter()),
+            "the deadlines and the tree must agree"
+        );
+    }
+}

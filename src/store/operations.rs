@@ -1,0 +1,308 @@
+//! What each command does.
+//!
+//! Every operation looks first and changes then, so that a refused one leaves no trace. The order in which an operation
+//! looks is part of the wire contract: it decides which error a client sees.
+//!
+//! Source of the behaviour: etcd 3.4's `v2store`, observed on 3.4.23.
+
+use std::sync::Arc;
+
+use crate::model::{KeyPath, LogTime, Refusal, StoreIndex};
+use crate::store::command::{Command, Condition, Write};
+use crate::store::counters::Counter;
+use crate::store::event::{Action, Event, Removed, Shown};
+use crate::store::tree::{self, Body, Node};
+use crate::store::{Applied, Store};
+
+impl Store {
+    /// Changes the key space and counts the outcome.
+    pub(super) fn change(&mut self, command: &Command) -> Result<Event, Refusal> {
+        let result = match command {
+            Command::Set { path, write } => self.set(path, write),
+            Command::Create { path, write } => self.create(path, write),
+            Command::CreateInOrder { dir, write } => {
+                let name = format!("{:020}", self.index.next().0);
+                self.create(&dir.child(name.as_bytes()), write)
+            }
+            Command::Update { path, write } => self.update(path, write),
+            Command::CompareAndSwap { path, write, condition } => {
+                self.compare_and_swap(path, write, condition)
+            }
+            Command::Delete { path, dir, recursive } => self.delete(path, *dir, *recursive),
+            Command::CompareAndDelete { path, condition } => {
+                self.compare_and_delete(path, condition)
+            }
+            Command::Tick
+            | Command::AddMember { .. }
+            | Command::UpdateMember { .. }
+            | Command::PublishMember { .. }
+            | Command::RemoveMember { .. }
+            | Command::SetClusterVersion { .. } => unreachable!("apply sends these elsewhere"),
+        };
+        self.count(command, result.as_ref().err());
+        result
+    }
+
+    fn set(&mut self, path: &KeyPath, write: &Write) -> Result<Event, Refusal> {
+        let before = match self.tree.find(path) {
+            Ok(node) => Some(node),
+            Err(Refusal::KeyNotFound { .. }) if !write.refresh => None,
+            Err(refusal) => return Err(refusal),
+        };
+        refuse_root(path)?;
+        if before.is_some_and(|node| node.is_dir() || (write.refresh && write.dir)) {
+            return Err(Refusal::NotAFile { path: Some(path.clone()) });
+        }
+        let value = before.filter(|_| write.refresh).and_then(Node::value).unwrap_or(&write.value);
+        let prev = before.map(Node::shown);
+        let node = self.new_node(&Write { value: Arc::clone(value), ..write.clone() });
+        self.put(Action::Set, path, node, prev, write.refresh)
+    }
+
+    fn create(&mut self, path: &KeyPath, write: &Write) -> Result<Event, Refusal> {
+        refuse_root(path)?;
+        match self.tree.find(path) {
+            Ok(_) => return Err(Refusal::KeyExists { path: path.clone() }),
+            Err(Refusal::KeyNotFound { .. }) => {}
+            Err(refusal) => return Err(refusal),
+        }
+        let node = self.new_node(write);
+        self.put(Action::Create, path, node, None, write.refresh)
+    }
+
+    fn update(&mut self, path: &KeyPath, write: &Write) -> Result<Event, Refusal> {
+        refuse_root(path)?;
+        let before = self.tree.find(path)?;
+        if before.is_dir() && !write.value.is_empty() {
+            return Err(Refusal::NotAFile { path: Some(path.clone()) });
+        }
+        Ok(self.replace(Action::Update, path, write))
+    }
+
+    fn compare_and_swap(
+        &mut self,
+        path: &KeyPath,
+        write: &Write,
+        condition: &Condition,
+    ) -> Result<Event, Refusal> {
+        refuse_root(path)?;
+        compare(path, self.tree.find(path)?, condition)?;
+        Ok(self.replace(Action::CompareAndSwap, path, write))
+    }
+
+    fn delete(&mut self, path: &KeyPath, dir: bool, recursive: bool) -> Result<Event, Refusal> {
+        refuse_root(path)?;
+        let node = self.tree.find(path)?;
+        if let Body::Dir(children) = &node.body {
+            if !dir && !recursive {
+                return Err(Refusal::NotAFile { path: Some(path.clone()) });
+            }
+            if !children.is_empty() && !recursive {
+                return Err(Refusal::DirNotEmpty { path: path.clone() });
+            }
+        }
+        Ok(self.remove(Action::Delete, path))
+    }
+
+    fn compare_and_delete(
+        &mut self,
+        path: &KeyPath,
+        condition: &Condition,
+    ) -> Result<Event, Refusal> {
+        compare(path, self.tree.find(path)?, condition)?;
+        Ok(self.remove(Action::CompareAndDelete, path))
+    }
+
+    /// Lets everything die whose deadline has passed, soonest first; each takes an index of its own.
+    pub(super) fn expire(&mut self) -> Applied {
+        let mut events = Vec::new();
+        while let Some(path) = self.deadlines.due(self.now) {
+            let event = Arc::new(self.remove(Action::Expire, &path));
+            self.counters.count(Counter::ExpireCount);
+            self.history.push(Arc::clone(&event));
+            events.push(event);
+        }
+        Applied::Expired(events)
+    }
+
+    /// Records a fact of the cluster. It takes as many indexes as in etcd, where such facts are keys that nobody sees.
+    pub(super) fn record(&mut self, command: &Command) -> Applied {
+        let slots = match command {
+            Command::AddMember { id, peer_urls } | Command::UpdateMember { id, peer_urls } => {
+                self.members.set_peers(*id, peer_urls);
+                1
+            }
+            Command::PublishMember { id, name, client_urls } => {
+                self.members.publish(*id, name, client_urls);
+                1
+            }
+            Command::RemoveMember { id } => {
+                self.members.remove(*id);
+                2
+            }
+            Command::SetClusterVersion { version } => {
+                self.members.set_version(version);
+                1
+            }
+            Command::Set { .. }
+            | Command::Create { .. }
+            | Command::CreateInOrder { .. }
+            | Command::Update { .. }
+            | Command::CompareAndSwap { .. }
+            | Command::Delete { .. }
+            | Command::CompareAndDelete { .. }
+            | Command::Tick => unreachable!("apply sends these elsewhere"),
+        };
+        for _ in 0..slots {
+            self.index = self.index.next();
+            self.history.push_silent();
+        }
+        Applied::Recorded
+    }
+
+    /// A node as `write` wants it, made by the next index.
+    fn new_node(&self, write: &Write) -> Node {
+        let expires = self.deadline(write);
+        if write.dir {
+            Node::dir(self.index.next(), expires)
+        } else {
+            Node::file(self.index.next(), expires, Arc::clone(&write.value))
+        }
+    }
+
+    fn deadline(&self, write: &Write) -> Option<LogTime> {
+        write.ttl.map(|ttl| self.now.after(ttl))
+    }
+
+    /// Puts a new node, in place of the file `prev` if there was one.
+    fn put(
+        &mut self,
+        action: Action,
+        path: &KeyPath,
+        node: Node,
+        prev: Option<Shown>,
+        refresh: bool,
+    ) -> Result<Event, Refusal> {
+        let (shown, was) = (node.shown(), prev.as_ref().and_then(|prev| prev.expires));
+        let expires = node.expires;
+        self.tree.put(path, node)?;
+        self.deadlines.moved(path, was, expires);
+        self.index = self.index.next();
+        Ok(Event { refresh, ..self.event(action, path, shown, prev) })
+    }
+
+    /// Changes an existing node in place: a file's value and lifetime, a directory's lifetime.
+    fn replace(&mut self, action: Action, path: &KeyPath, write: &Write) -> Event {
+        let expires = self.deadline(write);
+        self.index = self.index.next();
+        let node = self.tree.find_mut(path);
+        let prev = node.shown();
+        node.modified = self.index;
+        node.expires = expires;
+        if let Body::File(value) = &mut node.body
+            && !write.refresh
+        {
+            *value = Arc::clone(&write.value);
+        }
+        let shown = node.shown();
+        self.deadlines.moved(path, prev.expires, expires);
+        Event { refresh: write.refresh, ..self.event(action, path, shown, Some(prev)) }
+    }
+
+    /// Takes a node out with everything below it.
+    fn remove(&mut self, action: Action, path: &KeyPath) -> Event {
+        self.index = self.index.next();
+        let node = self.tree.remove(path);
+        let deadlines = &mut self.deadlines;
+        deadlines.moved(path, node.expires, None);
+        tree::walk_below(path, &node, &mut |path, node| {
+            deadlines.moved(path, node.expires, None);
+        });
+        let shown = Shown {
+            value: None,
+            dir: node.is_dir(),
+            modified: self.index,
+            created: node.created,
+            expires: None,
+        };
+        let removed = tree::removed_below(&node);
+        Event { removed, ..self.event(action, path, shown, Some(node.shown())) }
+    }
+
+    fn event(&self, action: Action, path: &KeyPath, node: Shown, prev: Option<Shown>) -> Event {
+        Event {
+            action,
+            index: self.index,
+            at: self.now,
+            path: path.clone(),
+            node,
+            prev,
+            refresh: false,
+            removed: Removed::Nothing,
+        }
+    }
+
+    /// Counts an outcome where etcd counts it, accidents included: dashboards compare these numbers.
+    fn count(&mut self, command: &Command, refusal: Option<&Refusal>) {
+        let on_root = matches!(refusal, Some(Refusal::RootReadOnly));
+        let on_dir = matches!(refusal, Some(Refusal::NotAFile { .. }));
+        let unequal = matches!(refusal, Some(Refusal::CompareFailed { .. }));
+        let failed = refusal.is_some();
+        let (success, fail, failed) = match command {
+            Command::Set { .. } => (Counter::SetsSuccess, Counter::SetsFail, failed),
+            Command::Create { .. } | Command::CreateInOrder { .. } => {
+                if matches!(refusal, Some(Refusal::NotADirectory { .. })) {
+                    self.counters.count(Counter::SetsFail);
+                }
+                (Counter::CreateSuccess, Counter::CreateFail, failed)
+            }
+            Command::Update { .. } => {
+                (Counter::UpdateSuccess, Counter::UpdateFail, failed && !on_root && !on_dir)
+            }
+            Command::CompareAndSwap { .. } => {
+                (Counter::CompareAndSwapSuccess, Counter::CompareAndSwapFail, failed && !on_root)
+            }
+            Command::Delete { .. } => {
+                (Counter::DeleteSuccess, Counter::DeleteFail, failed && !on_root)
+            }
+            Command::CompareAndDelete { .. } => (
+                Counter::CompareAndDeleteSuccess,
+                Counter::CompareAndDeleteFail,
+                failed && !on_dir && !unequal,
+            ),
+            Command::Tick
+            | Command::AddMember { .. }
+            | Command::UpdateMember { .. }
+            | Command::PublishMember { .. }
+            | Command::RemoveMember { .. }
+            | Command::SetClusterVersion { .. } => return,
+        };
+        self.counters.count(if failed { fail } else { success });
+    }
+}
+
+fn refuse_root(path: &KeyPath) -> Result<(), Refusal> {
+    if path.is_root() { Err(Refusal::RootReadOnly) } else { Ok(()) }
+}
+
+/// Does `condition` hold of the file `node`?
+fn compare(path: &KeyPath, node: &Node, condition: &Condition) -> Result<(), Refusal> {
+    let Body::File(value) = &node.body else {
+        let path = (!path.is_root()).then(|| path.clone());
+        return Err(Refusal::NotAFile { path });
+    };
+    let mut causes = Vec::new();
+    if let Some(wanted) = &condition.value
+        && wanted != value
+    {
+        causes.push([b"[", &wanted[..], b" != ", &value[..], b"]"].concat());
+    }
+    if condition.index != StoreIndex(0) && condition.index != node.modified {
+        causes.push(format!("[{} != {}]", condition.index, node.modified).into_bytes());
+    }
+    if causes.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::CompareFailed { cause: causes.join(&b' ') })
+    }
+}

@@ -1,0 +1,238 @@
+//! Store ⇄ records: what a checkpoint writes and a restart reads.
+//!
+//! A checkpoint is a difference between two stores. Both share whatever did not change between them, so finding the
+//! difference costs what changed, not what is there.
+
+use imbl::ordmap::DiffItem;
+
+use crate::model::{DecodeError, KeyPath, LogTime, Reader, StoreIndex, Value, Writer};
+use crate::store::Store;
+use crate::store::counters::Counters;
+use crate::store::event::Event;
+use crate::store::expiry::Deadlines;
+use crate::store::history::{History, HistoryLimits};
+use crate::store::members::Members;
+use crate::store::tree::{self, Body, Link, Node, Tree};
+
+use std::sync::Arc;
+
+/// One record to write or to remove.
+#[derive(Debug)]
+pub enum Change {
+    /// The node at this key, encoded.
+    PutNode(KeyPath, Vec<u8>),
+    /// No node at this key any more.
+    DropNode(KeyPath),
+}
+
+/// Everything that is not a node and not an event: small, and written whole each time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header(pub Vec<u8>);
+
+const VERSION: u8 = 1;
+
+impl Store {
+    /// Calls `visit` with every node record that differs between `older` and this store; everything when `older` is `None`.
+    pub fn changes_since(&self, older: Option<&Self>, visit: &mut impl FnMut(Change)) {
+        match older {
+            Some(older) => diff(&KeyPath::root(), older.tree.root(), self.tree.root(), visit),
+            None => tree::walk_below(&KeyPath::root(), self.tree.root(), &mut |path, node| {
+                visit(Change::PutNode(path.clone(), encode_node(node)));
+            }),
+        }
+    }
+
+    /// Events in the history from `from` on, encoded, with their index; an empty record is a fact of the cluster.
+    pub fn events_since(&self, from: StoreIndex, visit: &mut impl FnMut(StoreIndex, Vec<u8>)) {
+        for (index, slot) in self.history.slots_from(from) {
+            let mut out = Writer::default();
+            if let Some(event) = slot {
+                event.encode(&mut out);
+            }
+            visit(index, out.finish());
+        }
+    }
+
+    /// The header record.
+    pub fn header(&self) -> Header {
+        let mut out = Writer::default();
+        out.u8(VERSION).varint(self.now.0).varint(self.index.0).varint(self.history.oldest().0);
+        self.counters.encode(&mut out);
+        self.members.encode(&mut out);
+        Header(out.finish())
+    }
+
+    /// A checksum over all that is replicated, for comparing members at the same log index. Walks everything.
+    ///
+    /// The history is left out: how much of it is kept is each member's own setting.
+    pub fn digest(&self) -> u32 {
+        let mut out = Writer::default();
+        out.varint(self.now.0).varint(self.index.0);
+        self.counters.encode(&mut out);
+        self.members.encode(&mut out);
+        let mut digest = crc32c::crc32c(&out.finish());
+        self.tree.walk(&mut |path, node| {
+            digest = crc32c::crc32c_append(digest, path.as_bytes());
+            digest = crc32c::crc32c_append(digest, &encode_node(node));
+        });
+        digest
+    }
+}
+
+fn diff(path: &KeyPath, old: &Link, new: &Link, visit: &mut impl FnMut(Change)) {
+    let empty = imbl::OrdMap::new();
+    let children = |node: &Node| match &node.body {
+        Body::Dir(children) => children.clone(),
+        Body::File(_) => empty.clone(),
+    };
+    let (old_children, new_children) = (children(old), children(new));
+    for item in old_children.diff(&new_children) {
+        match item {
+            DiffItem::Add(name, link) => added(&path.child(name), link, visit),
+            DiffItem::Remove(name, link) => dropped(&path.child(name), link, visit),
+            DiffItem::Update { old: (name, old), new: (_, new) } => {
+                let child = path.child(name);
+                if !same_record(old, new) {
+                    visit(Change::PutNode(child.clone(), encode_node(new)));
+                }
+                diff(&child, old, new, visit);
+            }
+        }
+    }
+}
+
+fn same_record(old: &Node, new: &Node) -> bool {
+    let same_body = match (&old.body, &new.body) {
+        (Body::File(old), Body::File(new)) => Arc::ptr_eq(old, new) || old == new,
+        (Body::Dir(_), Body::Dir(_)) => true,
+        (Body::File(_), Body::Dir(_)) | (Body::Dir(_), Body::File(_)) => false,
+    };
+    same_body
+        && (old.created, old.modified, old.expires) == (new.created, new.modified, new.expires)
+}
+
+fn added(path: &KeyPath, node: &Node, visit: &mut impl FnMut(Change)) {
+    visit(Change::PutNode(path.clone(), encode_node(node)));
+    tree::walk_below(path, node, &mut |path, node| {
+        visit(Change::PutNode(path.clone(), encode_node(node)));
+    });
+}
+
+fn dropped(path: &KeyPath, node: &Node, visit: &mut impl FnMut(Change)) {
+    visit(Change::DropNode(path.clone()));
+    tree::walk_below(path, node, &mut |path, _| visit(Change::DropNode(path.clone())));
+}
+
+const DIR: u8 = 1;
+const EXPIRES: u8 = 2;
+
+fn encode_node(node: &Node) -> Vec<u8> {
+    let value = node.value();
+    let mut out = Writer::with_capacity(24 + value.map_or(0, |value| value.len()));
+    let flags =
+        if node.is_dir() { DIR } else { 0 } | if node.expires.is_some() { EXPIRES } else { 0 };
+    out.u8(flags).varint(node.created.0).varint(node.modified.0);
+    if let Some(at) = node.expires {
+        out.varint(at.0);
+    }
+    if let Some(value) = value {
+        out.bytes(value);
+    }
+    out.finish()
+}
+
+fn decode_node(record: &[u8]) -> Result<Node, DecodeError> {
+    let mut input = Reader::new(record);
+    let flags = input.u8("node flags")?;
+    let created = StoreIndex(input.varint("created")?);
+    let modified = StoreIndex(input.varint("modified")?);
+    let expires = if flags & EXPIRES == 0 { None } else { Some(LogTime(input.varint("expires")?)) };
+    let mut node = if flags & DIR == 0 {
+        Node::file(created, expires, Value::from(input.bytes("value")?))
+    } else {
+        Node::dir(created, expires)
+    };
+    node.modified = modified;
+    input.end("node")?;
+    Ok(node)
+}
+
+/// Puts a store together again from its records.
+#[derive(Debug)]
+pub struct Loader {
+    store: Store,
+}
+
+impl Loader {
+    /// Starts with the header.
+    ///
+    /// # Errors
+    /// When the record is malformed or was written by a newer version.
+    pub fn new(limits: HistoryLimits, header: &Header) -> Result<Self, DecodeError> {
+        let mut input = Reader::new(&header.0);
+        let version = input.u8("store version")?;
+        if version != VERSION {
+            return Err(DecodeError::Unknown { what: "store version", found: version.into() });
+        }
+        let now = LogTime(input.varint("stamp")?);
+        let index = StoreIndex(input.varint("index")?);
+        let oldest = StoreIndex(input.varint("oldest event")?);
+        let counters = Counters::decode(&mut input)?;
+        let members = Members::decode(&mut input)?;
+        input.end("store header")?;
+        let mut history = History::new(limits);
+        history.restart(oldest);
+        let (tree, deadlines) = (Tree::default(), Deadlines::default());
+        Ok(Self { store: Store { now, index, tree, deadlines, history, members, counters } })
+    }
+
+    /// Adds a node; parents come before their children, as in bytewise order of their keys.
+    ///
+    /// # Errors
+    /// When the record is malformed or its parent is missing.
+    pub fn node(&mut self, key: &[u8], record: &[u8]) -> Result<(), DecodeError> {
+        let path = KeyPath::clean(key);
+        let node = decode_node(record)?;
+        let orphan = DecodeError::Malformed("node without its directory");
+        let Some((dir, _)) = path.split_last() else { return Err(orphan) };
+        if !self.store.tree.find(&dir).is_ok_and(Node::is_dir) {
+            return Err(orphan);
+        }
+        self.store.deadlines.moved(&path, None, node.expires);
+        self.store.tree.put(&path, node).map_err(|_| orphan)
+    }
+
+    /// Adds an event; they come in the order of their indexes, without a gap.
+    ///
+    /// # Errors
+    /// When the record is malformed or does not follow the one before.
+    pub fn event(&mut self, index: StoreIndex, record: &[u8]) -> Result<(), DecodeError> {
+        let history = &mut self.store.history;
+        if index != history.next() {
+            return Err(DecodeError::Malformed("order of events"));
+        }
+        if record.is_empty() {
+            history.push_silent();
+            return Ok(());
+        }
+        let mut input = Reader::new(record);
+        let event = Event::decode(&mut input)?;
+        input.end("event")?;
+        if event.index != index {
+            return Err(DecodeError::Malformed("index of an event"));
+        }
+        history.push(Arc::new(event));
+        Ok(())
+    }
+
+    /// The store.
+    ///
+    /// # Errors
+    /// When the events do not reach up to the store's index.
+    pub fn finish(self) -> Result<Store, DecodeError> {
+        if self.store.history.next() != self.store.index.next() {
+            return Err(DecodeError::Malformed("end of the events"));
+        }
+        Ok(self.store)
+    }
+}
