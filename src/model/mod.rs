@@ -8,6 +8,7 @@ mod index;
 mod path;
 mod refusal;
 mod time;
+mod unavailable;
 
 pub use codec::{DecodeError, Reader, Writer};
 pub use id::{ClusterId, MemberId};
@@ -15,7 +16,8 @@ pub use index::{LogIndex, LogPosition, StoreIndex, Term};
 pub(crate) use path::has_hidden;
 pub use path::{KEYS_PREFIX_HIDDEN, KeyPath, Name, PathLimits};
 pub use refusal::{Refusal, Reply};
-pub use time::{LogTime, TTL_MAX_S, Ttl};
+pub use time::{Clock, LogTime, TTL_MAX_S, Ttl};
+pub use unavailable::Unavailable;
 
 /// A key's value: any bytes, shared between the tree, the history and answers under way.
 ///

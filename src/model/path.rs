@@ -46,6 +46,11 @@ impl KeyPath {
         Self(Arc::from(bytes))
     }
 
+    /// Takes bytes as they are: a stored key, or a bound for a range of keys.
+    pub(crate) fn from_stored(bytes: &[u8]) -> Self {
+        Self(Arc::from(bytes))
+    }
+
     /// The components, outermost first.
     pub fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|b| *b == b'/').skip(1)

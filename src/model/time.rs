@@ -6,6 +6,12 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogTime(pub u64);
 
+/// Where a member gets its time from. The real one is `server/clock.rs`; tests bring their own.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since 1970.
+    fn now(&self) -> LogTime;
+}
+
 /// A lifetime in whole seconds, at most [`TTL_MAX_S`]. Wire: `ttl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl(u64);

@@ -66,6 +66,14 @@ impl Node {
         matches!(self.body, Body::Dir(_))
     }
 
+    /// How many children it has, hidden ones too; none for files.
+    pub fn child_count(&self) -> usize {
+        match &self.body {
+            Body::Dir(children) => children.len(),
+            Body::File(_) => 0,
+        }
+    }
+
     /// A file's value.
     pub fn value(&self) -> Option<&Value> {
         match &self.body {

@@ -1,0 +1,44 @@
+//! What every handler holds.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use crate::api::cors::Cors;
+use crate::api::error;
+use crate::api::metrics::Metrics;
+use crate::model::PathLimits;
+use crate::replica::Replica;
+
+/// What the API is told when it is made.
+pub struct Options {
+    /// Bytes of a form.
+    pub body_bytes_max: usize,
+    /// Size of a key.
+    pub path: PathLimits,
+    /// Who may ask from a browser.
+    pub cors: Cors,
+    /// Host names that plain-HTTP requests may name; `None` for any.
+    pub hosts: Option<Vec<String>>,
+    /// Refuse membership changes that would endanger the majority.
+    pub strict_reconfig: bool,
+    /// Serve `/debug/pprof/`.
+    pub pprof: bool,
+    /// Changes the level of the log; `false` when it does not know the level.
+    pub set_log_level: Box<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+/// The member that is served, and how.
+pub(super) struct Context {
+    pub(super) replica: Replica,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) cluster_header: HeaderValue,
+    pub(super) options: Options,
+}
+
+impl Context {
+    pub(super) fn new(replica: Replica, metrics: Arc<Metrics>, options: Options) -> Arc<Self> {
+        let cluster_header = error::cluster_header(replica.options().cluster);
+        Arc::new(Self { replica, metrics, cluster_header, options })
+    }
+}

@@ -1,0 +1,95 @@
+//! `/debug/vars`, `/debug/pprof/` and `/config/local/log`.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::BodyExt;
+
+use crate::api::body::Body;
+use crate::api::context::Context;
+use crate::api::error;
+use crate::raft::Role;
+
+pub(super) async fn vars(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
+    if request.method() != Method::GET {
+        return error::method_not_allowed("GET");
+    }
+    let (status, member) = (api.replica.status(), api.replica.options().member);
+    let state = match status.role {
+        Role::Leader => "StateLeader",
+        Role::Follower | Role::Learner => "StateFollower",
+        Role::Candidate => "StateCandidate",
+    };
+    let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let arguments: Vec<_> = std::env::args().collect();
+    let raft = serde_json::json!({
+        "id": member.to_string(),
+        "term": status.term.0,
+        "commit": status.committed.0,
+        "applied": status.applied.0,
+        "lead": status.leader.unwrap_or_default().to_string(),
+        "raftState": state,
+    });
+    let memory = serde_json::json!({ "Sys": metrics_rss() });
+    let fields = [
+        ("cmdline", serde_json::json!(arguments)),
+        ("file_descriptor_limit", serde_json::json!(limits.current)),
+        ("memstats", memory),
+        ("raft.status", raft),
+    ];
+    let lines: Vec<_> = fields.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+    let mut response = Response::new(Body::whole(format!("{{\n{}\n}}\n", lines.join(",\n"))));
+    let json = HeaderValue::from_static("application/json; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+fn metrics_rss() -> u64 {
+    crate::api::metrics::resident_bytes().unwrap_or_default()
+}
+
+/// The profiles that a program in Rust can answer for: its command line. The others are Go's own.
+pub(super) async fn pprof(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
+    if !api.options.pprof {
+        return error::not_found();
+    }
+    let (content_type, body) = match request.uri().path() {
+        "/debug/pprof/" => (
+            HeaderValue::from_static("text/html; charset=utf-8"),
+            "<html><head><title>/debug/pprof/</title></head><body><a href=\"cmdline\">cmdline</a>\
+             </body></html>\n"
+                .to_owned(),
+        ),
+        "/debug/pprof/cmdline" => (error::TEXT, std::env::args().collect::<Vec<_>>().join("\0")),
+        _ => return error::not_found(),
+    };
+    let mut response = Response::new(Body::whole(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Changes the level of the log while the member runs.
+pub(super) async fn log_level(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
+    if request.method() != Method::PUT {
+        return error::method_not_allowed("PUT");
+    }
+    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+    let body = body.unwrap_or_default();
+    // Only the first JSON value counts; what follows it is not looked at.
+    let mut values = serde_json::Deserializer::from_slice(&body).into_iter::<serde_json::Value>();
+    let Some(Ok(serde_json::Value::Object(fields))) = values.next() else {
+        return error::message(StatusCode::BAD_REQUEST, "Invalid json body");
+    };
+    let level = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("level"));
+    let level = level.and_then(|(_, value)| value.as_str()).unwrap_or_default();
+    if !(api.options.set_log_level)(level) {
+        return error::message(StatusCode::BAD_REQUEST, &format!("Invalid log level {level}"));
+    }
+    let mut response = Response::new(Body::whole(bytes::Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}

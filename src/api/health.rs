@@ -1,0 +1,47 @@
+//! `/version` and `/health`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use http::header::CONTENT_TYPE;
+use http::{Method, Response, StatusCode};
+
+use crate::api::body::Body;
+use crate::api::context::Context;
+use crate::api::{ETCD_VERSION, error};
+
+/// A member that cannot confirm a read within this time is not healthy.
+const HEALTHY_READ_MAX: Duration = Duration::from_secs(1);
+
+pub(super) async fn version(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
+    if request.method() != Method::GET {
+        return error::method_not_allowed("GET");
+    }
+    let view = api.replica.view();
+    let cluster = view.store.members().version().unwrap_or("not_decided");
+    let body = format!("{{\"etcdserver\":\"{ETCD_VERSION}\",\"etcdcluster\":\"{cluster}\"}}");
+    let mut response = Response::new(Body::whole(body));
+    response.headers_mut().insert(CONTENT_TYPE, error::JSON);
+    response
+}
+
+pub(super) async fn health(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
+    if request.method() != Method::GET {
+        return error::method_not_allowed("GET");
+    }
+    // etcd looks a record up in the key space here, and counts that as a read.
+    api.replica.reads().count_auth_lookup();
+    let healthy = api.replica.status().leader.is_some()
+        && matches!(
+            tokio::time::timeout(HEALTHY_READ_MAX, api.replica.read_barrier()).await,
+            Ok(Ok(()))
+        );
+    api.metrics.count_health(healthy);
+    if !healthy {
+        return error::text(StatusCode::SERVICE_UNAVAILABLE, "{\"health\":\"false\"}");
+    }
+    let mut response = Response::new(Body::whole("{\"health\":\"true\"}"));
+    response.headers_mut().insert(CONTENT_TYPE, error::TEXT);
+    response
+}

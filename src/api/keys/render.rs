@@ -1,0 +1,149 @@
+//! Event, node and refusal → bytes.
+
+use bytes::Bytes;
+
+use crate::api::json;
+use crate::model::{KeyPath, LogTime, Refusal, StoreIndex};
+use crate::store::{Action, Event, Node, Shown};
+
+/// An event as its writer and its watchers get it. `ttl` is as it was when the event happened.
+pub(crate) fn event(event: &Event) -> Bytes {
+    let value = |shown: &Shown| shown.value.as_ref().map_or(0, |value| value.len());
+    let size = 300
+        + 2 * event.path.as_bytes().len()
+        + value(&event.node)
+        + event.prev.as_ref().map_or(0, value);
+    let mut out = Vec::with_capacity(size);
+    open(&mut out, event.action.as_str());
+    shown(&mut out, &event.path, &event.node, event.at);
+    if let Some(prev) = &event.prev {
+        out.extend_from_slice(b",\"prevNode\":");
+        // A node that died of its deadline shows when that was, but no seconds left.
+        let left_at = if event.action == Action::Expire { prev.expires } else { None };
+        shown(&mut out, &event.path, prev, left_at.unwrap_or(event.at));
+    }
+    out.extend_from_slice(b"}\n");
+    Bytes::from(out)
+}
+
+/// The answer to a write that wants to hear as little as possible.
+pub(super) fn terse(action: Action) -> Bytes {
+    Bytes::from(format!("{{\"action\":\"{}\"}}\n", action.as_str()))
+}
+
+/// The answer to a read.
+pub(super) fn listing(path: &KeyPath, node: &Node, recursive: bool, now: LogTime) -> Bytes {
+    let mut out = Vec::with_capacity(256 + node.value().map_or(0, |value| value.len()));
+    open(&mut out, "get");
+    let mut key = path.as_bytes().to_vec();
+    tree(&mut out, &mut key, node, Depth { recursive, top: true }, now);
+    out.extend_from_slice(b"}\n");
+    Bytes::from(out)
+}
+
+/// An error of the key space.
+pub(crate) fn refusal(refusal: &Refusal, index: StoreIndex) -> Bytes {
+    let (code, message, _) = refusal.row();
+    error(code, message, &refusal.cause(), index)
+}
+
+/// An error with any code.
+pub(crate) fn error(code: u16, message: &str, cause: &[u8], index: StoreIndex) -> Bytes {
+    let mut out = Vec::with_capacity(128 + cause.len());
+    out.extend_from_slice(b"{\"errorCode\":");
+    json::number(&mut out, code);
+    out.extend_from_slice(b",\"message\":");
+    json::string(&mut out, message.as_bytes());
+    if !cause.is_empty() {
+        out.extend_from_slice(b",\"cause\":");
+        json::string(&mut out, cause);
+    }
+    out.extend_from_slice(b",\"index\":");
+    json::number(&mut out, index);
+    out.extend_from_slice(b"}\n");
+    Bytes::from(out)
+}
+
+fn open(out: &mut Vec<u8>, action: &str) {
+    out.extend_from_slice(b"{\"action\":\"");
+    out.extend_from_slice(action.as_bytes());
+    out.extend_from_slice(b"\",\"node\":");
+}
+
+#[derive(Clone, Copy)]
+struct Depth {
+    recursive: bool,
+    top: bool,
+}
+
+/// A node of the tree with its children; `key` is its path and comes back as it was.
+fn tree(out: &mut Vec<u8>, key: &mut Vec<u8>, node: &Node, depth: Depth, now: LogTime) {
+    out.push(b'{');
+    head(out, key, node.value().map(|value| &**value), node.is_dir());
+    deadline(out, node.expires, now);
+    if depth.top || depth.recursive {
+        let below = Depth { top: false, ..depth };
+        let mut first = true;
+        for (name, child) in node.visible_children() {
+            out.extend_from_slice(if first { b",\"nodes\":[" } else { b"," });
+            first = false;
+            let length = key.len();
+            key.push(b'/');
+            key.extend_from_slice(name);
+            tree(out, key, child, below, now);
+            key.truncate(length);
+        }
+        if !first {
+            out.push(b']');
+        }
+    }
+    tail(out, node.modified, node.created);
+}
+
+/// A node as an event shows it.
+fn shown(out: &mut Vec<u8>, path: &KeyPath, node: &Shown, at: LogTime) {
+    out.push(b'{');
+    head(out, path.as_bytes(), node.value.as_deref(), node.dir);
+    deadline(out, node.expires, at);
+    tail(out, node.modified, node.created);
+}
+
+/// `"key":…,"value":…` or `"key":…,"dir":true`; the root has no key.
+fn head(out: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>, dir: bool) {
+    if !key.is_empty() {
+        out.extend_from_slice(b"\"key\":");
+        json::string(out, key);
+    }
+    if let Some(value) = value {
+        out.extend_from_slice(b",\"value\":");
+        json::string(out, value);
+    }
+    if dir {
+        out.extend_from_slice(if key.is_empty() { b"\"dir\":true" } else { b",\"dir\":true" });
+    }
+}
+
+fn deadline(out: &mut Vec<u8>, expires: Option<LogTime>, now: LogTime) {
+    let Some(at) = expires else { return };
+    out.extend_from_slice(b",\"expiration\":\"");
+    crate::api::time::rfc3339(out, at);
+    out.push(b'"');
+    let left = at.seconds_left(now);
+    if left != 0 {
+        out.extend_from_slice(b",\"ttl\":");
+        json::number(out, left);
+    }
+}
+
+/// `,"modifiedIndex":…,"createdIndex":…}`; the root has neither.
+fn tail(out: &mut Vec<u8>, modified: StoreIndex, created: StoreIndex) {
+    for (name, index) in [("modifiedIndex", modified), ("createdIndex", created)] {
+        if index.0 > 0 {
+            out.extend_from_slice(b",\"");
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":");
+            json::number(out, index);
+        }
+    }
+    out.push(b'}');
+}

@@ -1,0 +1,221 @@
+//! `/v2/keys`: from a request to an answer.
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tracing::warn;
+
+use crate::api::body::Body;
+use crate::api::context::Context;
+use crate::api::error::{self, X_ETCD_CLUSTER_ID, X_ETCD_INDEX};
+use crate::api::keys::parse::{self, KeysRequest, Listing, Raw};
+use crate::api::keys::render;
+use crate::api::metrics::MethodLabel;
+use crate::model::{KeyPath, LogPosition, Refusal, Reply, StoreIndex};
+use crate::store::{Action, Applied, Command, Filter};
+
+const X_RAFT_INDEX: HeaderName = HeaderName::from_static("x-raft-index");
+const X_RAFT_TERM: HeaderName = HeaderName::from_static("x-raft-term");
+
+/// Directories with more children are listed away from the threads that serve everybody.
+const QUICK_LISTING_MAX: usize = 256;
+
+/// Serves a request whose decoded path is `/v2/keys` followed by `path`.
+pub(in crate::api) async fn serve<B>(
+    api: &Context,
+    path: &[u8],
+    request: http::Request<B>,
+) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let Some(label) = MethodLabel::of(request.method()) else {
+        return error::method_not_allowed("HEAD,GET,PUT,POST,DELETE");
+    };
+    let mut response = match read(api, path, request).await {
+        Ok(parsed) => {
+            api.replica.reads().count_auth_lookup();
+            answer(api, label, parsed).await
+        }
+        Err(Unreadable::Refused(refusal)) => error::refused(&refusal, StoreIndex(0)),
+        Err(Unreadable::CutOff) => error::text(StatusCode::BAD_REQUEST, "400 Bad Request"),
+    };
+    response.headers_mut().insert(X_ETCD_CLUSTER_ID, api.cluster_header.clone());
+    response
+}
+
+enum Unreadable {
+    Refused(Refusal),
+    CutOff,
+}
+
+/// Reads the form, if there is one, and checks everything.
+async fn read<B>(
+    api: &Context,
+    path: &[u8],
+    request: http::Request<B>,
+) -> Result<KeysRequest, Unreadable>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    let content_type = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let form = if matches!(parse::reads_body(&head.method, content_type), Ok(true)) {
+        collect(body, &head.headers, api.options.body_bytes_max).await?
+    } else {
+        warn_of_unread_body(&head, &body);
+        Bytes::new()
+    };
+    let raw = Raw {
+        method: &head.method,
+        path,
+        query: head.uri.query().unwrap_or_default().as_bytes(),
+        content_type,
+        body: &form,
+        limits: api.options.path,
+    };
+    parse::parse(&raw).map_err(Unreadable::Refused)
+}
+
+async fn collect<B>(body: B, headers: &HeaderMap, bytes_max: usize) -> Result<Bytes, Unreadable>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let too_large = || Unreadable::Refused(Refusal::BodyTooLarge { bytes_max });
+    let announced =
+        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > bytes_max) {
+        return Err(too_large());
+    }
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(_) => Err(Unreadable::CutOff),
+    }
+}
+
+/// A write whose body is of another type stores an empty value, as in etcd; the log says so, because it is rarely meant.
+fn warn_of_unread_body(head: &http::request::Parts, body: &impl http_body::Body) {
+    if matches!(head.method, Method::PUT | Method::POST) && !body.is_end_stream() {
+        let content_type = head.headers.get(CONTENT_TYPE);
+        warn!(
+            target: "etcdhttp",
+            "{} {}: the body is not read, because its content type is {content_type:?}; send it as \
+             application/x-www-form-urlencoded",
+            head.method,
+            head.uri.path(),
+        );
+    }
+}
+
+async fn answer(api: &Context, label: MethodLabel, request: KeysRequest) -> Response<Body> {
+    match request {
+        KeysRequest::Watch { path, recursive, from, stream } => {
+            watch(api, Filter { path, recursive }, from, stream)
+        }
+        KeysRequest::Get { path, listing, quorum } => {
+            let timer = api.metrics.keys_request(label.quorum(quorum));
+            let response = get(api, path, listing, quorum).await;
+            timer.done(response.status());
+            response
+        }
+        KeysRequest::Write { command, terse } => {
+            let timer = api.metrics.keys_request(label);
+            let response = write(api, command, terse).await;
+            timer.done(response.status());
+            response
+        }
+    }
+}
+
+async fn get(api: &Context, path: KeyPath, listing: Listing, quorum: bool) -> Response<Body> {
+    if quorum && let Err(why) = api.replica.read_barrier().await {
+        return error::unavailable(why);
+    }
+    let view = api.replica.view();
+    let Reply { index, outcome } = view.store.get(&path);
+    let reads = api.replica.reads();
+    reads.count(listing.recursive, outcome.is_ok());
+    let node = match outcome {
+        Ok(node) => node,
+        Err(refusal) => return error::refused(&refusal, index),
+    };
+    let now = api.replica.now();
+    let large = node.is_dir() && (listing.recursive || node.child_count() > QUICK_LISTING_MAX);
+    let position = view.position;
+    let body = if large {
+        let rendered = tokio::task::spawn_blocking(move || {
+            let found = view.store.get(&path).outcome;
+            let node = found.expect("it was there in this very view");
+            render::listing(&path, node, listing.recursive, now)
+        });
+        rendered.await.expect("rendering does not panic")
+    } else {
+        render::listing(&path, node, listing.recursive, now)
+    };
+    success(StatusCode::OK, body, index, position)
+}
+
+async fn write(api: &Context, command: Command, terse: bool) -> Response<Body> {
+    let answer = match api.replica.write(command).await {
+        Ok(answer) => answer,
+        Err(why) => return error::unavailable(why),
+    };
+    let event = match answer.applied {
+        Applied::Changed(event) => event,
+        Applied::Refused(refusal) => return error::refused(&refusal, answer.index),
+        Applied::Expired(_) | Applied::Recorded => unreachable!("no client sends such commands"),
+    };
+    let fresh =
+        event.action == Action::Create || (event.action == Action::Set && event.prev.is_none());
+    let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
+    let body = if terse && !event.action.removes() {
+        render::terse(event.action)
+    } else {
+        render::event(&event)
+    };
+    success(status, body, answer.index, answer.position)
+}
+
+fn watch(api: &Context, filter: Filter, from: Option<StoreIndex>, stream: bool) -> Response<Body> {
+    let view = api.replica.view();
+    let reply = match api.replica.hub().watch(&view, filter, from, stream) {
+        Ok(reply) => reply,
+        Err(why) => return error::unavailable(why),
+    };
+    let watch = match reply.outcome {
+        Ok(watch) => watch,
+        Err(refusal) => return error::refused(&refusal, reply.index),
+    };
+    let events = stream::unfold(watch, async |mut watch| {
+        let notice = watch.next().await?;
+        Some((notice.body(render::event), watch))
+    });
+    let mut response = Response::new(Body::stream(events));
+    set_headers(response.headers_mut(), reply.index, view.position);
+    response
+}
+
+fn success(
+    status: StatusCode,
+    body: Bytes,
+    index: StoreIndex,
+    position: LogPosition,
+) -> Response<Body> {
+    let mut response = Response::new(Body::whole(body));
+    *response.status_mut() = status;
+    set_headers(response.headers_mut(), index, position);
+    response
+}
+
+fn set_headers(headers: &mut HeaderMap, index: StoreIndex, position: LogPosition) {
+    headers.insert(CONTENT_TYPE, error::JSON);
+    headers.insert(X_ETCD_INDEX, HeaderValue::from(index.0));
+    headers.insert(X_RAFT_INDEX, HeaderValue::from(position.index.0));
+    headers.insert(X_RAFT_TERM, HeaderValue::from(position.term.0));
+}

@@ -1,0 +1,206 @@
+//! The route table, nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::any;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, LOCATION};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body_util::combinators::UnsyncBoxBody;
+use tower::{ServiceBuilder, ServiceExt};
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::api::body::Body;
+use crate::api::context::{Context, Options};
+use crate::api::cors;
+use crate::api::metrics::Metrics;
+use crate::api::{debug, error, health, keys, members, metrics, path, stats};
+use crate::replica::Replica;
+
+/// Bodies of everything but `/v2/keys`: a list of URLs, a log level.
+const SMALL_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Longer than consensus ever takes to say no.
+const ROUTE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Everything that a member serves over HTTP.
+pub struct Api {
+    context: Arc<Context>,
+    client_routes: Router,
+    peer_routes: Router,
+    metrics_routes: Router,
+}
+
+impl Api {
+    /// Puts the API of one member together.
+    pub fn new(replica: Replica, metrics: Arc<Metrics>, options: Options) -> Arc<Self> {
+        let context = Context::new(replica, metrics, options);
+        let limits = ServiceBuilder::new()
+            .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ROUTE_TIMEOUT))
+            .layer(RequestBodyLimitLayer::new(SMALL_BODY_BYTES_MAX));
+        let client_routes = Router::new()
+            .route("/v2/members", any(members::serve))
+            .route("/v2/members/", any(members::serve))
+            .route("/v2/members/{*rest}", any(members::serve))
+            .route("/v2/machines", any(members::machines))
+            .route("/v2/stats/self", any(stats::of_self))
+            .route("/v2/stats/leader", any(stats::of_leader))
+            .route("/v2/stats/store", any(stats::of_store))
+            .route("/version", any(health::version))
+            .route("/health", any(health::health))
+            .route("/metrics", any(metrics::serve))
+            .route("/debug/vars", any(debug::vars))
+            .route("/debug/pprof/", any(debug::pprof))
+            .route("/debug/pprof/{*rest}", any(debug::pprof))
+            .route("/config/local/log", any(debug::log_level))
+            .fallback(async || error::not_found())
+            .layer(limits)
+            .with_state(Arc::clone(&context));
+        let peer_routes = Router::new()
+            .route("/members", any(members::for_peers))
+            .route("/version", any(health::version))
+            .fallback(async || error::not_found())
+            .with_state(Arc::clone(&context));
+        let metrics_routes = Router::new()
+            .route("/metrics", any(metrics::serve))
+            .route("/health", any(health::health))
+            .fallback(async || error::not_found())
+            .with_state(Arc::clone(&context));
+        Arc::new(Self { context, client_routes, peer_routes, metrics_routes })
+    }
+
+    /// Answers a request that came in on a client URL.
+    pub async fn serve_client<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if let Some(response) = self.refuse_host(&request) {
+            return response;
+        }
+        let origin = self.context.options.cors.allowed(request.headers());
+        if request.method() == Method::OPTIONS {
+            let mut response = Response::new(Body::whole(Bytes::new()));
+            if request.uri().path() != "*" {
+                cors::allow(response.headers_mut(), origin);
+            }
+            return response;
+        }
+        let mut response = match path::percent_decode(request.uri().path().as_bytes()) {
+            Ok(decoded) => {
+                let decoded = decoded.into_owned();
+                self.dispatch(&decoded, request).await
+            }
+            Err(_) => return bad_request(),
+        };
+        cors::allow(response.headers_mut(), origin);
+        response
+    }
+
+    async fn dispatch<B>(&self, path: &[u8], request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if let Some(location) = path::redirect(path) {
+            return redirect(&location, &request);
+        }
+        if let Some(key) = path.strip_prefix(b"/v2/keys")
+            && matches!(key.first(), None | Some(b'/'))
+        {
+            return keys::serve(&self.context, key, request).await;
+        }
+        route(&self.client_routes, request).await
+    }
+
+    /// Answers a request that came in on a peer URL and is not cairn's own peer protocol.
+    pub async fn serve_peer<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        route(&self.peer_routes, request).await
+    }
+
+    /// Answers a request that came in on a metrics URL.
+    pub async fn serve_metrics<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        route(&self.metrics_routes, request).await
+    }
+
+    /// HTTP/1.1 demands a host; `--host-whitelist` demands a known one.
+    fn refuse_host<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
+        let host = request.headers().get(HOST);
+        if host.is_none() && request.version() == Version::HTTP_11 {
+            return Some(bad_request());
+        }
+        let allowed = self.context.options.hosts.as_ref()?;
+        let host = String::from_utf8_lossy(host.map(HeaderValue::as_bytes).unwrap_or_default());
+        let name = without_port(&host);
+        if allowed.iter().any(|allowed| allowed == name) {
+            return None;
+        }
+        let text = format!(
+            "{name} is not among the hosts this member answers to; start it with \
+             --host-whitelist naming it, or ask under a name that is"
+        );
+        Some(error::text(StatusCode::MISDIRECTED_REQUEST, &text))
+    }
+}
+
+async fn route<B>(routes: &Router, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let request = request.map(|body| axum::body::Body::new(UnsyncBoxBody::new(body)));
+    let response = routes.clone().oneshot(request).await;
+    response.unwrap_or_else(|never| match never {}).map(Body::routed)
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => name.trim_matches(['[', ']']),
+        _ => host.trim_matches(['[', ']']),
+    }
+}
+
+/// What an HTTP layer says to a request that is none.
+fn bad_request() -> Response<Body> {
+    let mut response = Response::new(Body::whole("400 Bad Request"));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(CONTENT_TYPE, error::TEXT);
+    response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn redirect<B>(location: &str, request: &Request<B>) -> Response<Body> {
+    let location = match request.uri().query() {
+        Some(query) => format!("{location}?{query}"),
+        None => location.to_owned(),
+    };
+    let to_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let body = if to_read {
+        let shown = location.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let shown = shown.replace('"', "&#34;").replace('\'', "&#39;");
+        format!("<a href=\"{shown}\">Moved Permanently</a>.\n\n")
+    } else {
+        String::new()
+    };
+    let mut response = Response::new(Body::whole(body));
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    let headers = response.headers_mut();
+    if to_read {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    }
+    if let Ok(location) = HeaderValue::try_from(location) {
+        headers.insert(LOCATION, location);
+    }
+    response
+}

@@ -1,0 +1,103 @@
+//! `/v2/stats/self`, `/v2/stats/leader`, `/v2/stats/store`.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use http::header::CONTENT_TYPE;
+use http::{Method, Response, StatusCode};
+
+use crate::api::body::Body;
+use crate::api::context::Context;
+use crate::api::{error, json, time};
+use crate::raft::Role;
+use crate::store::Counter;
+
+pub(super) async fn of_store(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
+    if request.method() != Method::GET {
+        return error::method_not_allowed("GET");
+    }
+    let (gets_success, gets_fail) = api.replica.reads().totals();
+    let view = api.replica.view();
+    let count = |counter| view.store.counters().get(counter);
+    let fields = [
+        ("getsSuccess", gets_success),
+        ("getsFail", gets_fail),
+        ("setsSuccess", count(Counter::SetsSuccess)),
+        ("setsFail", count(Counter::SetsFail)),
+        ("deleteSuccess", count(Counter::DeleteSuccess)),
+        ("deleteFail", count(Counter::DeleteFail)),
+        ("updateSuccess", count(Counter::UpdateSuccess)),
+        ("updateFail", count(Counter::UpdateFail)),
+        ("createSuccess", count(Counter::CreateSuccess)),
+        ("createFail", count(Counter::CreateFail)),
+        ("compareAndSwapSuccess", count(Counter::CompareAndSwapSuccess)),
+        ("compareAndSwapFail", count(Counter::CompareAndSwapFail)),
+        ("compareAndDeleteSuccess", count(Counter::CompareAndDeleteSuccess)),
+        ("compareAndDeleteFail", count(Counter::CompareAndDeleteFail)),
+        ("expireCount", count(Counter::ExpireCount)),
+        ("watchers", api.replica.hub().watchers() as u64),
+    ];
+    let mut out = Vec::with_capacity(400);
+    for (place, (name, number)) in fields.into_iter().enumerate() {
+        out.push(if place == 0 { b'{' } else { b',' });
+        json::string(&mut out, name.as_bytes());
+        out.push(b':');
+        json::number(&mut out, number);
+    }
+    out.push(b'}');
+    json_answer(out)
+}
+
+pub(super) async fn of_self(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
+    if request.method() != Method::GET {
+        return error::method_not_allowed("GET");
+    }
+    let (replica, now) = (&api.replica, api.replica.now());
+    let (options, stats) = (replica.options(), replica.stats());
+    let state = match replica.status().role {
+        Role::Leader => "StateLeader",
+        Role::Follower | Role::Candidate | Role::Learner => "StateFollower",
+    };
+    let (leader, since) = stats.leader().map_or_else(
+        || (String::new(), stats.started()),
+        |(leader, since)| (leader.to_string(), since),
+    );
+    let mut out = Vec::with_capacity(400);
+    let mut text = |name: &str, value: &[u8]| {
+        out.extend_from_slice(name.as_bytes());
+        json::string(&mut out, value);
+    };
+    text("{\"name\":", options.name.as_bytes());
+    text(",\"id\":", options.member.to_string().as_bytes());
+    text(",\"state\":", state.as_bytes());
+    text(",\"startTime\":", &moment(stats.started()));
+    text(",\"leaderInfo\":{\"leader\":", leader.as_bytes());
+    text(",\"uptime\":", time::go_duration(now.0.saturating_sub(since.0)).as_bytes());
+    text(",\"startTime\":", &moment(since));
+    // Appends between members; a member alone neither sends nor receives any.
+    out.extend_from_slice(b"},\"recvAppendRequestCnt\":0,\"sendAppendRequestCnt\":0}");
+    json_answer(out)
+}
+
+pub(super) async fn of_leader(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
+    if request.method() != Method::GET {
+        return error::method_not_allowed("GET");
+    }
+    if api.replica.status().role != Role::Leader {
+        return error::message(StatusCode::FORBIDDEN, "not current leader");
+    }
+    let leader = api.replica.options().member;
+    json_answer(format!("{{\"leader\":\"{leader}\",\"followers\":{{}}}}").into_bytes())
+}
+
+fn moment(at: crate::model::LogTime) -> Vec<u8> {
+    let mut text = Vec::new();
+    time::rfc3339(&mut text, at);
+    text
+}
+
+fn json_answer(body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::whole(body));
+    response.headers_mut().insert(CONTENT_TYPE, error::JSON);
+    response
+}

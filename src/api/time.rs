@@ -1,0 +1,80 @@
+//! Moments and durations as Go writes them.
+
+use std::fmt::Write as _;
+
+use chrono::{DateTime, Utc};
+
+use crate::model::LogTime;
+
+/// Appends `2026-11-23T04:05:06.789Z`; the fraction without trailing zeros, none when it is zero.
+pub(crate) fn rfc3339(out: &mut Vec<u8>, at: LogTime) {
+    let moment = i64::try_from(at.0).ok().and_then(DateTime::<Utc>::from_timestamp_millis);
+    // A lifetime is bounded (`Ttl`), so a deadline always has a date.
+    let moment = moment.unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let text = moment.format("%Y-%m-%dT%H:%M:%S%.3f").to_string();
+    let text = if at.0.is_multiple_of(1000) {
+        &text[..text.len() - 4]
+    } else {
+        text.trim_end_matches('0')
+    };
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'Z');
+}
+
+/// `1h2m3.5s`, `250ms`, `0s`.
+pub(crate) fn go_duration(millis: u64) -> String {
+    if millis == 0 {
+        return "0s".to_owned();
+    }
+    if millis < 1000 {
+        return format!("{millis}ms");
+    }
+    let (hours, minutes, rest) = (millis / 3_600_000, millis / 60_000 % 60, millis % 60_000);
+    let mut text = String::new();
+    if hours > 0 {
+        let _ = write!(text, "{hours}h");
+    }
+    if hours > 0 || minutes > 0 {
+        let _ = write!(text, "{minutes}m");
+    }
+    let _ = write!(text, "{}", rest / 1000);
+    if rest % 1000 > 0 {
+        let fraction = format!("{:03}", rest % 1000);
+        let _ = write!(text, ".{}", fraction.trim_end_matches('0'));
+    }
+    text.push('s');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(millis: u64) -> String {
+        let mut out = Vec::new();
+        rfc3339(&mut out, LogTime(millis));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn fractions_have_no_trailing_zeros() {
+        assert_eq!(written(0), "1970-01-01T00:00:00Z");
+        assert_eq!(written(1_790_000_000_120), "2026-09-21T14:13:20.12Z");
+        assert_eq!(written(1_790_000_000_001), "2026-09-21T14:13:20.001Z");
+        assert_eq!(written(1_790_000_010_000), "2026-09-21T14:13:30Z");
+    }
+
+    #[test]
+    fn durations_are_spelled_as_in_go() {
+        for (millis, text) in [
+            (0, "0s"),
+            (7, "7ms"),
+            (1500, "1.5s"),
+            (63_500, "1m3.5s"),
+            (60_000, "1m0s"),
+            (3_600_000, "1h0m0s"),
+        ] {
+            assert_eq!(go_duration(millis), text);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What a member does on its own: the leader lets keys expire and records the facts of the cluster, every member says who
+//! it is.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::model::{MemberId, Unavailable};
+use crate::raft::{Role, Status};
+use crate::replica::Replica;
+use crate::store::Command;
+
+/// Pause after a chore that failed; it is tried again for as long as the member runs.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a member tells the cluster when it starts.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The members that the cluster was founded with, and where their peers reach them.
+    pub founders: Vec<(MemberId, Vec<String>)>,
+    /// Where clients reach this member.
+    pub client_urls: Vec<String>,
+    /// The version this build speaks to its cluster, `MAJOR.MINOR.0`.
+    pub cluster_version: String,
+}
+
+impl Replica {
+    /// Logs changes of leadership, for as long as the member runs.
+    pub async fn follow_leader(self) {
+        let mut statuses = self.inner.raft.status_changes();
+        loop {
+            let status = statuses.borrow_and_update().clone();
+            if let Some(before) = self.inner.stats.saw_leader(status.leader, self.now()) {
+                self.log_leader(before, &status);
+            }
+            if statuses.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn log_leader(&self, before: Option<MemberId>, status: &Status) {
+        let (member, term) = (self.inner.options.member, status.term);
+        if status.role == Role::Leader {
+            info!(target: "raft", "{member} became leader at term {term}");
+        }
+        match (before, status.leader) {
+            (None, Some(leader)) => {
+                info!(target: "raft", "raft.node: {member} elected leader {leader} at term {term}");
+            }
+            (Some(lost), None) => {
+                warn!(target: "raft", "raft.node: {member} lost leader {lost} at term {term}");
+            }
+            (Some(lost), Some(leader)) => info!(
+                target: "raft",
+                "raft.node: {member} changed leader from {lost} to {leader} at term {term}"
+            ),
+            (None, None) => {}
+        }
+    }
+
+    /// Proposes a tick whenever a key is due, while this member leads; for as long as it runs.
+    pub async fn tick(self) {
+        let mut deadlines = self.inner.hub.next_deadline();
+        let mut statuses = self.inner.raft.status_changes();
+        loop {
+            let leads = statuses.borrow_and_update().role == Role::Leader;
+            let deadline = *deadlines.borrow_and_update();
+            let wait = match deadline {
+                Some(at) if leads => Duration::from_millis(at.0.saturating_sub(self.now().0)),
+                _ => Duration::MAX,
+            };
+            if wait.is_zero() {
+                // Some other error than a lost leadership ends the member elsewhere.
+                if self.inner.raft.propose(self.now(), Command::Tick).await.is_err() {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                continue;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait.min(Duration::from_secs(3600))) => {}
+                changed = deadlines.changed() => if changed.is_err() { return },
+                changed = statuses.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Makes the cluster know its founders, this member's name and URLs, and its version. Returns once all is applied here.
+    ///
+    /// # Errors
+    /// [`Unavailable::Stopped`]; everything else is tried again.
+    pub async fn introduce(&self, facts: &Facts) -> Result<(), Unavailable> {
+        while let Some(command) = self.next_introduction(facts) {
+            match self.write(command).await {
+                Ok(_) => {}
+                Err(Unavailable::Stopped) => return Err(Unavailable::Stopped),
+                Err(why) => {
+                    warn!(target: "etcdserver", "publish error: {why}; trying again");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The first fact that the cluster does not know yet. The order decides the indexes of a new cluster, which are etcd's.
+    fn next_introduction(&self, facts: &Facts) -> Option<Command> {
+        let view = self.view();
+        let (members, options) = (view.store.members(), &self.inner.options);
+        let unknown = |(id, _): &&(MemberId, Vec<String>)| {
+            members.get(*id).is_none() && !members.was_removed(*id)
+        };
+        if let Some((id, peer_urls)) = facts.founders.iter().find(unknown) {
+            return Some(Command::AddMember { id: *id, peer_urls: peer_urls.clone() });
+        }
+        let published = members.get(options.member).is_some_and(|record| {
+            record.name == options.name && record.client_urls == facts.client_urls
+        });
+        if !published {
+            return Some(Command::PublishMember {
+                id: options.member,
+                name: options.name.clone(),
+                client_urls: facts.client_urls.clone(),
+            });
+        }
+        if members.version() != Some(&facts.cluster_version) {
+            return Some(Command::SetClusterVersion { version: facts.cluster_version.clone() });
+        }
+        None
+    }
+}

@@ -1,0 +1,107 @@
+//! Requests to consensus: writes, and reads that must not be stale.
+//!
+//! A write stamps the time and is proposed; both wait for their answer until the request's deadline.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::{LogTime, Unavailable};
+use crate::raft::Answer;
+use crate::replica::Replica;
+use crate::store::Command;
+
+/// etcd waits this long for consensus, and two elections more.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pause before another try while there is no leader; an election takes much longer.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a write or a quorum read may take: 5 s and two election timeouts, as in etcd.
+pub fn request_timeout(election: Duration) -> Duration {
+    PATIENCE + 2 * election
+}
+
+impl Replica {
+    /// Proposes a command and waits until this member has applied it.
+    ///
+    /// Dropping the future does not take the command back once it is proposed.
+    ///
+    /// # Errors
+    /// [`Unavailable::TimedOut`] and its kin: the outcome is unknown. The others: nothing happened.
+    pub async fn write(&self, command: Command) -> Result<Answer, Unavailable> {
+        let _pending = self.inner.stats.pending();
+        let patience = self.patience();
+        loop {
+            // A refused proposal has not entered the log, so proposing it again cannot do it twice.
+            let proposal = self.inner.raft.propose(self.now(), command.clone());
+            match patience.limit(proposal).await {
+                Err(Unavailable::NotLeader { .. }) => tokio::time::sleep(RETRY_PAUSE).await,
+                done => return done,
+            }
+        }
+    }
+
+    /// Waits until this member's state holds every write that was acknowledged before the call. Puts nothing into the log.
+    ///
+    /// # Errors
+    /// As [`Replica::write`], but nothing can have happened.
+    pub async fn read_barrier(&self) -> Result<(), Unavailable> {
+        let patience = self.patience();
+        loop {
+            match patience.limit(self.inner.raft.read_barrier()).await {
+                Err(Unavailable::NotLeader { .. }) => tokio::time::sleep(RETRY_PAUSE).await,
+                done => {
+                    self.inner.stats.count_barrier(done.is_ok());
+                    return done;
+                }
+            }
+        }
+    }
+
+    fn patience(&self) -> Patience<'_> {
+        let timeout = request_timeout(self.inner.options.election);
+        Patience { replica: self, begun: self.now(), until: Instant::now() + timeout }
+    }
+}
+
+/// How long a request waits for consensus.
+struct Patience<'a> {
+    replica: &'a Replica,
+    begun: LogTime,
+    until: Instant,
+}
+
+impl Patience<'_> {
+    /// Awaits `attempt` until the request's deadline.
+    async fn limit<T>(
+        &self,
+        attempt: impl Future<Output = Result<T, Unavailable>>,
+    ) -> Result<T, Unavailable> {
+        let result = match tokio::time::timeout_at(self.until, attempt).await {
+            // Nobody leads, and there is no time left to wait for somebody.
+            Ok(Err(Unavailable::NotLeader { .. })) if Instant::now() + RETRY_PAUSE > self.until => {
+                Err(self.why())
+            }
+            Ok(done) => done,
+            Err(_) => Err(self.why()),
+        };
+        if result.as_ref().is_err_and(|why| !matches!(why, Unavailable::NotLeader { .. })) {
+            self.replica.inner.stats.count_failed_proposal();
+        }
+        result
+    }
+
+    /// Which of etcd's three texts fits.
+    fn why(&self) -> Unavailable {
+        let options = &self.replica.inner.options;
+        let two_elections_ms = u64::try_from(2 * options.election.as_millis()).unwrap_or(u64::MAX);
+        match self.replica.inner.stats.leader_since() {
+            None => Unavailable::TimedOut,
+            Some(since) if since > self.begun && since.0 <= self.begun.0 + two_elections_ms => {
+                Unavailable::TimedOutLeaderFailed
+            }
+            Some(_) => Unavailable::TimedOutConnectionLost,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! One member at work: the use cases, without HTTP.
+//!
+//! Owns: deadlines of requests, live watchers, the leader's chores. Never knows: HTTP, flags, sockets.
+
+mod chores;
+mod consensus;
+pub mod identity;
+mod membership;
+mod stats;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{Clock, ClusterId, LogTime, MemberId};
+use crate::raft::{Raft, Status, View};
+
+pub use chores::Facts;
+pub use consensus::request_timeout;
+pub use membership::MemberRefusal;
+pub use stats::{Reads, SelfStats};
+pub use watch::{Hub, Notice, Watch};
+
+/// The one handle that the API holds. Cheap to clone.
+#[derive(Clone)]
+pub struct Replica {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    raft: Raft,
+    hub: Arc<Hub>,
+    clock: Arc<dyn Clock>,
+    reads: Reads,
+    stats: SelfStats,
+    options: Options,
+}
+
+/// What does not change while a member runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This member.
+    pub member: MemberId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its name.
+    pub name: String,
+    /// How long a follower waits for its leader; part of each request's deadline.
+    pub election: Duration,
+}
+
+impl Replica {
+    /// Puts a member together. `hub` must be the observer that `raft` was started with.
+    pub fn new(raft: Raft, hub: Arc<Hub>, clock: Arc<dyn Clock>, options: Options) -> Self {
+        let stats = SelfStats::new(clock.now());
+        let reads = Reads::default();
+        Self { inner: Arc::new(Inner { raft, hub, clock, reads, stats, options }) }
+    }
+
+    /// What this member is and belongs to.
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// The state as of the last applied entry. No lock; stays as it is for as long as it is held.
+    pub fn view(&self) -> Arc<View> {
+        self.inner.raft.view()
+    }
+
+    /// This member's role and how far its log is.
+    pub fn status(&self) -> Status {
+        self.inner.raft.status()
+    }
+
+    /// This member's clock. Only for what is shown (`ttl` counts down) and for stamps of proposals.
+    pub fn now(&self) -> LogTime {
+        self.inner.clock.now()
+    }
+
+    /// Counters of reads, which the log does not know.
+    pub fn reads(&self) -> &Reads {
+        &self.inner.reads
+    }
+
+    /// Start time and leader changes.
+    pub fn stats(&self) -> &SelfStats {
+        &self.inner.stats
+    }
+
+    /// The live watchers.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.inner.hub
+    }
+}

@@ -1,0 +1,226 @@
+//! One client connection: HTTP/1 on a stream that knows when to lose patience.
+//!
+//! A connection may idle for long between requests and wait for ever for an event, but the head of a request must come
+//! quickly and its body must not stall. The stream sees the bytes, the service sees the requests; together they know
+//! which of these it is.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// How long a connection waits for its client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// From the first byte of a request to the end of its head; also the longest pause inside a body.
+    pub(super) head: Duration,
+    /// Between two requests.
+    pub(super) idle: Duration,
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// The next request.
+    Idle,
+    /// The rest of a head.
+    Head,
+    /// The rest of a body.
+    Body,
+    /// Nothing from the client: it waits for us.
+    Answer,
+}
+
+/// The phase of one connection, shared by its stream and its requests.
+#[derive(Debug, Default)]
+pub(super) struct Phases(AtomicU8);
+
+impl Phases {
+    fn set(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Phase {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            2 => Phase::Body,
+            _ => Phase::Answer,
+        }
+    }
+
+    /// A request's head is complete.
+    pub(super) fn request(self: &Arc<Self>, body: Incoming) -> TrackedBody {
+        self.set(if body.is_end_stream() { Phase::Answer } else { Phase::Body });
+        TrackedBody { body, phases: Arc::clone(self) }
+    }
+
+    /// The answer's head is complete. Whatever comes next from the client is another request.
+    pub(super) fn answered(&self, streams_on: bool) {
+        self.set(if streams_on { Phase::Answer } else { Phase::Idle });
+    }
+}
+
+/// A request's body that notes when it has been read.
+pub(super) struct TrackedBody {
+    body: Incoming,
+    phases: Arc<Phases>,
+}
+
+impl Body for TrackedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.phases.set(Phase::Answer);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A stream whose reads fail when the client takes too long.
+pub(super) struct PatientStream<S> {
+    stream: S,
+    phases: Arc<Phases>,
+    patience: Patience,
+    /// When the present phase runs out; moved often, unlike the timer, which only looks at it when it fires.
+    deadline: Instant,
+    waiting_for: Phase,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<S> PatientStream<S> {
+    pub(super) fn new(stream: S, patience: Patience) -> (Self, Arc<Phases>) {
+        let phases = Arc::new(Phases::default());
+        let deadline = Instant::now() + patience.idle;
+        let stream = Self {
+            stream,
+            phases: Arc::clone(&phases),
+            patience,
+            deadline,
+            waiting_for: Phase::Idle,
+            timer: Box::pin(tokio::time::sleep(patience.head.min(patience.idle))),
+        };
+        (stream, phases)
+    }
+
+    /// Bytes came: what is waited for now, and until when?
+    fn read_some(&mut self) {
+        let phase = match self.phases.get() {
+            Phase::Idle => {
+                self.phases.set(Phase::Head);
+                Phase::Head
+            }
+            phase => phase,
+        };
+        // A head has its time as a whole; a body only must not stall.
+        if phase != self.waiting_for || phase == Phase::Body {
+            self.wait_for(phase);
+        }
+    }
+
+    fn wait_for(&mut self, phase: Phase) {
+        self.waiting_for = phase;
+        let patience = match phase {
+            Phase::Head | Phase::Body => self.patience.head,
+            Phase::Idle | Phase::Answer => self.patience.idle,
+        };
+        self.deadline = Instant::now() + patience;
+    }
+
+    /// No bytes: is the patience over?
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let phase = self.phases.get();
+        if phase != self.waiting_for {
+            self.wait_for(phase);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if now < self.deadline {
+                self.timer.as_mut().reset(self.deadline);
+            } else if phase == Phase::Answer {
+                // Only the client may end a wait for an event.
+                self.wait_for(phase);
+                self.timer.as_mut().reset(self.deadline);
+            } else {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the client took too long"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for PatientStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Ready(Ok(())) => {
+                if buffer.filled().len() > before {
+                    self.read_some();
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => match self.check(cx) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            },
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for PatientStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
