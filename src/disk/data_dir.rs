@@ -1,0 +1,221 @@
+//! The directory that everything is in: whose it is, which format it has, who uses it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::disk::files::Files;
+
+const STAMP: &str = "cairn-format";
+const STAMP_NEW: &str = "cairn-format.new";
+const LOCK: &str = "lock";
+const WAL: &str = "wal";
+const CHECKPOINT: &str = "checkpoint.redb";
+
+/// First line of the stamp, before the number of the format.
+const STAMP_PREFIX: &str = "cairn data directory, format ";
+const FORMAT: u32 = 1;
+
+/// Why a directory cannot be used.
+#[derive(Debug, Error)]
+pub enum DataDirError {
+    /// The system refused.
+    #[error("cannot access data directory: {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process holds it.
+    #[error(
+        "{0} is in use by another process: stop that member first, or choose another --data-dir"
+    )]
+    InUse(PathBuf),
+    /// It is etcd's.
+    #[error(
+        "{0} is a data directory of etcd (it holds '{1}'): cairn does not read it and has not changed it. Choose another \
+         --data-dir for cairn"
+    )]
+    Etcd(PathBuf, &'static str),
+    /// It is somebody's.
+    #[error(
+        "{0} is not empty and not cairn's (it holds '{1}'): choose an empty or missing directory as --data-dir"
+    )]
+    Foreign(PathBuf, String),
+    /// It is a newer cairn's.
+    #[error(
+        "{0} has the stamp '{1}', which this version does not know: start the version of cairn that wrote it"
+    )]
+    Newer(PathBuf, String),
+}
+
+/// A data directory that is ours alone while this lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// Closing it lets the next process in.
+    _lock: fs::File,
+}
+
+impl DataDir {
+    /// Takes the directory; makes it when it is missing or empty.
+    ///
+    /// # Errors
+    /// See [`DataDirError`]. A refused directory is left as it was.
+    pub fn open(files: &dyn Files, path: &Path) -> Result<Self, DataDirError> {
+        let fail = |action| {
+            let path = path.to_owned();
+            move |source| DataDirError::Io { action, path, source }
+        };
+        let names =
+            if path.exists() { files.list(path).map_err(fail("list"))? } else { Vec::new() };
+        check_names(path, &names)?;
+        files.create_dir(path).map_err(fail("create"))?;
+        // A directory that was there may be open to others; what is in it is not for them.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+            .map_err(fail("restrict access to"))?;
+        let lock = lock(&path.join(LOCK))?;
+        if names.iter().any(|name| name == STAMP) {
+            check_stamp(files, path)?;
+        } else {
+            write_stamp(files, path).map_err(fail("write the stamp of"))?;
+        }
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where the log is.
+    pub fn wal(&self) -> PathBuf {
+        self.path.join(WAL)
+    }
+
+    /// Where the checkpoint is.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join(CHECKPOINT)
+    }
+}
+
+fn check_names(path: &Path, names: &[String]) -> Result<(), DataDirError> {
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    if has(STAMP) {
+        return Ok(());
+    }
+    for etcds in ["member", "proxy"] {
+        if has(etcds) {
+            return Err(DataDirError::Etcd(path.to_owned(), etcds));
+        }
+    }
+    // What a start leaves that was cut off before the stamp was there.
+    let foreign = names.iter().find(|name| !matches!(name.as_str(), LOCK | STAMP_NEW));
+    match foreign {
+        Some(name) => Err(DataDirError::Foreign(path.to_owned(), name.clone())),
+        None => Ok(()),
+    }
+}
+
+fn lock(path: &Path) -> Result<fs::File, DataDirError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let fail = |source| DataDirError::Io { action: "lock", path: path.to_owned(), source };
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let file = options.open(path).map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => {
+            Err(DataDirError::InUse(path.parent().unwrap_or(path).to_owned()))
+        }
+        Err(fs::TryLockError::Error(source)) => Err(fail(source)),
+    }
+}
+
+fn check_stamp(files: &dyn Files, path: &Path) -> Result<(), DataDirError> {
+    let stamp = path.join(STAMP);
+    let read = || -> io::Result<String> {
+        let file = files.open(&stamp, false)?;
+        let mut bytes = vec![0; usize::try_from(file.length()?).map_err(io::Error::other)?];
+        file.read_at(0, &mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+    };
+    let text = read().map_err(|source| DataDirError::Io {
+        action: "read",
+        path: stamp.clone(),
+        source,
+    })?;
+    let format = text.strip_prefix(STAMP_PREFIX).and_then(|number| number.parse::<u32>().ok());
+    if format == Some(FORMAT) { Ok(()) } else { Err(DataDirError::Newer(stamp, text)) }
+}
+
+fn write_stamp(files: &dyn Files, path: &Path) -> io::Result<()> {
+    let new = path.join(STAMP_NEW);
+    let file = files.open(&new, true)?;
+    file.write_at(0, format!("{STAMP_PREFIX}{FORMAT}\n").as_bytes())?;
+    file.sync()?;
+    files.rename(&new, &path.join(STAMP))?;
+    files.sync_dir(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::files::RealFiles;
+
+    fn open(path: &Path) -> Result<DataDir, DataDirError> {
+        DataDir::open(&RealFiles, path)
+    }
+
+    #[test]
+    fn a_new_directory_is_private_stamped_and_opens_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a.cairn");
+        drop(open(&path).unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(fs::read_to_string(path.join(STAMP)).unwrap().starts_with(STAMP_PREFIX));
+        drop(open(&path).unwrap());
+    }
+
+    #[test]
+    fn two_processes_cannot_use_one_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = open(dir.path()).unwrap();
+        assert!(matches!(open(dir.path()), Err(DataDirError::InUse(_))));
+    }
+
+    #[test]
+    fn a_start_cut_off_before_the_stamp_is_begun_again() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(LOCK), "").unwrap();
+        fs::write(dir.path().join(STAMP_NEW), "cairn da").unwrap();
+        drop(open(dir.path()).unwrap());
+        check_stamp(&RealFiles, dir.path()).unwrap();
+    }
+
+    #[test]
+    fn an_etcd_directory_is_named_as_such_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("member/wal")).unwrap();
+        let refusal = open(dir.path()).unwrap_err();
+        assert!(matches!(refusal, DataDirError::Etcd(_, "member")));
+        assert!(refusal.to_string().contains("data directory of etcd"));
+        assert_eq!(RealFiles.list(dir.path()).unwrap(), ["member"]);
+    }
+
+    #[test]
+    fn a_foreign_directory_is_refused_with_what_was_found() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("photo.jpg"), "").unwrap();
+        let refusal = open(dir.path()).unwrap_err();
+        assert!(refusal.to_string().contains("photo.jpg"), "{refusal}");
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(STAMP), "cairn data directory, format 2\n").unwrap();
+        assert!(matches!(open(dir.path()), Err(DataDirError::Newer(..))));
+    }
+}

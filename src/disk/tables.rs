@@ -1,0 +1,243 @@
+//! The checkpoint: three tables in one redb file, changed in one transaction at a time.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+};
+use thiserror::Error;
+
+use crate::disk::files::{File, Files};
+
+const NODES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("nodes");
+const EVENTS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("events");
+const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
+
+/// Written-out bytes after which the system is asked to start writing. Unpaced, a commit makes the log's syncs wait.
+const PACE_BYTES: u64 = 1 << 20;
+
+/// Memory for pages: checkpoints write much and read nothing, so more would be wasted.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// What went wrong with the checkpoint.
+#[derive(Debug, Error)]
+#[error(
+    "{action} {path}: {source}. If the disk is well and space is left, the file is damaged: remove this member from the \
+     cluster, empty its data directory and add it again, or restore a backup"
+)]
+pub struct TablesError {
+    action: &'static str,
+    path: PathBuf,
+    #[source]
+    source: Box<redb::Error>,
+}
+
+/// The open checkpoint.
+pub struct Tables {
+    database: Database,
+    path: PathBuf,
+}
+
+/// One transaction under way.
+pub struct Commit<'a> {
+    nodes: redb::Table<'a, &'static [u8], &'static [u8]>,
+    events: redb::Table<'a, u64, &'static [u8]>,
+    meta: redb::Table<'a, &'static str, &'static [u8]>,
+}
+
+impl Tables {
+    /// Opens the file, or makes one.
+    ///
+    /// # Errors
+    /// When it cannot be opened or is damaged.
+    pub fn open(files: &dyn Files, path: &Path) -> Result<Self, TablesError> {
+        let fail = |source| error("open the checkpoint", path, source);
+        let file = files.open(path, true).map_err(|source| fail(redb::Error::Io(source)))?;
+        let backend = PacedFile { file: Arc::from(file), written: AtomicU64::new(0) };
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)
+            .map_err(|source| fail(source.into()))?;
+        let tables = Self { database, path: path.to_owned() };
+        // So that readers find the tables also when nothing was ever written.
+        tables.commit(|_| Ok(()))?;
+        if let Some(dir) = path.parent() {
+            files.sync_dir(dir).map_err(|source| fail(redb::Error::Io(source)))?;
+        }
+        Ok(tables)
+    }
+
+    /// Makes the changes that `fill` asks for durable, all or none.
+    ///
+    /// # Errors
+    /// When the disk fails; then nothing changed.
+    pub fn commit(
+        &self,
+        fill: impl FnOnce(&mut Commit<'_>) -> Result<(), redb::StorageError>,
+    ) -> Result<(), TablesError> {
+        self.try_commit(fill).map_err(|source| error("write the checkpoint", &self.path, source))
+    }
+
+    fn try_commit(
+        &self,
+        fill: impl FnOnce(&mut Commit<'_>) -> Result<(), redb::StorageError>,
+    ) -> Result<(), redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        // A restart after a crash need not read the whole file.
+        transaction.set_quick_repair(true);
+        {
+            let nodes = transaction.open_table(NODES)?;
+            let events = transaction.open_table(EVENTS)?;
+            let meta = transaction.open_table(META)?;
+            fill(&mut Commit { nodes, events, meta })?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Calls `visit` with every node, in bytewise order of the keys.
+    ///
+    /// # Errors
+    /// When the disk fails; what `visit` returns otherwise.
+    pub fn nodes<E: From<TablesError>>(
+        &self,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let fail = |source| error("read the checkpoint", &self.path, source);
+        let table =
+            || -> Result<_, redb::Error> { Ok(self.database.begin_read()?.open_table(NODES)?) };
+        let table = table().map_err(fail)?;
+        for row in table.iter().map_err(|source| fail(source.into()))? {
+            let (key, value) = row.map_err(|source| fail(source.into()))?;
+            visit(key.value(), value.value())?;
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` with every event, in the order of their numbers.
+    ///
+    /// # Errors
+    /// When the disk fails; what `visit` returns otherwise.
+    pub fn events<E: From<TablesError>>(
+        &self,
+        mut visit: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let fail = |source| error("read the checkpoint", &self.path, source);
+        let table =
+            || -> Result<_, redb::Error> { Ok(self.database.begin_read()?.open_table(EVENTS)?) };
+        let table = table().map_err(fail)?;
+        for row in table.iter().map_err(|source| fail(source.into()))? {
+            let (number, value) = row.map_err(|source| fail(source.into()))?;
+            visit(number.value(), value.value())?;
+        }
+        Ok(())
+    }
+
+    /// A record beside nodes and events.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, TablesError> {
+        let read = || -> Result<_, redb::Error> {
+            let found = self.database.begin_read()?.open_table(META)?.get(name)?;
+            Ok(found.map(|value| value.value().to_vec()))
+        };
+        read().map_err(|source| error("read the checkpoint", &self.path, source))
+    }
+}
+
+impl Commit<'_> {
+    /// Puts a node.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn put_node(&mut self, key: &[u8], value: &[u8]) -> Result<(), redb::StorageError> {
+        self.nodes.insert(key, value).map(drop)
+    }
+
+    /// Removes a node.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn drop_node(&mut self, key: &[u8]) -> Result<(), redb::StorageError> {
+        self.nodes.remove(key).map(drop)
+    }
+
+    /// Puts an event.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn put_event(&mut self, number: u64, value: &[u8]) -> Result<(), redb::StorageError> {
+        self.events.insert(number, value).map(drop)
+    }
+
+    /// Removes the events below `number`.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn drop_events_below(&mut self, number: u64) -> Result<(), redb::StorageError> {
+        self.events.retain_in(..number, |_, _| false)
+    }
+
+    /// Puts a record beside nodes and events.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn put_meta(&mut self, name: &str, value: &[u8]) -> Result<(), redb::StorageError> {
+        self.meta.insert(name, value).map(drop)
+    }
+
+    /// Removes all nodes and events: another checkpoint takes their place.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn clear(&mut self) -> Result<(), redb::StorageError> {
+        self.nodes.retain(|_, _| false)?;
+        self.events.retain(|_, _| false)
+    }
+}
+
+fn error(action: &'static str, path: &Path, source: redb::Error) -> TablesError {
+    TablesError { action, path: path.to_owned(), source: Box::new(source) }
+}
+
+/// A file as redb wants it. Writing is paced.
+#[derive(Debug)]
+struct PacedFile {
+    file: Arc<dyn File>,
+    written: AtomicU64,
+}
+
+impl StorageBackend for PacedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_at(offset, out)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.file.set_length(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.written.store(0, Ordering::Relaxed);
+        self.file.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_at(offset, data)?;
+        let written = self.written.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if written + data.len() as u64 >= PACE_BYTES {
+            self.written.store(0, Ordering::Relaxed);
+            self.file.start_writing(offset, data.len() as u64);
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+}

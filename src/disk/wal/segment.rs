@@ -1,0 +1,193 @@
+//! One file of the log.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk::files::{File, Files};
+use crate::disk::wal::Identity;
+use crate::disk::wal::frame::{self, BatchWriter, Carried, FRAME_BYTES};
+
+/// Where batches begin.
+pub(super) const HEADER_BYTES: u64 = 4096;
+
+const MAGIC: &[u8; 8] = b"cairnwal";
+const VERSION: u32 = 1;
+/// magic, version, crc32c, length.
+const FIXED: usize = 20;
+/// salt, segment, first batch, cluster, member, last entry.
+const NUMBERS: usize = 48;
+
+/// Zeros are written in pieces of this size.
+const FILL_BYTES: usize = 1 << 20;
+
+/// The next segment, under preparation or ready.
+pub(super) const SPARE: &str = "spare.wal";
+
+/// What stands at the front of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) salt: u64,
+    pub(super) segment: u64,
+    pub(super) first_batch: u64,
+    pub(super) identity: Identity,
+    /// Index of the last entry before this segment; zero for none.
+    pub(super) last_entry: u64,
+    pub(super) carried: Carried,
+}
+
+/// Why a header cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BadHeader {
+    /// All zeros, or damaged.
+    Invalid,
+    /// Written by a newer cairn.
+    Newer(u32),
+}
+
+impl Header {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(512);
+        for number in [
+            self.salt,
+            self.segment,
+            self.first_batch,
+            self.identity.cluster,
+            self.identity.member,
+            self.last_entry,
+        ] {
+            body.extend_from_slice(&number.to_le_bytes());
+        }
+        let mut carried = BatchWriter::default();
+        carried.clear();
+        self.carried.write(&mut carried);
+        body.extend_from_slice(carried.seal(self.salt, self.first_batch));
+        let length = u32::try_from(body.len()).expect("a header is small");
+        let mut bytes = Vec::with_capacity(FIXED + body.len());
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&body);
+        assert!(bytes.len() as u64 <= HEADER_BYTES, "votes and marks are a few bytes each");
+        bytes.resize(usize::try_from(HEADER_BYTES).expect("4096 fits"), 0);
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
+        Self::try_decode(bytes).unwrap_or(Err(BadHeader::Invalid))
+    }
+
+    fn try_decode(bytes: &[u8]) -> Option<Result<Self, BadHeader>> {
+        if bytes.get(..8)? != MAGIC {
+            return None;
+        }
+        let number = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let (version, crc, length) = (number(8)?, number(12)?, number(16)?);
+        if version > VERSION {
+            return Some(Err(BadHeader::Newer(version)));
+        }
+        let body = bytes.get(FIXED..FIXED + usize::try_from(length).ok()?)?;
+        if crc32c::crc32c(body) != crc {
+            return None;
+        }
+        let field = |place: usize| frame::u64_at(body, place * 8);
+        let salt = field(0)?;
+        let batch = body.get(NUMBERS..)?;
+        frame::check(batch, salt)?;
+        let mut carried = Carried::default();
+        for record in frame::records(batch) {
+            carried.note(&record?.0);
+        }
+        let identity = Identity { cluster: field(3)?, member: field(4)? };
+        let (segment, first_batch, last_entry) = (field(1)?, field(2)?, field(5)?);
+        Some(Ok(Self { salt, segment, first_batch, identity, last_entry, carried }))
+    }
+}
+
+/// `0000000000000001.wal`
+pub(super) fn file_name(segment: u64) -> String {
+    format!("{segment:016x}.wal")
+}
+
+/// The number in a segment's file name; `None` for other files.
+pub(super) fn number_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".wal")?;
+    let plain = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// Makes the spare file, full of zeros and safe on disk, at least `bytes` long. One that is long enough stays as it is.
+pub(super) fn prepare_spare(files: &dyn Files, dir: &Path, bytes: u64) -> io::Result<()> {
+    let path = dir.join(SPARE);
+    let file = files.open(&path, true)?;
+    let length = file.length()?;
+    if length >= bytes {
+        return Ok(());
+    }
+    let zeros = vec![0; FILL_BYTES];
+    let mut at = 0;
+    while at < bytes {
+        let piece = zeros.len().min(usize::try_from(bytes - at).unwrap_or(usize::MAX));
+        file.write_at(at, &zeros[..piece])?;
+        // In pieces, so that the log's own syncs never find much to wait for.
+        file.start_writing(at, piece as u64);
+        at += piece as u64;
+    }
+    file.sync()?;
+    files.sync_dir(dir)
+}
+
+/// Turns the spare file into the segment of `header`.
+pub(super) fn begin(
+    files: &dyn Files,
+    dir: &Path,
+    header: &Header,
+    bytes: u64,
+) -> io::Result<(PathBuf, Box<dyn File>)> {
+    prepare_spare(files, dir, bytes)?;
+    let (spare, path) = (dir.join(SPARE), dir.join(file_name(header.segment)));
+    let file = files.open(&spare, false)?;
+    file.write_at(0, &header.encode())?;
+    file.sync()?;
+    files.rename(&spare, &path)?;
+    files.sync_dir(dir)?;
+    Ok((path, file))
+}
+
+/// The smallest segment that a batch of `batch` bytes fits in.
+pub(super) fn bytes_for(batch: usize, usual: u64) -> u64 {
+    usual.max(HEADER_BYTES + batch as u64 + FRAME_BYTES as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::wal::Mark;
+
+    #[test]
+    fn a_header_is_read_back_and_a_damaged_one_is_not() {
+        let carried = Carried {
+            vote: Some(b"v".to_vec()),
+            committed: None,
+            purged: Some(Mark { index: 7, data: b"m".to_vec() }),
+        };
+        let identity = Identity { cluster: 1, member: 2 };
+        let header =
+            Header { salt: 9, segment: 3, first_batch: 4, identity, last_entry: 8, carried };
+        let mut bytes = header.encode();
+        assert_eq!(Header::decode(&bytes), Ok(header));
+        bytes[30] ^= 1;
+        assert_eq!(Header::decode(&bytes), Err(BadHeader::Invalid));
+        bytes[8] = 2;
+        assert_eq!(Header::decode(&bytes), Err(BadHeader::Newer(2)));
+        assert_eq!(Header::decode(&[0; 4096]), Err(BadHeader::Invalid));
+    }
+
+    #[test]
+    fn only_segments_have_numbers() {
+        assert_eq!(number_of(&file_name(255)), Some(255));
+        for name in [SPARE, "1.wal", "00000000000000ff", "00000000000000fg.wal"] {
+            assert_eq!(number_of(name), None, "{name}");
+        }
+    }
+}

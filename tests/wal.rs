@@ -1,0 +1,306 @@
+//! The write-ahead log under power loss and failing disks: every write and sync boundary of a run.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cairn::disk::{
+    CrashFiles, Fault, Files, Identity, Mark, Recovered, Survival, Wal, WalError, WalObserver,
+    WalOptions,
+};
+
+const DIR: &str = "/wal";
+const ME: Identity = Identity { cluster: 7, member: 9 };
+
+struct Quiet;
+
+impl WalObserver for Quiet {
+    fn synced(&self, _took: Duration, _bytes: usize) {}
+    fn failed(&self, _error: &WalError) {}
+}
+
+fn options() -> WalOptions {
+    // Small segments, so that a short run has many of them.
+    WalOptions { segment_bytes: 8 << 10, prepare_ahead: false, ..WalOptions::default() }
+}
+
+fn open(files: &CrashFiles) -> Result<(Wal, Recovered), WalError> {
+    Wal::open(Arc::new(files.clone()), Path::new(DIR), ME, options(), Arc::new(Quiet))
+}
+
+/// splitmix64
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+/// What the log must hold: the acknowledged state, and what the one request under way may have made of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Expected {
+    vote: Option<Vec<u8>>,
+    purged: u64,
+    /// Index of the first entry, and the entries.
+    first: u64,
+    entries: Vec<Vec<u8>>,
+}
+
+impl Expected {
+    fn last(&self) -> u64 {
+        self.first + self.entries.len() as u64 - 1
+    }
+
+    fn of(recovered: &Recovered) -> Self {
+        let purged = recovered.purged.as_ref().map_or(0, |mark| mark.index);
+        let first = recovered.entries.first().map_or(purged + 1, |(index, _)| *index);
+        for (place, (index, _)) in recovered.entries.iter().enumerate() {
+            assert_eq!(*index, first + place as u64, "no hole");
+        }
+        let entries = recovered.entries.iter().map(|(_, payload)| payload.to_vec()).collect();
+        Self { vote: recovered.vote.clone(), purged, first, entries }
+    }
+}
+
+/// One random request, waited for. `Ok` means acknowledged.
+fn request(wal: &Wal, state: &Expected, random: &mut Random) -> (Expected, io::Result<()>) {
+    let (done_tx, done_rx) = mpsc::channel();
+    let done = Box::new(move |result| done_tx.send(result).unwrap());
+    let mut next = state.clone();
+    match random.below(20) {
+        0..14 => {
+            let count = 1 + random.below(4);
+            let mut entries = Vec::new();
+            for _ in 0..count {
+                let length = if random.below(40) == 0 { 9000 } else { random.below(300) };
+                let payload: Vec<u8> = (0..length).map(|_| random.next() as u8).collect();
+                entries.push((next.last() + 1, Bytes::from(payload.clone())));
+                next.entries.push(payload);
+            }
+            wal.append(entries, done);
+        }
+        14 | 15 => {
+            let vote = random.next().to_le_bytes().to_vec();
+            next.vote = Some(vote.clone());
+            wal.save_vote(vote, done);
+        }
+        16 | 17 => {
+            let keep = random.below(next.entries.len() as u64 + 1);
+            next.entries.truncate(usize::try_from(keep).unwrap());
+            wal.truncate_after(next.last(), done);
+        }
+        _ => {
+            let gone = random.below(next.entries.len() as u64 + 1);
+            next.entries.drain(..usize::try_from(gone).unwrap());
+            next.first += gone;
+            next.purged = next.first - 1;
+            wal.save_committed(b"mark".to_vec());
+            wal.purge(Mark { index: next.purged, data: b"id".to_vec() }, done);
+        }
+    }
+    (next, done_rx.recv().unwrap())
+}
+
+/// Runs until the end or the first failure; returns what was acknowledged and what was under way.
+fn run(files: &CrashFiles, seed: u64, operations: usize) -> (Expected, Option<Expected>) {
+    let mut state = Expected { first: 1, ..Expected::default() };
+    let Ok((wal, _)) = open(files) else { return (state, None) };
+    let mut random = Random(seed);
+    for _ in 0..operations {
+        let (next, result) = request(&wal, &state, &mut random);
+        if result.is_err() {
+            wal.shutdown();
+            return (state, Some(next));
+        }
+        state = next;
+    }
+    wal.shutdown();
+    (state, None)
+}
+
+fn survivals(seed: u64) -> [Survival; 5] {
+    [
+        Survival::Nothing,
+        Survival::Everything,
+        Survival::Prefix(1),
+        Survival::Random(seed),
+        Survival::Random(seed ^ 0xabcd),
+    ]
+}
+
+/// The state after recovery is the acknowledged one, or that plus the request that was under way.
+fn check(files: &CrashFiles, acknowledged: &Expected, under_way: Option<&Expected>, story: &str) {
+    let (wal, recovered) = open(files).unwrap_or_else(|error| panic!("{story}: {error}"));
+    let found = Expected::of(&recovered);
+    let fits = found == *acknowledged || under_way.is_some_and(|under_way| found == *under_way);
+    assert!(
+        fits,
+        "{story}:\nfound {found:?}\nacknowledged {acknowledged:?}\nunder way {under_way:?}"
+    );
+    let (last, first) = (found.last(), found.first);
+    let read = wal.read(first, last + 1, usize::MAX).unwrap();
+    let read: Vec<_> = read.into_iter().map(|(_, payload)| payload.to_vec()).collect();
+    assert_eq!(read, found.entries, "{story}: what is read is what was recovered");
+    // It goes on from there.
+    let (done_tx, done_rx) = mpsc::channel();
+    let entry = vec![(last + 1, Bytes::from_static(b"goes on"))];
+    wal.append(entry, Box::new(move |result| done_tx.send(result).unwrap()));
+    done_rx.recv().unwrap().unwrap();
+    wal.shutdown();
+    let (wal, recovered) = open(&files.after_crash(Survival::Nothing)).unwrap();
+    assert_eq!(recovered.entries.last().unwrap().1, &b"goes on"[..], "{story}");
+    wal.shutdown();
+}
+
+#[test]
+fn what_was_acknowledged_survives_power_loss_at_every_step() {
+    let seed = std::env::var("WAL_SEED").map_or(20_261_123, |seed| seed.parse().unwrap());
+    println!("repeat with WAL_SEED={seed} cargo test --test wal");
+    let operations = 500;
+    let whole = CrashFiles::new();
+    let (_, failed) = run(&whole, seed, operations);
+    assert!(failed.is_none());
+    let steps = whole.steps();
+    assert!(steps > operations as u64, "each operation syncs: {steps}");
+    for step in 1..=steps {
+        let files = CrashFiles::new();
+        files.fail_at(step, Fault::PowerLoss);
+        let (acknowledged, under_way) = run(&files, seed, operations);
+        // Two of the five each time; over the whole run all of them come up often at every kind of step.
+        let all = survivals(seed ^ step);
+        for survival in [all[(step % 5) as usize], all[((step / 5 + 1) % 5) as usize]] {
+            let story = format!("power lost at step {step} of {steps}, {survival:?} survived");
+            let image = files.after_crash(survival);
+            check(&image, &acknowledged, under_way.as_ref(), &story);
+        }
+    }
+}
+
+#[test]
+fn a_crash_inside_recovery_loses_nothing_either() {
+    let seed = 77;
+    let operations = 60;
+    let whole = CrashFiles::new();
+    run(&whole, seed, operations);
+    for step in (1..=whole.steps()).step_by(3) {
+        let files = CrashFiles::new();
+        files.fail_at(step, Fault::PowerLoss);
+        let (acknowledged, under_way) = run(&files, seed, operations);
+        let image = files.after_crash(Survival::Random(step));
+        for second in 1.. {
+            let again = image.after_crash(Survival::Everything);
+            again.fail_at(second, Fault::PowerLoss);
+            let opened = open(&again);
+            let died = again.is_dead();
+            if let Ok((wal, _)) = opened {
+                wal.shutdown();
+            }
+            if !died {
+                break;
+            }
+            for survival in survivals(step ^ second) {
+                let story =
+                    format!("power lost at step {step} and in recovery at {second}: {survival:?}");
+                check(&again.after_crash(survival), &acknowledged, under_way.as_ref(), &story);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_failing_disk_fails_everything_after_it_and_loses_nothing_before() {
+    for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
+        let whole = CrashFiles::new();
+        run(&whole, 5, 100);
+        for step in (2..=whole.steps()).step_by(2) {
+            let files = CrashFiles::new();
+            files.fail_at(step, Fault::Error(kind));
+            let (acknowledged, under_way) = run(&files, 5, 100);
+            files.heal();
+            let story = format!("{kind:?} at step {step}");
+            check(&files, &acknowledged, under_way.as_ref(), &story);
+        }
+    }
+}
+
+#[test]
+fn after_a_failed_sync_no_later_request_is_acknowledged() {
+    let files = CrashFiles::new();
+    let (wal, _) = open(&files).unwrap();
+    files.fail_at(files.steps() + 2, Fault::Error(io::ErrorKind::Other));
+    let state = Expected { first: 1, ..Expected::default() };
+    let mut results = Vec::new();
+    for _ in 0..3 {
+        let (done_tx, done_rx) = mpsc::channel();
+        wal.save_vote(b"v".to_vec(), Box::new(move |result| done_tx.send(result).unwrap()));
+        results.push(done_rx.recv().unwrap().is_ok());
+        files.heal();
+    }
+    assert_eq!(
+        results,
+        [false, false, false],
+        "the disk is well again, but nobody knows what it holds"
+    );
+    wal.shutdown();
+    drop(state);
+}
+
+#[test]
+fn a_flipped_bit_in_what_was_safe_is_named_with_file_and_offset() {
+    let files = CrashFiles::new();
+    let (wal, _) = open(&files).unwrap();
+    for index in 1..=30 {
+        let (done_tx, done_rx) = mpsc::channel();
+        let entry = vec![(index, Bytes::from(vec![index as u8; 400]))];
+        wal.append(entry, Box::new(move |result| done_tx.send(result).unwrap()));
+        done_rx.recv().unwrap().unwrap();
+    }
+    wal.shutdown();
+    let names = files.list(Path::new(DIR)).unwrap();
+    let first = Path::new(DIR).join(names.iter().find(|name| name.starts_with('0')).unwrap());
+    // Anywhere in the first segment: its header, a frame, a record.
+    for offset in (0..8000).step_by(7) {
+        let image = files.after_crash(Survival::Everything);
+        let before = image.bytes(&first).unwrap()[offset];
+        if before == 0 && (140..4096).contains(&offset) {
+            continue; // behind the header's last field nothing is kept
+        }
+        image.flip(&first, offset);
+        match open(&image) {
+            Err(WalError::Corrupt { path, .. }) => assert_eq!(path, first),
+            Err(WalError::Newer { .. }) if (8..12).contains(&offset) => {}
+            Err(other) => panic!("offset {offset}: {other}"),
+            Ok((wal, recovered)) => {
+                wal.shutdown();
+                // Behind the last batch of a segment there is nothing to damage.
+                assert_eq!(
+                    recovered.entries.len(),
+                    30,
+                    "offset {offset}: entries are gone in silence"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_log_of_another_member_is_refused() {
+    let files = CrashFiles::new();
+    open(&files).unwrap().0.shutdown();
+    let other = Identity { cluster: 7, member: 10 };
+    let opened = Wal::open(Arc::new(files), Path::new(DIR), other, options(), Arc::new(Quiet));
+    let Err(refusal) = opened else { panic!("opened") };
+    assert!(refusal.to_string().contains("belongs to member 9 of cluster 7"), "{refusal}");
+}
