@@ -17,7 +17,7 @@ pub(super) async fn vars(State(api): State<Arc<Context>>, request: Request) -> R
         return error::method_not_allowed("GET");
     }
     let (status, member) = (api.replica.status(), api.replica.options().member);
-    let state = match status.role {
+    let state = match status.leadership.role {
         Role::Leader => "StateLeader",
         Role::Follower | Role::Learner => "StateFollower",
         Role::Candidate => "StateCandidate",
@@ -26,10 +26,10 @@ pub(super) async fn vars(State(api): State<Arc<Context>>, request: Request) -> R
     let arguments: Vec<_> = std::env::args().collect();
     let raft = serde_json::json!({
         "id": member.to_string(),
-        "term": status.term.0,
+        "term": status.leadership.term.0,
         "commit": status.committed.0,
         "applied": status.applied.0,
-        "lead": status.leader.unwrap_or_default().to_string(),
+        "lead": status.leadership.leader.unwrap_or_default().to_string(),
         "raftState": state,
     });
     let memory = serde_json::json!({ "Sys": metrics_rss() });

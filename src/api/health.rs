@@ -32,7 +32,7 @@ pub(super) async fn health(State(api): State<Arc<Context>>, request: Request) ->
     }
     // etcd looks a record up in the key space here, and counts that as a read.
     api.replica.reads().count_auth_lookup();
-    let healthy = api.replica.status().leader.is_some()
+    let healthy = api.replica.status().leadership.leader.is_some()
         && matches!(
             tokio::time::timeout(HEALTHY_READ_MAX, api.replica.read_barrier()).await,
             Ok(Ok(()))

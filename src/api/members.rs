@@ -43,7 +43,7 @@ fn list(api: &Context, rest: &str) -> Response<Body> {
     match rest {
         "" | "/" => json_answer(StatusCode::OK, list_body(members)),
         "/leader" => {
-            let leader = api.replica.status().leader;
+            let leader = api.replica.status().leadership.leader;
             let found = leader.and_then(|id| Some((id, members.get(id)?)));
             let Some((id, record)) = found else {
                 return error::message(StatusCode::SERVICE_UNAVAILABLE, "During election");

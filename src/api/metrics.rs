@@ -221,13 +221,21 @@ impl MemberCollector {
     fn server(&self, families: &mut Families) {
         let (status, options) = (self.replica.status(), self.replica.options());
         let (stats, view) = (self.replica.stats(), self.replica.view());
-        let leads = status.role == Role::Leader;
+        let leads = status.leadership.role == Role::Leader;
         // In etcd a quorum read is a proposal too; here it costs no log entry, but dashboards count it all the same.
         let reads = stats.barriers();
         for (name, help, value) in [
-            ("etcd_server_has_leader", "Is there a leader?", u64::from(status.leader.is_some())),
+            (
+                "etcd_server_has_leader",
+                "Is there a leader?",
+                u64::from(status.leadership.leader.is_some()),
+            ),
             ("etcd_server_is_leader", "Is it this member?", u64::from(leads)),
-            ("etcd_server_is_learner", "Has it no vote?", u64::from(status.role == Role::Learner)),
+            (
+                "etcd_server_is_learner",
+                "Has it no vote?",
+                u64::from(status.leadership.role == Role::Learner),
+            ),
             (
                 "etcd_server_proposals_committed_total",
                 "Proposals that a majority has: log entries and quorum reads.",

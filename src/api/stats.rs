@@ -54,7 +54,7 @@ pub(super) async fn of_self(State(api): State<Arc<Context>>, request: Request) -
     }
     let (replica, now) = (&api.replica, api.replica.now());
     let (options, stats) = (replica.options(), replica.stats());
-    let state = match replica.status().role {
+    let state = match replica.status().leadership.role {
         Role::Leader => "StateLeader",
         Role::Follower | Role::Candidate | Role::Learner => "StateFollower",
     };
@@ -83,7 +83,7 @@ pub(super) async fn of_leader(State(api): State<Arc<Context>>, request: Request)
     if request.method() != Method::GET {
         return error::method_not_allowed("GET");
     }
-    if api.replica.status().role != Role::Leader {
+    if api.replica.status().leadership.role != Role::Leader {
         return error::message(StatusCode::FORBIDDEN, "not current leader");
     }
     let leader = api.replica.options().member;

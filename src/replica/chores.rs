@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::model::{MemberId, Unavailable};
-use crate::raft::{Role, Status};
+use crate::raft::{Leadership, Role};
 use crate::replica::Replica;
 use crate::store::Command;
 
@@ -27,24 +27,24 @@ pub struct Facts {
 impl Replica {
     /// Logs changes of leadership, for as long as the member runs.
     pub async fn follow_leader(self) {
-        let mut statuses = self.inner.raft.status_changes();
+        let mut leadership = self.inner.raft.leadership();
         loop {
-            let status = statuses.borrow_and_update().clone();
-            if let Some(before) = self.inner.stats.saw_leader(status.leader, self.now()) {
-                self.log_leader(before, &status);
+            let now = *leadership.borrow_and_update();
+            if let Some(before) = self.inner.stats.saw_leader(now.leader, self.now()) {
+                self.log_leader(before, now);
             }
-            if statuses.changed().await.is_err() {
+            if leadership.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    fn log_leader(&self, before: Option<MemberId>, status: &Status) {
-        let (member, term) = (self.inner.options.member, status.term);
-        if status.role == Role::Leader {
+    fn log_leader(&self, before: Option<MemberId>, now: Leadership) {
+        let (member, term) = (self.inner.options.member, now.term);
+        if now.role == Role::Leader {
             info!(target: "raft", "{member} became leader at term {term}");
         }
-        match (before, status.leader) {
+        match (before, now.leader) {
             (None, Some(leader)) => {
                 info!(target: "raft", "raft.node: {member} elected leader {leader} at term {term}");
             }
@@ -62,9 +62,9 @@ impl Replica {
     /// Proposes a tick whenever a key is due, while this member leads; for as long as it runs.
     pub async fn tick(self) {
         let mut deadlines = self.inner.hub.next_deadline();
-        let mut statuses = self.inner.raft.status_changes();
+        let mut leadership = self.inner.raft.leadership();
         loop {
-            let leads = statuses.borrow_and_update().role == Role::Leader;
+            let leads = leadership.borrow_and_update().role == Role::Leader;
             let deadline = *deadlines.borrow_and_update();
             let wait = match deadline {
                 Some(at) if leads => Duration::from_millis(at.0.saturating_sub(self.now().0)),
@@ -80,7 +80,7 @@ impl Replica {
             tokio::select! {
                 () = tokio::time::sleep(wait.min(Duration::from_secs(3600))) => {}
                 changed = deadlines.changed() => if changed.is_err() { return },
-                changed = statuses.changed() => if changed.is_err() { return },
+                changed = leadership.changed() => if changed.is_err() { return },
             }
         }
     }

@@ -1,0 +1,176 @@
+//! The durable checkpoint, which is also Raft's snapshot.
+//!
+//! A checkpoint holds a clone of the store, which costs nothing, and writes what differs from the checkpoint before in one
+//! transaction, on a thread of its own, while the store moves on.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use openraft::RaftSnapshotBuilder;
+use thiserror::Error;
+use tracing::info;
+
+use crate::disk::{Commit, Tables, TablesError};
+use crate::model::{DecodeError, StoreIndex};
+use crate::raft::encoding;
+use crate::raft::types::{self, LogId, StoredMembership, Types};
+use crate::store::{Change, Header, HistoryLimits, Loader, Store};
+
+const HEADER: &str = "store";
+const APPLIED: &str = "applied";
+const MEMBERSHIP: &str = "membership";
+
+/// A state and the log entry that led to it.
+#[derive(Clone, Debug)]
+pub(super) struct Checkpoint {
+    pub(super) store: Store,
+    pub(super) applied: Option<LogId>,
+    pub(super) membership: StoredMembership,
+}
+
+/// Why a checkpoint cannot be read or written.
+#[derive(Debug, Error)]
+pub(super) enum CheckpointError {
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+    #[error(
+        "the checkpoint is damaged: {0}. Remove this member from the cluster, empty its data directory and add it again, \
+         or restore a backup"
+    )]
+    Decode(#[from] DecodeError),
+}
+
+/// The checkpoint on disk, and the state it holds.
+pub(super) struct Checkpoints {
+    tables: Tables,
+    latest: Mutex<Option<Checkpoint>>,
+    committed: Box<dyn Fn(Duration) + Send + Sync>,
+}
+
+impl Checkpoints {
+    /// `committed` is told how long each commit took.
+    pub(super) fn new(tables: Tables, committed: Box<dyn Fn(Duration) + Send + Sync>) -> Self {
+        Self { tables, latest: Mutex::new(None), committed }
+    }
+
+    /// The last one; none before the first.
+    pub(super) fn latest(&self) -> Option<Checkpoint> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Checkpoint>> {
+        // It guards one value, which is replaced as a whole.
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the checkpoint; an empty store when there is none.
+    pub(super) fn load(&self, limits: HistoryLimits) -> Result<Checkpoint, CheckpointError> {
+        let Some(header) = self.tables.meta(HEADER)? else {
+            let membership = StoredMembership::default();
+            return Ok(Checkpoint { store: Store::new(limits), applied: None, membership });
+        };
+        let mut loader = Loader::new(limits, &Header(header))?;
+        self.tables.nodes(|key, record| loader.node(key, record).map_err(CheckpointError::from))?;
+        self.tables.events(|index, record| {
+            loader.event(StoreIndex(index), record).map_err(CheckpointError::from)
+        })?;
+        let store = loader.finish()?;
+        let applied = self.tables.meta(APPLIED)?;
+        let applied = applied.map(|bytes| encoding::decode_log_id(&bytes)).transpose()?;
+        let membership = self.tables.meta(MEMBERSHIP)?.unwrap_or_default();
+        let membership = encoding::decode_stored_membership(&membership)?;
+        let checkpoint = Checkpoint { store, applied, membership };
+        *self.lock() = Some(checkpoint.clone());
+        Ok(checkpoint)
+    }
+
+    /// Writes what differs from the latest one.
+    fn advance(&self, to: &Checkpoint) -> Result<(), CheckpointError> {
+        let from = self.latest();
+        self.write(from.as_ref().map(|from| &from.store), to, false)
+    }
+
+    /// Puts another state in place of everything.
+    pub(super) fn replace(&self, by: &Checkpoint) -> Result<(), CheckpointError> {
+        self.write(None, by, true)
+    }
+
+    fn write(
+        &self,
+        from: Option<&Store>,
+        to: &Checkpoint,
+        clear: bool,
+    ) -> Result<(), CheckpointError> {
+        let begun = Instant::now();
+        self.tables.commit(|commit| {
+            if clear {
+                commit.clear()?;
+            }
+            write_store(commit, from, &to.store)?;
+            commit.put_meta(HEADER, &to.store.header().0)?;
+            if let Some(applied) = &to.applied {
+                commit.put_meta(APPLIED, &encoding::encode_log_id(applied))?;
+            }
+            commit.put_meta(MEMBERSHIP, &encoding::encode_stored_membership(&to.membership))
+        })?;
+        (self.committed)(begun.elapsed());
+        *self.lock() = Some(to.clone());
+        let position = to.applied.as_ref().map(types::position).unwrap_or_default();
+        info!(target: "etcdserver", "saved snapshot at index {}", position.index);
+        Ok(())
+    }
+}
+
+/// Writes nodes one by one as the difference is found, so that a large one takes no memory of its own.
+fn write_store(
+    commit: &mut Commit<'_>,
+    from: Option<&Store>,
+    to: &Store,
+) -> Result<(), redb::StorageError> {
+    let mut result = Ok(());
+    to.changes_since(from, &mut |change| {
+        if result.is_ok() {
+            result = match &change {
+                Change::PutNode(path, record) => commit.put_node(path.as_bytes(), record),
+                Change::DropNode(path) => commit.drop_node(path.as_bytes()),
+            };
+        }
+    });
+    result?;
+    let mut result = Ok(());
+    let known = from.map_or(StoreIndex(0), |from| from.index().next());
+    to.events_since(known, &mut |index, record| {
+        if result.is_ok() {
+            result = commit.put_event(index.0, &record);
+        }
+    });
+    result?;
+    commit.drop_events_below(to.history().oldest().0)
+}
+
+/// One checkpoint under way.
+pub(super) struct CheckpointBuilder {
+    checkpoints: Arc<Checkpoints>,
+    state: Checkpoint,
+}
+
+impl CheckpointBuilder {
+    pub(super) fn new(checkpoints: Arc<Checkpoints>, state: Checkpoint) -> Self {
+        Self { checkpoints, state }
+    }
+}
+
+impl RaftSnapshotBuilder<Types> for CheckpointBuilder {
+    type SnapshotData = Checkpoint;
+
+    async fn build_snapshot(
+        &mut self,
+    ) -> io::Result<openraft::type_config::alias::SnapshotOf<Types, Checkpoint>> {
+        let (checkpoints, state) = (Arc::clone(&self.checkpoints), self.state.clone());
+        let written = tokio::task::spawn_blocking(move || checkpoints.advance(&state));
+        // A panic in there must not be silent: as an error it ends the member.
+        written.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        Ok(self.state.clone().into_snapshot())
+    }
+}

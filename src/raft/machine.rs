@@ -1,0 +1,174 @@
+//! openraft's state machine over the store: apply, publish, announce, answer.
+
+use std::io;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures_util::{FutureExt, Stream, StreamExt};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine, Snapshot};
+use openraft::{EntryPayload, OptionalSend};
+
+use crate::model::LogPosition;
+use crate::raft::checkpoint::{Checkpoint, CheckpointBuilder, Checkpoints};
+use crate::raft::types::{
+    self, Answer, Entry, LogId, Proposal, SnapshotMeta, StoredMembership, Types,
+};
+use crate::store::{Applied, Event, Store};
+
+/// Entries that are applied before their outcome is published; more would let the first ones wait.
+const BATCH_MAX: usize = 256;
+
+/// The state as of one log entry. It never changes; whoever holds one reads in peace.
+#[derive(Debug)]
+pub struct View {
+    /// The key space and all that belongs to it.
+    pub store: Store,
+    /// The last applied entry.
+    pub position: LogPosition,
+}
+
+/// Is told of everything that is applied, in order.
+pub trait Observer: Send + Sync {
+    /// `view` is what reads see from now on; `events` led to it, in the order of their indexes. Called before the writers
+    /// are answered, and by one thread at a time.
+    fn published(&self, view: &Arc<View>, events: &[Arc<Event>]);
+}
+
+/// The state machine. openraft owns the only one.
+pub(super) struct Machine {
+    store: Store,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    published: Arc<ArcSwap<View>>,
+    observer: Arc<dyn Observer>,
+    checkpoints: Arc<Checkpoints>,
+}
+
+impl Machine {
+    /// Starts from a checkpoint, which is published at once.
+    pub(super) fn new(
+        start: Checkpoint,
+        observer: Arc<dyn Observer>,
+        checkpoints: Arc<Checkpoints>,
+    ) -> Self {
+        let Checkpoint { store, applied, membership } = start;
+        let position = applied.as_ref().map(types::position).unwrap_or_default();
+        let view = Arc::new(View { store: store.clone(), position });
+        let published = Arc::new(ArcSwap::new(Arc::clone(&view)));
+        observer.published(&view, &[]);
+        Self { store, applied, membership, published, observer, checkpoints }
+    }
+
+    /// Where views appear.
+    pub(super) fn published(&self) -> Arc<ArcSwap<View>> {
+        Arc::clone(&self.published)
+    }
+
+    fn apply_one(&mut self, entry: Entry) -> Answer {
+        let position = types::position(&entry.log_id);
+        let applied = match entry.payload {
+            EntryPayload::Blank => Applied::Recorded,
+            EntryPayload::Normal(Proposal { at, command }) => self.store.apply(at, &command),
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                Applied::Recorded
+            }
+        };
+        self.applied = Some(entry.log_id);
+        Answer { applied, index: self.store.index(), position }
+    }
+
+    /// Lets readers, watchers and writers know, in this order: who is woken sees the change.
+    fn publish(&self, batch: &mut Vec<(Answer, Option<ApplyResponder<Types>>)>) {
+        let Some(applied) = &self.applied else { return };
+        let position = types::position(applied);
+        let view = Arc::new(View { store: self.store.clone(), position });
+        self.published.store(Arc::clone(&view));
+        let events: Vec<_> =
+            batch.iter().flat_map(|(answer, _)| answer.applied.events()).cloned().collect();
+        self.observer.published(&view, &events);
+        for (answer, responder) in batch.drain(..) {
+            // Entries of other leaders, and those of this one from before a restart, have nobody waiting.
+            if let Some(responder) = responder {
+                responder.send(answer);
+            }
+        }
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            store: self.store.clone(),
+            applied: self.applied,
+            membership: self.membership.clone(),
+        }
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = Checkpoint;
+    type SnapshotBuilder = CheckpointBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+    {
+        let mut batch = Vec::new();
+        let mut next = entries.next().await;
+        while let Some(item) = next {
+            let (entry, responder) = item?;
+            batch.push((self.apply_one(entry), responder));
+            // Whatever is ready belongs to the batch; nobody waits for what is not.
+            let ready = if batch.len() < BATCH_MAX { entries.next().now_or_never() } else { None };
+            next = match ready {
+                Some(ready) => ready,
+                None => {
+                    self.publish(&mut batch);
+                    entries.next().await
+                }
+            };
+        }
+        if !batch.is_empty() {
+            self.publish(&mut batch);
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> CheckpointBuilder {
+        CheckpointBuilder::new(Arc::clone(&self.checkpoints), self.checkpoint())
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        _meta: &SnapshotMeta,
+        snapshot: Checkpoint,
+    ) -> io::Result<()> {
+        let checkpoints = Arc::clone(&self.checkpoints);
+        let installed = snapshot.clone();
+        let written = tokio::task::spawn_blocking(move || checkpoints.replace(&installed));
+        written.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        self.store = snapshot.store;
+        self.applied = snapshot.applied;
+        self.membership = snapshot.membership;
+        self.publish(&mut Vec::new());
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<OpenraftSnapshot>> {
+        Ok(self.checkpoints.latest().map(Checkpoint::into_snapshot))
+    }
+}
+
+type OpenraftSnapshot = openraft::type_config::alias::SnapshotOf<Types, Checkpoint>;
+
+impl Checkpoint {
+    /// In openraft's words.
+    pub(super) fn into_snapshot(self) -> OpenraftSnapshot {
+        let meta =
+            SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        Snapshot { meta, snapshot: self }
+    }
+}
