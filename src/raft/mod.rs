@@ -433,7 +433,8 @@ fn config(options: &Options) -> Result<openraft::Config, StartError> {
         // A member that was cut off must not depose the leader when it comes back.
         enable_pre_vote: Some(true),
         // A leader that hears no majority steps down; else it could block elections in a partial partition.
-        quorum_loss_probe_interval: Some(3 * election),
+        // openraft wants at least the lease and the longest election timeout, which are two elections each.
+        quorum_loss_probe_interval: Some(5 * election),
         // A restarted leader stands for election like everybody else.
         enable_leader_restore: Some(false),
         allow_log_reversion: Some(false),
