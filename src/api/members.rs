@@ -23,7 +23,7 @@ pub(super) async fn serve(State(api): State<Arc<Context>>, request: Request) -> 
     let mut response = match *request.method() {
         Method::GET => return with_cluster(&api, list(&api, &rest)),
         Method::POST => add(&api, request).await,
-        Method::PUT | Method::DELETE if id.is_empty() => return error::method_not_allowed(""),
+        Method::PUT | Method::DELETE if id.is_empty() => error::method_not_allowed(""),
         Method::PUT => update(&api, &id, request).await,
         Method::DELETE => remove(&api, &id).await,
         _ => return error::method_not_allowed(ALLOWED),

