@@ -3,7 +3,6 @@
 //! Owns: processes, sockets and deadlines of the tests. Never knows: the inside of the crate under
 //! test; everything goes over the wire, so that the real etcd can take its place.
 
-#![expect(clippy::allow_attributes, reason = "`expect` fails in the tests that use all of it")]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod http;
