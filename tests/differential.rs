@@ -163,6 +163,64 @@ fn a_difference_is_found_and_what_may_differ_is_not() {
     assert!(difference(&theirs, &less, true).is_none(), "the term is our own affair");
 }
 
+#[test]
+fn only_what_differs_on_purpose_is_expected() {
+    let updates = DirUpdates::from([("/d".to_owned(), BTreeSet::from([7]))]);
+    let number = |request: &Request, theirs: Option<&Reply>, ours: &Reply| {
+        expected_difference(request, theirs, ours, &updates)
+    };
+    let put = |form: &str| Request::new("PUT", "/v2/keys/d").form(form.to_owned());
+    let error = |status: u16, code: u64, cause: &str| {
+        reply(status, "0", &format!("{{\"errorCode\":{code},\"cause\":\"{cause}\",\"index\":0}}\n"))
+    };
+    let dir = |index: u64| {
+        reply(
+            200,
+            "9",
+            &format!("{{\"node\":{{\"key\":\"/d\",\"dir\":true,\"modifiedIndex\":{index}}}}}\n"),
+        )
+    };
+    let fine = reply(200, "9", "{}\n");
+
+    let long = Request::get(&format!("/v2/keys/{}", "x".repeat(5000)));
+    assert_eq!(number(&long, None, &error(404, 100, "/x")), Some("7"));
+    assert_eq!(number(&long, None, &error(500, 300, "/x")), None);
+    assert_eq!(number(&put("ttl=1"), None, &fine), None);
+
+    let over = put("value=1&ttl=9223372037");
+    assert_eq!(number(&over, Some(&fine), &error(400, 202, "c")), Some("8"));
+    assert_eq!(number(&over, Some(&fine), &error(400, 203, "c")), None);
+    assert_eq!(number(&put("ttl=9223372036"), Some(&fine), &error(400, 202, "c")), None);
+
+    let convert = put("refresh=true&dir=true&ttl=5");
+    assert_eq!(number(&convert, Some(&fine), &error(403, 102, "/d")), Some("20"));
+    assert_eq!(number(&put("refresh=true&ttl=5"), Some(&fine), &error(403, 102, "/d")), None);
+
+    let big = put(&"x".repeat(FORM_MAX + 1));
+    assert_eq!(number(&big, Some(&error(400, 210, "http")), &error(413, 210, "c")), Some("limits"));
+    assert_eq!(number(&big, Some(&error(400, 210, "http")), &error(400, 211, "c")), None);
+    let small = put("x");
+    assert_eq!(number(&small, Some(&error(400, 210, "http")), &error(413, 210, "c")), None);
+
+    assert_eq!(
+        number(&small, Some(&error(400, 210, "mime: a")), &error(400, 210, "b")),
+        Some("26")
+    );
+    assert_eq!(number(&small, Some(&error(400, 210, "mime: a")), &error(400, 209, "b")), None);
+    assert_eq!(number(&small, Some(&error(400, 210, "mime: a")), &error(415, 210, "b")), None);
+    assert_eq!(number(&small, Some(&error(400, 210, "invalid URL")), &error(400, 210, "b")), None);
+    let members = Request::new("POST", "/v2/members");
+    let message = |text: &str| reply(400, "0", &format!("{{\"message\":\"{text}\"}}"));
+    assert_eq!(number(&members, Some(&message("json: a")), &message("b")), Some("26"));
+    assert_eq!(number(&members, Some(&message("no valid URLs given")), &message("b")), None);
+
+    assert_eq!(number(&Request::get("/v2/keys/d"), Some(&dir(5)), &dir(7)), Some("5"));
+    assert_eq!(number(&Request::get("/v2/keys/d"), Some(&dir(7)), &dir(5)), None);
+    assert_eq!(number(&Request::get("/v2/keys/d"), Some(&dir(5)), &dir(8)), None);
+    let file = reply(200, "9", &dir(7).text().replace("\"dir\":true", "\"value\":\"\""));
+    assert_eq!(number(&Request::get("/v2/keys/d"), Some(&dir(5)), &file), None);
+}
+
 fn skipped() -> bool {
     if env::var_os("CAIRN_SKIP_ETCD").is_some_and(|v| v == "1") {
         eprintln!("skipped: no comparison with etcd (CAIRN_SKIP_ETCD=1)");
@@ -220,8 +278,7 @@ impl Side {
 struct Pair {
     etcd: Side,
     subject: Side,
-    /// Directories whose ttl was updated, with the index of the last update (improvement 5).
-    updated_dirs: BTreeMap<String, u64>,
+    dir_updates: DirUpdates,
     events: EventLog,
 }
 
@@ -232,7 +289,7 @@ impl Pair {
             let subject = Side::start(subject);
             (etcd.join().expect("etcd starts"), subject)
         });
-        Self { etcd, subject, updated_dirs: BTreeMap::new(), events: EventLog::default() }
+        Self { etcd, subject, dir_updates: DirUpdates::new(), events: EventLog::default() }
     }
 
     fn ask(&mut self, request: &Request) -> (io::Result<Reply>, io::Result<Reply>) {
@@ -266,78 +323,12 @@ impl Pair {
             }
         };
         let Some(difference) = difference else { return Ok(None) };
-        match self.expected_difference(request, theirs.as_ref().ok(), ours.as_ref().ok()) {
-            Some(number) => Ok(Some(number)),
-            None => Err(difference),
-        }
-    }
-
-    /// The improvement on purpose that explains different answers, if there is one.
-    fn expected_difference(
-        &self,
-        request: &Request,
-        theirs: Option<&Reply>,
-        ours: Option<&Reply>,
-    ) -> Option<&'static str> {
-        let ours = ours.filter(|_| !subject_is_etcd())?;
-        let target = String::from_utf8_lossy(&request.target).into_owned();
-        let line = request.method.len() + target.len() + " HTTP/1.1".len() + 1;
-        if theirs.is_none() {
-            let handled = matches!(ours.status(), 200 | 201 | 404 | 414);
-            return (line > ETCD_LINE_MAX && handled).then_some("7");
-        }
-        let theirs = theirs?;
-        let code = |reply: &Reply| -> Option<u64> {
-            Json::parse(&reply.text())?.get("errorCode")?.number()
+        let Some(ours) = ours.as_ref().ok().filter(|_| !subject_is_etcd()) else {
+            return Err(difference);
         };
-        if request.body.as_ref().is_some_and(|body| body.len() > FORM_MAX) {
-            let json = ours.get("Content-Type").as_deref() == Some("application/json");
-            let refused = ours.status() == 413 && json && Json::parse(&ours.text()).is_some();
-            return (refused && code(theirs) == Some(210)).then_some("limits");
-        }
-        let form = request.body.as_deref().unwrap_or_default();
-        let form = format!("{target}&{}", String::from_utf8_lossy(form));
-        let ttl = form.split(['?', '&']).find_map(|field| field.strip_prefix("ttl="));
-        let too_long = ttl.and_then(|ttl| ttl.parse::<u64>().ok()).is_some_and(|ttl| ttl > TTL_MAX);
-        if too_long && ours.status() == 400 && code(ours) == Some(202) && theirs.status() < 300 {
-            return Some("8");
-        }
-        let has = |field: &str| form.split(['?', '&']).any(|f| f == field);
-        if has("refresh=true") && has("dir=true") && theirs.status() == 200 {
-            let refused = ours.status() == 403 && code(ours) == Some(102);
-            return refused.then_some("20");
-        }
-        let words = |reply: &Reply| without_words(reply, target.starts_with("/v2/members"));
-        if let (Some(theirs), Some(ours)) = (words(theirs), words(ours))
-            && difference(&theirs, &ours, true).is_none()
-        {
-            return Some("26");
-        }
-        let theirs = self.with_updated_dirs(theirs, ours)?;
-        difference(&theirs, ours, asks_sorted(request)).is_none().then_some("5")
-    }
-
-    /// The answer of etcd as it would be if an update of a directory's ttl were stored with its index.
-    fn with_updated_dirs(&self, theirs: &Reply, ours: &Reply) -> Option<Reply> {
-        let mut json = Json::parse(&theirs.text())?;
-        // Shown only where we show it too: prevNode of the very update still has the old index.
-        let text = ours.text();
-        let mut changed = false;
-        json.each_object(&mut |fields| {
-            let value = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
-            let is_dir = value("dir").is_some();
-            let key = value("key").and_then(|key| Some(key.text()?.to_owned()));
-            let Some(updated) = key.and_then(|key| self.updated_dirs.get(&key)) else { return };
-            for (name, value) in fields.iter_mut().filter(|(name, _)| name == "modifiedIndex") {
-                let shown = text.contains(&format!("\"{name}\":{updated}"));
-                if is_dir && shown && value.number().is_some_and(|index| index < *updated) {
-                    *value = Json::Atom(updated.to_string());
-                    changed = true;
-                }
-            }
-        });
-        let body = format!("{}\n", json.write()).into_bytes();
-        changed.then_some(Reply { head: theirs.head.clone(), body })
+        // Ports differ between the servers, but only in answers that no improvement is about.
+        let theirs = theirs.as_ref().ok();
+        expected_difference(request, theirs, ours, &self.dir_updates).map(Some).ok_or(difference)
     }
 
     /// Compares what two open requests have got so far; `None` when they agree.
@@ -354,7 +345,12 @@ impl Pair {
             (theirs.ended != ours.ended)
                 .then(|| format!("etcd ended: {}, we: {}", theirs.ended, ours.ended))
         });
+        let updated =
+            || difference_but(&their_reply, &our_reply, true, &self.dir_updates).is_none();
         match found {
+            Some(_) if theirs.ended == ours.ended && !subject_is_etcd() && updated() => {
+                self.told_all(watch, theirs).map(|()| Some("5"))
+            }
             Some(found) => self.expected_events(watch, theirs, ours).map(Some).ok_or(found),
             None => self.told_all(watch, theirs).map(|()| None),
         }
@@ -397,12 +393,18 @@ impl Pair {
             if our_events != due || ours.ended {
                 return None;
             }
-            let mut once = their_events.clone();
-            once.dedup();
+            let once = |progress: &Progress| {
+                let text = String::from_utf8_lossy(&progress.body).into_owned();
+                let mut lines: Vec<&str> = text.split('\n').collect();
+                lines.dedup();
+                Some(Reply { head: progress.head.clone()?, body: lines.join("\n").into_bytes() })
+            };
+            let (once, ours) = (once(theirs)?, ours.reply()?);
+            let same = difference_but(&once, &ours, true, &self.dir_updates).is_none();
             return match watch.past {
                 // etcd stays silent after its only event; which one that is, is 4.
                 true => Some("1"),
-                false => (once == due).then_some("2"),
+                false => same.then_some("2"),
             };
         }
         let first = due.first().copied();
@@ -411,6 +413,49 @@ impl Pair {
         let wrong = their_events.first().is_some_and(|&index| Some(index) != first);
         (watch.past && right && wrong).then_some("4")
     }
+}
+
+/// The updates of directories' ttl: by key the indexes that etcd told but did not store.
+type DirUpdates = BTreeMap<String, BTreeSet<u64>>;
+
+/// The improvement on purpose that explains different answers, if there is one.
+fn expected_difference(
+    request: &Request,
+    theirs: Option<&Reply>,
+    ours: &Reply,
+    updates: &DirUpdates,
+) -> Option<&'static str> {
+    let target = String::from_utf8_lossy(&request.target).into_owned();
+    let Some(theirs) = theirs else {
+        let line = request.method.len() + target.len() + "  HTTP/1.1".len();
+        let handled = matches!(ours.status(), 200 | 201 | 404 | 414);
+        return (line > ETCD_LINE_MAX && handled).then_some("7");
+    };
+    let code =
+        |reply: &Reply| -> Option<u64> { Json::parse(&reply.text())?.get("errorCode")?.number() };
+    if request.body.as_ref().is_some_and(|body| body.len() > FORM_MAX) {
+        let json = ours.get("Content-Type").as_deref() == Some("application/json");
+        let refused = ours.status() == 413 && json && Json::parse(&ours.text()).is_some();
+        return (refused && code(theirs) == Some(210)).then_some("limits");
+    }
+    let form = request.body.as_deref().unwrap_or_default();
+    let form = format!("{target}&{}", String::from_utf8_lossy(form));
+    let fields: Vec<&str> = form.split(['?', '&']).collect();
+    let ttl = fields.iter().find_map(|field| field.strip_prefix("ttl=")?.parse::<u64>().ok());
+    if ttl.is_some_and(|ttl| ttl > TTL_MAX) && theirs.status() < 300 {
+        return (ours.status() == 400 && code(ours) == Some(202)).then_some("8");
+    }
+    let converts = fields.contains(&"refresh=true") && fields.contains(&"dir=true");
+    if converts && theirs.status() == 200 && (ours.status(), code(ours)) == (403, Some(102)) {
+        return Some("20");
+    }
+    if let (Some(theirs), Some(ours)) = (without_words(theirs), without_words_of(ours))
+        && difference(&theirs, &ours, true).is_none()
+    {
+        return Some("26");
+    }
+    let sorted = asks_sorted(request);
+    difference_but(theirs, ours, sorted, updates).is_none().then_some("5")
 }
 
 /// The indexes of the events in a body; `None` when a line is none.
@@ -423,6 +468,16 @@ fn indexes(progress: &Progress) -> Option<Vec<u64>> {
 
 /// The first difference between two answers, if there is one.
 fn difference(theirs: &Reply, ours: &Reply, sorted: bool) -> Option<String> {
+    difference_but(theirs, ours, sorted, &DirUpdates::new())
+}
+
+/// The first difference, apart from directories that we show with the index of an update.
+fn difference_but(
+    theirs: &Reply,
+    ours: &Reply,
+    sorted: bool,
+    updates: &DirUpdates,
+) -> Option<String> {
     let differ = |what: &str, theirs: &str, ours: &str| {
         let cut = |text: &str| text.chars().take(3000).collect::<String>();
         Some(format!("{what}\n    etcd {}\n    we   {}", cut(theirs), cut(ours)))
@@ -445,53 +500,58 @@ fn difference(theirs: &Reply, ours: &Reply, sorted: bool) -> Option<String> {
     }
     let (their_text, our_text) = (theirs.text(), ours.text());
     let (mut a, mut b) = (their_text.as_str(), our_text.as_str());
-    let (mut normal_a, mut normal_b) = (String::new(), String::new());
-    if their_text != our_text && normalise(a, b, sorted, &mut normal_a, &mut normal_b) {
-        (a, b) = (&normal_a, &normal_b);
+    let normal = if a == b { None } else { normalise(a, b, sorted, updates) };
+    if let Some((normal_a, normal_b)) = &normal {
+        (a, b) = (normal_a, normal_b);
     }
     if a == b { None } else { differ("body", &their_text, &our_text) }
 }
 
-/// Takes out of two bodies what may differ; false when they are not JSON, line by line.
-fn normalise(a: &str, b: &str, sorted: bool, out_a: &mut String, out_b: &mut String) -> bool {
-    // A body without the newline at its end stays so, and blanks between lines too.
+/// Takes out of two bodies what may differ; `None` when they are not JSON, line by line.
+fn normalise(a: &str, b: &str, sorted: bool, updates: &DirUpdates) -> Option<(String, String)> {
+    // Lines are kept apart, so that a missing or an additional newline stays a difference.
     let (lines_a, lines_b): (Vec<_>, Vec<_>) = (a.split('\n').collect(), b.split('\n').collect());
+    let (mut out_a, mut out_b) = (String::new(), String::new());
     if lines_a.len() != lines_b.len() {
-        return false;
+        return None;
     }
     for (a, b) in lines_a.into_iter().zip(lines_b) {
-        let (mut a, mut b) = match (Json::parse(a), Json::parse(b)) {
-            (Some(a), Some(b)) => (a, b),
-            _ if a == b => {
-                out_a.push('\n');
-                out_b.push('\n');
-                continue;
+        if a != b {
+            let (mut a, mut b) = (Json::parse(a)?, Json::parse(b)?);
+            if !sorted {
+                a.sort_nodes();
+                b.sort_nodes();
             }
-            _ => return false,
-        };
-        if !sorted {
-            a.sort_nodes();
-            b.sort_nodes();
+            forgive(&mut a, &mut b, "", updates);
+            out_a.push_str(&a.write());
+            out_b.push_str(&b.write());
         }
-        forgive(&mut a, &mut b, "");
-        out_a.push_str(&(a.write() + "\n"));
-        out_b.push_str(&(b.write() + "\n"));
+        out_a.push('\n');
+        out_b.push('\n');
     }
-    true
+    Some((out_a, out_b))
 }
 
-/// Makes equal what is near enough: times and ids.
-fn forgive(a: &mut Json, b: &mut Json, field: &str) {
+/// Makes equal what is near enough: times, ids, and what `updates` explain.
+fn forgive(a: &mut Json, b: &mut Json, field: &str, updates: &DirUpdates) {
+    if let (Some(x), Some(y)) = (index_of_dir(a, updates), index_of_dir(b, updates))
+        && x.0 < y.0
+        && x.1.contains(&y.0)
+        && let (Json::Object(a), Some(index)) = (&mut *a, b.get("modifiedIndex"))
+    {
+        let fields = a.iter_mut().filter(|(name, _)| name == "modifiedIndex");
+        fields.for_each(|(_, value)| *value = index.clone());
+    }
     match (a, b) {
         (Json::Object(a), Json::Object(b)) => {
             for ((name, a), (other, b)) in a.iter_mut().zip(b) {
                 if name == other {
-                    forgive(a, b, name);
+                    forgive(a, b, name, updates);
                 }
             }
         }
         (Json::Array(a), Json::Array(b)) => {
-            a.iter_mut().zip(b).for_each(|(a, b)| forgive(a, b, field));
+            a.iter_mut().zip(b).for_each(|(a, b)| forgive(a, b, field, updates));
         }
         (a @ Json::Atom(_), b @ Json::Atom(_)) => {
             let (Some(x), Some(y)) = (a.text(), b.text()) else { return };
@@ -517,19 +577,33 @@ fn forgive(a: &mut Json, b: &mut Json, field: &str) {
     }
 }
 
-/// An error of a parser with its words taken out; `None` when the answer is no such error.
-fn without_words(reply: &Reply, members: bool) -> Option<Reply> {
-    let mut json = Json::parse(&reply.text())?;
-    let mime = json.get("errorCode").and_then(Json::number) == Some(210);
-    let field = if members { "message" } else { "cause" };
-    if reply.status() != 400 || !(members || mime) {
-        return None;
-    }
-    json.each_object(&mut |fields| fields.retain(|(name, _)| name != field));
-    Some(Reply { head: reply.head.clone(), body: json.write().into_bytes() })
+/// The modifiedIndex of a directory and the indexes of the updates of its ttl.
+fn index_of_dir<'a>(node: &Json, updates: &'a DirUpdates) -> Option<(u64, &'a BTreeSet<u64>)> {
+    node.get("dir")?;
+    let key = unescape(node.get("key")?.text()?);
+    Some((node.get("modifiedIndex")?.number()?, updates.get(&key)?))
 }
 
-/// The last component of a request's query that decides about the order of listings.
+/// etcd's report of a parser's error without its words; `None` when the words are etcd's own.
+fn without_words(theirs: &Reply) -> Option<Reply> {
+    const PARSERS: [&str; 5] =
+        ["mime: ", "json: ", "parse ", "invalid character ", "unexpected end "];
+    let json = Json::parse(&theirs.text())?;
+    let words = json.get("cause").or_else(|| json.get("message"))?.text()?;
+    PARSERS.iter().any(|parser| words.starts_with(parser)).then(|| without_words_of(theirs))?
+}
+
+/// An error with an empty cause, or with an empty message when there is no code.
+fn without_words_of(reply: &Reply) -> Option<Reply> {
+    let mut json = Json::parse(&reply.text())?;
+    let name = if json.get("errorCode").is_some() { "cause" } else { "message" };
+    json.get(name)?;
+    json.each_object(&mut |fields| fields.retain(|(field, _)| field != name));
+    let end = if reply.body.ends_with(b"\n") { "\n" } else { "" };
+    Some(Reply { head: reply.head.clone(), body: (json.write() + end).into_bytes() })
+}
+
+/// Whether a request asks for listings in order.
 fn asks_sorted(request: &Request) -> bool {
     let target = String::from_utf8_lossy(&request.target);
     ["sorted=true", "sorted=1", "sorted=t"].iter().any(|field| target.contains(field))
@@ -768,7 +842,7 @@ impl Program {
                 node.get("modifiedIndex").and_then(Json::number),
             )
         {
-            self.pair.updated_dirs.insert(key.to_owned(), index);
+            self.pair.dir_updates.entry(unescape(key)).or_default().insert(index);
         }
         self.learn(request, &reply)
     }
@@ -798,7 +872,7 @@ impl Program {
         let key = unescape(node.get("key").and_then(Json::text).unwrap_or_default());
         if node.get("dir").is_some() {
             // It may have been an update of its ttl, which would be stored with this index.
-            self.pair.updated_dirs.insert(key.clone(), index);
+            self.pair.dir_updates.entry(key.clone()).or_default().insert(index);
         }
         self.pair.events.index = index;
         self.pair.events.written(key, index, node, false);
@@ -817,7 +891,7 @@ impl Program {
         let from = match self.rng.below(10) {
             0..=4 => 0,
             5 => now + 1 + self.rng.below(4),
-            6 => 1 + self.rng.below(now.max(1)),
+            6 => 1 + self.rng.below(now.clamp(1, 20)),
             _ => now.saturating_sub(self.rng.below(30)).max(1),
         };
         let mut target = format!("/v2/keys{key}?wait=true");
