@@ -1,0 +1,13 @@
+//! What the integration tests share: server processes, a raw HTTP client, exact JSON, random numbers.
+//!
+//! Owns: processes, sockets and deadlines of the tests. Never knows: the inside of the crate under
+//! test; everything goes over the wire, so that the real etcd can take its place.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub(crate) mod http;
+pub(crate) mod json;
+pub(crate) mod rng;
+pub(crate) mod server;
+pub(crate) mod template;
+pub(crate) mod time;
