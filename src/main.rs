@@ -1,106 +1,148 @@
-//! The `cairn` binary.
+//! `cairn`, the one binary: the server.
 
+use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use cairn::api::{self, Cors};
+use cairn::config::{self, Config, Level, LogFormat, LogLevel, LogOutput, Outcome};
 use cairn::model::PathLimits;
-use cairn::server::{self, Options, telemetry};
+use cairn::server::telemetry::{self, Format, LevelHandle, Output};
+use cairn::server::{self, Options, ServerError};
 use cairn::store::HistoryLimits;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
+use tracing::{info, warn};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Keys may be a thousand components deep, and trees are walked recursively.
+const STACK_BYTES: usize = 8 << 20;
+
 fn main() -> ExitCode {
-    let mut args = std::collections::BTreeMap::new();
-    let mut it = std::env::args().skip(1).peekable();
-    while let Some(a) = it.next() {
-        let a = a.trim_start_matches('-').to_owned();
-        match a.split_once('=') {
-            Some((k, v)) => {
-                args.insert(k.to_owned(), v.to_owned());
-            }
-            None => {
-                let v = it.next().unwrap_or_default();
-                args.insert(a, v);
-            }
+    let arguments = std::env::args().skip(1);
+    match config::load(arguments, std::env::vars(), |path| std::fs::read_to_string(path)) {
+        Outcome::Run(config, notices) => run(*config, &notices),
+        Outcome::Print(text) => {
+            // Nobody listening is no reason to fail.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Outcome::Fail(failure) => {
+            eprintln!("{}", failure.text);
+            ExitCode::from(failure.code)
         }
     }
-    let get = |k: &str, d: &str| args.get(k).cloned().unwrap_or_else(|| d.to_owned());
-    let name = get("name", "default");
-    let peer = get("initial-advertise-peer-urls", "http://localhost:2380");
-    let addr = |u: String| {
-        u.trim_start_matches("http://").replace("localhost", "127.0.0.1").parse().expect("address")
+}
+
+fn run(config: Config, notices: &[config::Notice]) -> ExitCode {
+    let level = match start_log(&config) {
+        Ok(level) => level,
+        Err(error) => {
+            eprintln!("--log-outputs {:?}: {error}", config.log_outputs);
+            return ExitCode::FAILURE;
+        }
     };
-    let level = telemetry::start(
-        telemetry::Format::Capnslog,
-        &[telemetry::Output::Stderr],
-        telemetry::level_of("info").expect("level"),
-    )
-    .expect("log");
-    let options = Options {
-        data_dir: get("data-dir", &format!("{name}.cairn")).into(),
-        initial_cluster: vec![(name.clone(), vec![peer])],
-        name,
-        initial_cluster_token: get("initial-cluster-token", "etcd-cluster"),
-        client_listeners: vec![addr(get("listen-client-urls", "http://127.0.0.1:2379"))],
-        peer_listeners: vec![addr(get("listen-peer-urls", "http://127.0.0.1:2380"))],
-        metrics_listeners: vec![],
-        advertise_client_urls: vec![get("advertise-client-urls", "http://localhost:2379")],
-        heartbeat: Duration::from_millis(get("heartbeat-interval", "100").parse().expect("n")),
-        election: Duration::from_millis(get("election-timeout", "1000").parse().expect("n")),
-        history: HistoryLimits {
-            events_max: get("history-events", "100000").parse().expect("n"),
-            bytes_max: 64 << 20,
-        },
-        checkpoint_wal_bytes: 96 << 20,
-        sync: true,
-        connections_max: 100_000,
-        watchers_max: 100_000,
-        header_timeout: Duration::from_millis(get("header-timeout", "10000").parse().expect("n")),
-        idle_timeout: Duration::from_secs(120),
-        header_bytes_max: 64 << 10,
-        headers_max: 100,
-        api: api::Options {
-            body_bytes_max: 10 << 20,
-            path: PathLimits { bytes_max: 16384, depth_max: 1000 },
-            cors: match get("cors", "*").as_str() {
-                "*" => Cors::Any,
-                l => Cors::Only(l.split(',').map(str::to_owned).collect()),
-            },
-            hosts: args
-                .get("host-whitelist")
-                .filter(|h| *h != "*")
-                .map(|h| h.split(',').map(str::to_owned).collect()),
-            strict_reconfig: true,
-            pprof: args.contains_key("enable-pprof"),
-            set_log_level: Box::new(move |l| level.set(l)),
-        },
-    };
+    for notice in notices {
+        match notice.level {
+            Level::Info => info!(target: "pkg/flags", "{}", notice.text),
+            Level::Warning => warn!(target: "pkg/flags", "{}", notice.text),
+        }
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .thread_stack_size(8 << 20)
-        .build()
-        .expect("runtime");
-    let stop = CancellationToken::new();
-    let s2 = stop.clone();
-    let result = runtime.block_on(async move {
-        tokio::spawn(async move {
-            use tokio::signal::unix::{SignalKind, signal};
-            let mut t = signal(SignalKind::terminate()).expect("signal");
-            let mut i = signal(SignalKind::interrupt()).expect("signal");
-            tokio::select! { _ = t.recv() => {}, _ = i.recv() => {} }
-            tracing::info!(target: "pkg/osutil", "received terminated signal, shutting down...");
-            s2.cancel();
-        });
-        server::run(options, stop).await
-    });
-    match result {
+        .thread_stack_size(STACK_BYTES)
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(until_signalled(options(config, level))) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("cairn: {e}");
+        Err(error) => {
+            eprintln!("cairn: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn until_signalled(options: Options) -> Result<(), ServerError> {
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => {
+                return Err(ServerError::Failed(format!("cannot listen for signals: {error}")));
+            }
+        };
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "terminated",
+            _ = interrupt.recv() => "interrupt",
+        };
+        info!(target: "pkg/osutil", "received {name} signal, shutting down...");
+        stopping.cancel();
+    });
+    server::run(options, stop).await
+}
+
+fn start_log(config: &Config) -> std::io::Result<LevelHandle> {
+    let format = match config.log_format {
+        LogFormat::Capnslog => Format::Capnslog,
+        LogFormat::Zap => Format::Zap,
+    };
+    let level = match config.log_level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
+    let output = |output: &LogOutput| match output {
+        LogOutput::Stderr => Output::Stderr,
+        LogOutput::Stdout => Output::Stdout,
+        LogOutput::File(path) => Output::File(path.clone()),
+    };
+    let outputs: Vec<_> = config.log_outputs.iter().map(output).collect();
+    telemetry::start(format, &outputs, level)
+}
+
+fn options(config: Config, level: LevelHandle) -> Options {
+    Options {
+        name: config.name,
+        data_dir: config.data_dir,
+        initial_cluster: config.initial_cluster,
+        initial_cluster_token: config.initial_cluster_token,
+        client_listeners: config.client_listeners,
+        peer_listeners: config.peer_listeners,
+        metrics_listeners: config.metrics_listeners,
+        advertise_client_urls: config.advertise_client_urls,
+        heartbeat: config.heartbeat,
+        election: config.election,
+        history: HistoryLimits {
+            events_max: config.history_events,
+            bytes_max: config.history_bytes,
+        },
+        checkpoint_wal_bytes: config.checkpoint_wal_bytes,
+        sync: config.sync,
+        connections_max: config.connections_max,
+        watchers_max: config.watchers_max,
+        header_timeout: config.header_timeout,
+        idle_timeout: config.idle_timeout,
+        header_bytes_max: config.header_bytes_max,
+        headers_max: config.headers_max,
+        api: api::Options {
+            body_bytes_max: config.body_bytes_max,
+            path: PathLimits { bytes_max: config.key_bytes_max, depth_max: config.key_depth_max },
+            cors: config.cors.map_or(Cors::Any, Cors::Only),
+            hosts: config.hosts,
+            strict_reconfig: config.strict_reconfig_check,
+            pprof: config.pprof,
+            set_log_level: Box::new(move |text| level.set(text)),
+        },
     }
 }

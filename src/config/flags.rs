@@ -1,0 +1,600 @@
+//! The one table of flags: name, default, meaning, and what this version makes of it.
+//!
+//! A row gives `-name`, `--name`, `--name=`, the variable `ETCD_NAME`, the key in the YAML file and a line of the help.
+
+/// One flag.
+#[derive(Debug)]
+pub struct Flag {
+    /// Without dashes.
+    pub name: &'static str,
+    /// As it would be written.
+    pub default: &'static str,
+    /// What its value looks like.
+    pub kind: Kind,
+    /// What this version makes of it.
+    pub status: Status,
+    /// One or two sentences.
+    pub help: &'static str,
+}
+
+/// What a value looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Anything.
+    Text,
+    /// A Go boolean; on the command line only with `=`.
+    Bool,
+    /// Decimal digits.
+    Number,
+    /// Comma-separated `scheme://host:port`.
+    Urls,
+}
+
+/// What this version makes of a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It does what it says.
+    Works,
+    /// It is accepted, has no effect, and a line in the log says why.
+    Ignored(&'static str),
+    /// Any value but the default is refused, with what to do instead.
+    NotYet(&'static str),
+}
+
+const fn row(
+    name: &'static str,
+    default: &'static str,
+    kind: Kind,
+    status: Status,
+    help: &'static str,
+) -> Flag {
+    Flag { name, default, kind, status, help }
+}
+
+use Kind::{Bool, Number, Text, Urls};
+use Status::{Ignored, NotYet, Works};
+
+const V3: Status = Ignored("it belongs to etcd's version 3 API");
+const TLS: Status =
+    NotYet("put a TLS proxy in front of the client address, and keep peers on a trusted network");
+const CLUSTER: Status = NotYet("this version runs clusters of one member");
+const PROXY: Status = NotYet("run a member, or an ordinary HTTP proxy, in its place");
+
+/// A part of the help.
+#[derive(Debug)]
+pub struct Section {
+    /// Its heading.
+    pub title: &'static str,
+    /// Its flags, in the order of the help.
+    pub flags: &'static [Flag],
+}
+
+/// All flags.
+pub const SECTIONS: &[Section] = &[
+    Section {
+        title: "Member",
+        flags: &[
+            row(
+                "name",
+                "default",
+                Text,
+                Works,
+                "What this member is called; must stand in --initial-cluster.",
+            ),
+            row("data-dir", "", Text, Works, "Where its data is; ${name}.cairn when not given."),
+            row(
+                "wal-dir",
+                "",
+                Text,
+                NotYet("the log is in the data directory; mount the faster disk there"),
+                "Where the log is, apart from the data.",
+            ),
+            row(
+                "snapshot-count",
+                "100000",
+                Number,
+                Ignored("checkpoints are written by bytes: --checkpoint-wal-bytes"),
+                "Entries between two snapshots.",
+            ),
+            row(
+                "heartbeat-interval",
+                "100",
+                Number,
+                Works,
+                "Milliseconds between two heartbeats of the leader.",
+            ),
+            row(
+                "election-timeout",
+                "1000",
+                Number,
+                Works,
+                "Milliseconds without a heartbeat before an election; at least five heartbeats.",
+            ),
+            row(
+                "initial-election-tick-advance",
+                "true",
+                Bool,
+                Ignored("a member alone leads at once, and others wait as long as is safe"),
+                "Shorten the first election.",
+            ),
+            row("listen-peer-urls", "http://localhost:2380", Urls, Works, "Where peers connect."),
+            row(
+                "listen-client-urls",
+                "http://localhost:2379",
+                Urls,
+                Works,
+                "Where clients connect.",
+            ),
+            row(
+                "listen-client-http-urls",
+                "",
+                Urls,
+                NotYet("name the address in --listen-client-urls"),
+                "Where HTTP clients connect, apart from gRPC.",
+            ),
+            row(
+                "max-snapshots",
+                "5",
+                Number,
+                Ignored("there is one checkpoint, always the newest"),
+                "Snapshot files kept.",
+            ),
+            row(
+                "max-wals",
+                "5",
+                Number,
+                Ignored("segments of the log are recycled as soon as a checkpoint allows"),
+                "Log files kept.",
+            ),
+            row("quota-backend-bytes", "0", Number, V3, "Quota of version 3 data."),
+            row("backend-bbolt-freelist-type", "array", Text, V3, "Layout of version 3 data."),
+            row(
+                "backend-batch-interval",
+                "0",
+                Text,
+                V3,
+                "Pause between commits of version 3 data.",
+            ),
+            row(
+                "backend-batch-limit",
+                "0",
+                Number,
+                V3,
+                "Operations in a commit of version 3 data.",
+            ),
+            row("max-txn-ops", "128", Number, V3, "Operations in a version 3 transaction."),
+            row(
+                "max-request-bytes",
+                "1572864",
+                Number,
+                Ignored("etcd does not apply it to version 2 requests; see --max-body-bytes"),
+                "Bytes of a version 3 request.",
+            ),
+            row("max-concurrent-streams", "4294967295", Number, V3, "gRPC streams of a client."),
+            row("grpc-keepalive-min-time", "5s", Text, V3, "gRPC keep-alive."),
+            row("grpc-keepalive-interval", "2h", Text, V3, "gRPC keep-alive."),
+            row("grpc-keepalive-timeout", "20s", Text, V3, "gRPC keep-alive."),
+        ],
+    },
+    Section {
+        title: "Clustering",
+        flags: &[
+            row(
+                "initial-advertise-peer-urls",
+                "http://localhost:2380",
+                Urls,
+                Works,
+                "Where the other members reach this one; part of its id.",
+            ),
+            row(
+                "initial-cluster",
+                "default=http://localhost:2380",
+                Text,
+                Works,
+                "The founding members: name=peer-url,name=peer-url. Follows --name and --initial-advertise-peer-urls when not given.",
+            ),
+            row(
+                "initial-cluster-state",
+                "new",
+                Text,
+                Works,
+                "`new`, or `existing` to join a running cluster.",
+            ),
+            row(
+                "initial-cluster-token",
+                "etcd-cluster",
+                Text,
+                Works,
+                "Tells clusters with equal members apart; part of the ids.",
+            ),
+            row(
+                "advertise-client-urls",
+                "http://localhost:2379",
+                Urls,
+                Works,
+                "Where clients are told to connect. Required with --listen-client-urls.",
+            ),
+            row("discovery", "", Text, CLUSTER, "URL of a discovery service, with token."),
+            row(
+                "discovery-fallback",
+                "proxy",
+                Text,
+                CLUSTER,
+                "What to become when the discovered cluster is full: exit or proxy.",
+            ),
+            row(
+                "discovery-proxy",
+                "",
+                Text,
+                CLUSTER,
+                "HTTP proxy on the way to the discovery service.",
+            ),
+            row(
+                "discovery-srv",
+                "",
+                Text,
+                CLUSTER,
+                "DNS domain whose SRV records name the members.",
+            ),
+            row("discovery-srv-name", "", Text, CLUSTER, "Suffix of the SRV service."),
+            row(
+                "strict-reconfig-check",
+                "true",
+                Bool,
+                Works,
+                "Refuse membership changes that would endanger the majority.",
+            ),
+            row(
+                "pre-vote",
+                "true",
+                Bool,
+                Ignored("pre-vote is always on"),
+                "Ask before standing for election.",
+            ),
+            row(
+                "enable-v2",
+                "true",
+                Bool,
+                Ignored("version 2 is what this program serves"),
+                "Serve the version 2 API.",
+            ),
+            row("auto-compaction-retention", "0", Text, V3, "History of version 3 data."),
+            row("auto-compaction-mode", "periodic", Text, V3, "History of version 3 data."),
+            row(
+                "force-new-cluster",
+                "false",
+                Bool,
+                CLUSTER,
+                "Go on alone with the data of a member that lost its majority.",
+            ),
+        ],
+    },
+    Section {
+        title: "Proxy",
+        flags: &[
+            row("proxy", "off", Text, PROXY, "off, readonly or on."),
+            row(
+                "proxy-failure-wait",
+                "5000",
+                Number,
+                PROXY,
+                "Milliseconds a failed endpoint rests.",
+            ),
+            row(
+                "proxy-refresh-interval",
+                "30000",
+                Number,
+                PROXY,
+                "Milliseconds between two readings of the member list.",
+            ),
+            row("proxy-dial-timeout", "1000", Number, PROXY, "Milliseconds for a connection."),
+            row("proxy-write-timeout", "5000", Number, PROXY, "Milliseconds for a write."),
+            row("proxy-read-timeout", "0", Number, PROXY, "Milliseconds for a read; 0 for none."),
+        ],
+    },
+    Section {
+        title: "Security",
+        flags: &[
+            row("cert-file", "", Text, TLS, "Certificate for clients."),
+            row("key-file", "", Text, TLS, "Its key."),
+            row("client-cert-auth", "false", Bool, TLS, "Demand certificates from clients."),
+            row("client-crl-file", "", Text, TLS, "Revoked client certificates."),
+            row(
+                "client-cert-allowed-hostname",
+                "",
+                Text,
+                TLS,
+                "Host name that client certificates must name.",
+            ),
+            row("trusted-ca-file", "", Text, TLS, "Who signs client certificates."),
+            row("auto-tls", "false", Bool, TLS, "Make a certificate for clients."),
+            row("peer-cert-file", "", Text, TLS, "Certificate for peers."),
+            row("peer-key-file", "", Text, TLS, "Its key."),
+            row("peer-client-cert-auth", "false", Bool, TLS, "Demand certificates from peers."),
+            row("peer-trusted-ca-file", "", Text, TLS, "Who signs peer certificates."),
+            row(
+                "peer-cert-allowed-cn",
+                "",
+                Text,
+                TLS,
+                "Common name that peer certificates must have.",
+            ),
+            row(
+                "peer-cert-allowed-hostname",
+                "",
+                Text,
+                TLS,
+                "Host name that peer certificates must name.",
+            ),
+            row("peer-auto-tls", "false", Bool, TLS, "Make a certificate for peers."),
+            row("peer-crl-file", "", Text, TLS, "Revoked peer certificates."),
+            row("cipher-suites", "", Text, TLS, "TLS cipher suites."),
+            row("tls-min-version", "TLS1.2", Text, TLS, "Oldest TLS version."),
+            row("tls-max-version", "", Text, TLS, "Newest TLS version."),
+            row(
+                "cors",
+                "*",
+                Text,
+                Works,
+                "Origins that browsers may ask from, comma-separated; * for all.",
+            ),
+            row(
+                "host-whitelist",
+                "*",
+                Text,
+                Works,
+                "Host names that requests may name, comma-separated; * for all.",
+            ),
+            row("auth-token", "simple", Text, V3, "Tokens of version 3 authentication."),
+            row("bcrypt-cost", "10", Number, V3, "Cost of version 3 passwords."),
+            row("auth-token-ttl", "300", Number, V3, "Lifetime of version 3 tokens."),
+        ],
+    },
+    Section {
+        title: "Logging and profiling",
+        flags: &[
+            row("logger", "capnslog", Text, Works, "capnslog for lines, zap for JSON."),
+            row(
+                "log-outputs",
+                "default",
+                Text,
+                Works,
+                "default or stderr, stdout, or a file; comma-separated.",
+            ),
+            row("log-output", "default", Text, Works, "The same, under its old name."),
+            row(
+                "log-level",
+                "info",
+                Text,
+                Works,
+                "error, warn, info or debug. Release builds hold no debug lines.",
+            ),
+            row(
+                "log-package-levels",
+                "",
+                Text,
+                NotYet("set one level for all with --log-level"),
+                "Levels by package.",
+            ),
+            row("debug", "false", Bool, Works, "The same as --log-level=debug."),
+            row(
+                "enable-pprof",
+                "false",
+                Bool,
+                Works,
+                "Serve /debug/pprof/: the command line; profiles are Go's own.",
+            ),
+            row(
+                "metrics",
+                "basic",
+                Text,
+                Ignored("what `extensive` adds belongs to etcd's version 3 API"),
+                "basic or extensive.",
+            ),
+            row(
+                "listen-metrics-urls",
+                "",
+                Urls,
+                Works,
+                "Where /metrics and /health are served besides.",
+            ),
+            row("enable-grpc-gateway", "true", Bool, V3, "Version 3 over HTTP."),
+            row("next-cluster-version-compatible", "false", Bool, V3, "Version 3 downgrades."),
+        ],
+    },
+    Section {
+        title: "Experimental flags of etcd",
+        flags: &[
+            row(
+                "experimental-initial-corrupt-check",
+                "false",
+                Bool,
+                V3,
+                "Compare version 3 data at the start.",
+            ),
+            row(
+                "experimental-corrupt-check-time",
+                "0s",
+                Text,
+                V3,
+                "Compare version 3 data now and then.",
+            ),
+            row("experimental-enable-v2v3", "", Text, V3, "Serve version 2 from version 3 data."),
+            row(
+                "experimental-backend-bbolt-freelist-type",
+                "array",
+                Text,
+                V3,
+                "Layout of version 3 data.",
+            ),
+            row("experimental-enable-lease-checkpoint", "false", Bool, V3, "Version 3 leases."),
+            row(
+                "experimental-enable-lease-checkpoint-persist",
+                "false",
+                Bool,
+                V3,
+                "Version 3 leases.",
+            ),
+            row(
+                "experimental-compaction-batch-limit",
+                "1000",
+                Number,
+                V3,
+                "Compaction of version 3 data.",
+            ),
+            row(
+                "experimental-peer-skip-client-san-verification",
+                "false",
+                Bool,
+                TLS,
+                "Do not check names in peer certificates.",
+            ),
+            row(
+                "experimental-watch-progress-notify-interval",
+                "10m",
+                Text,
+                V3,
+                "Version 3 watches.",
+            ),
+            row("experimental-warning-apply-duration", "100ms", Text, V3, "When applying is slow."),
+        ],
+    },
+    Section {
+        title: "Unsafe",
+        flags: &[row(
+            "unsafe-no-fsync",
+            "false",
+            Bool,
+            Works,
+            "Do not sync the log: a crash of the machine loses acknowledged writes.",
+        )],
+    },
+    Section {
+        title: "History and limits (cairn's own)",
+        flags: &[
+            row(
+                "history-events",
+                "100000",
+                Number,
+                Works,
+                "Events kept for waitIndex; 1000 behaves exactly as etcd.",
+            ),
+            row("history-bytes", "67108864", Number, Works, "Bytes of them."),
+            row(
+                "checkpoint-wal-bytes",
+                "100663296",
+                Number,
+                Works,
+                "Bytes written to the log between two checkpoints.",
+            ),
+            row("max-body-bytes", "10485760", Number, Works, "Bytes of a form, and so of a value."),
+            row(
+                "max-header-bytes",
+                "65536",
+                Number,
+                Works,
+                "Bytes of a request's line and headers; at least 8192.",
+            ),
+            row("max-headers", "100", Number, Works, "Headers of a request."),
+            row(
+                "header-timeout",
+                "10000",
+                Number,
+                Works,
+                "Milliseconds from the first byte of a request to the end of its headers, and between two pieces of its body.",
+            ),
+            row(
+                "idle-timeout",
+                "120000",
+                Number,
+                Works,
+                "Milliseconds between two requests on a connection. Watches may wait for ever.",
+            ),
+            row(
+                "max-connections",
+                "100000",
+                Number,
+                Works,
+                "Connections at a time; more wait to be accepted.",
+            ),
+            row(
+                "max-watchers",
+                "100000",
+                Number,
+                Works,
+                "Waiting watches at a time; more are refused.",
+            ),
+            row("max-key-bytes", "16384", Number, Works, "Bytes of a key."),
+            row("max-key-depth", "1000", Number, Works, "Components of a key; at most 1000."),
+        ],
+    },
+    Section {
+        title: "Other",
+        flags: &[
+            row(
+                "config-file",
+                "",
+                Text,
+                Works,
+                "A YAML file with these names as keys; then nothing else counts.",
+            ),
+            row("version", "false", Bool, Works, "Say the version and exit."),
+            row("help", "false", Bool, Works, "Say all this and exit."),
+        ],
+    },
+];
+
+/// Flags that etcd no longer has and passes over with a warning.
+pub(super) const FORGOTTEN: &[&str] = &[
+    "cluster-active-size",
+    "cluster-remove-delay",
+    "cluster-sync-interval",
+    "config",
+    "force",
+    "max-result-buffer",
+    "max-retry-attempts",
+    "peer-heartbeat-interval",
+    "peer-election-timeout",
+    "retry-interval",
+    "snapshot",
+    "v",
+    "vv",
+];
+
+/// All rows.
+pub fn all() -> impl Iterator<Item = &'static Flag> {
+    SECTIONS.iter().flat_map(|section| section.flags)
+}
+
+/// The row of this name.
+pub fn find(name: &str) -> Option<&'static Flag> {
+    all().find(|flag| flag.name == name)
+}
+
+impl Flag {
+    /// Its variable.
+    pub fn variable(&self) -> String {
+        format!("ETCD_{}", self.name.to_ascii_uppercase().replace('-', "_"))
+    }
+}
+
+/// What `--help` prints.
+pub(super) fn help() -> String {
+    use std::fmt::Write as _;
+    let mut text = "Usage: cairn [flags]\n\nEach --flag can be set by a variable as well: ETCD_FLAG, with _ for -. \
+                    A flag wins over its variable.\n"
+        .to_owned();
+    for section in SECTIONS {
+        let _ = write!(text, "\n{}:\n", section.title);
+        for flag in section.flags {
+            let default = if flag.default.is_empty() { "''" } else { flag.default };
+            let note = match flag.status {
+                Status::Works => String::new(),
+                Status::Ignored(why) => format!(" Has no effect: {why}."),
+                Status::NotYet(instead) => format!(" Not supported yet: {instead}."),
+            };
+            let _ = writeln!(text, "  --{} {default}\n      {}{note}", flag.name, flag.help);
+        }
+    }
+    text
+}

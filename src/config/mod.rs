@@ -1,0 +1,210 @@
+//! What a member is told: command line, variables, file.
+//!
+//! Two steps: `Raw` is what was said, [`Config`] is what is true; only [`Config`] leaves this module.
+
+pub mod flags;
+mod parse;
+mod url;
+mod validate;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use parse::Raw;
+pub use url::{Url, UrlError};
+
+/// Everything that a member is told, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the member is called.
+    pub name: String,
+    /// Where its data is.
+    pub data_dir: PathBuf,
+    /// The founding members and their peer URLs, by name; this one is among them.
+    pub initial_cluster: Vec<(String, Vec<String>)>,
+    /// Part of the ids.
+    pub initial_cluster_token: String,
+    /// Where clients connect.
+    pub client_listeners: Vec<SocketAddr>,
+    /// Where peers connect.
+    pub peer_listeners: Vec<SocketAddr>,
+    /// Where `/metrics` and `/health` are served besides.
+    pub metrics_listeners: Vec<SocketAddr>,
+    /// Where clients are told to connect.
+    pub advertise_client_urls: Vec<String>,
+    /// Time between two heartbeats.
+    pub heartbeat: Duration,
+    /// Patience of followers; at least five heartbeats.
+    pub election: Duration,
+    /// Refuse membership changes that would endanger the majority.
+    pub strict_reconfig_check: bool,
+    /// Origins that browsers may ask from; `None` for all.
+    pub cors: Option<Vec<String>>,
+    /// Host names that requests may name; `None` for all.
+    pub hosts: Option<Vec<String>>,
+    /// Form of the log's lines.
+    pub log_format: LogFormat,
+    /// Where they go.
+    pub log_outputs: Vec<LogOutput>,
+    /// Which of them.
+    pub log_level: LogLevel,
+    /// Serve `/debug/pprof/`.
+    pub pprof: bool,
+    /// Really sync the log.
+    pub sync: bool,
+    /// Events kept for `waitIndex`.
+    pub history_events: usize,
+    /// Bytes of them.
+    pub history_bytes: usize,
+    /// Log bytes between two checkpoints.
+    pub checkpoint_wal_bytes: u64,
+    /// Bytes of a form.
+    pub body_bytes_max: usize,
+    /// Bytes of a request's line and headers.
+    pub header_bytes_max: usize,
+    /// Headers of a request.
+    pub headers_max: usize,
+    /// From the first byte of a request to the end of its headers.
+    pub header_timeout: Duration,
+    /// Between two requests on a connection.
+    pub idle_timeout: Duration,
+    /// Connections at a time.
+    pub connections_max: usize,
+    /// Waiting watches at a time.
+    pub watchers_max: usize,
+    /// Bytes of a key.
+    pub key_bytes_max: usize,
+    /// Components of a key.
+    pub key_depth_max: usize,
+}
+
+/// Form of the log's lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// etcd's lines.
+    Capnslog,
+    /// etcd's JSON.
+    Zap,
+}
+
+/// Where the log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogOutput {
+    /// Standard error.
+    Stderr,
+    /// Standard output.
+    Stdout,
+    /// A file, appended to.
+    File(String),
+}
+
+/// Which lines are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Only what went wrong.
+    Error,
+    /// And what may go wrong.
+    Warn,
+    /// And what happens.
+    Info,
+    /// And how; not in release builds.
+    Debug,
+}
+
+/// A line for the log, once there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// How grave it is.
+    pub level: Level,
+    /// The line.
+    pub text: String,
+}
+
+/// How grave a notice is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// For the record.
+    Info,
+    /// Somebody should look at it.
+    Warning,
+}
+
+/// What the words of the operator come to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Run a member, and log these lines first.
+    Run(Box<Config>, Vec<Notice>),
+    /// Print this and exit with 0.
+    Print(String),
+    /// Print this on standard error and exit with the code.
+    Fail(Failure),
+}
+
+/// Why a member does not even start.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// 2 for words that are no flags or values, 1 for everything else, as in etcd.
+    pub code: u8,
+    /// What is wrong and what to do.
+    pub text: String,
+}
+
+impl Failure {
+    fn new(code: u8, text: String) -> Self {
+        Self { code, text }
+    }
+
+    fn verifying(why: String) -> Self {
+        Self::new(1, format!("error verifying flags, {why}. See 'cairn --help'."))
+    }
+}
+
+/// Reads everything. `read` fetches the file of `--config-file`.
+pub fn load(
+    arguments: impl IntoIterator<Item = String>,
+    variables: impl IntoIterator<Item = (String, String)>,
+    read: impl FnOnce(&str) -> io::Result<String>,
+) -> Outcome {
+    try_load(arguments, variables, read).unwrap_or_else(Outcome::Fail)
+}
+
+fn try_load(
+    arguments: impl IntoIterator<Item = String>,
+    variables: impl IntoIterator<Item = (String, String)>,
+    read: impl FnOnce(&str) -> io::Result<String>,
+) -> Result<Outcome, Failure> {
+    let (mut raw, mut notices) = (Raw::default(), Vec::new());
+    parse::arguments(arguments, &mut raw, &mut notices)?;
+    if raw.bool("help") {
+        return Ok(Outcome::Print(flags::help()));
+    }
+    if raw.bool("version") {
+        return Ok(Outcome::Print(version()));
+    }
+    parse::variables(variables, &mut raw, &mut notices)?;
+    if let Some(path) = raw.said("config-file").filter(|path| !path.is_empty()).map(str::to_owned) {
+        let text = format!(
+            "Loading server configuration from \"{path}\". Other configuration command line flags and environment \
+             variables will be ignored if provided."
+        );
+        notices.push(Notice { level: Level::Info, text });
+        let contents = read(&path).map_err(|error| {
+            Failure::new(1, format!("error reading --config-file {path}: {error}"))
+        })?;
+        raw = parse::file(&path, &contents)?;
+    }
+    let config = validate::validate(&raw, &mut notices)?;
+    Ok(Outcome::Run(Box::new(config), notices))
+}
+
+/// Tools read the first line.
+fn version() -> String {
+    format!(
+        "etcd Version: 3.4.23\ncairn Version: {}\nGo OS/Arch: {}/{}\n",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        if cfg!(target_arch = "x86_64") { "amd64" } else { std::env::consts::ARCH },
+    )
+}

@@ -1,0 +1,355 @@
+//! [`Raw`] → [`Config`]: each rule names the flag and the fix.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::flags::{self, Status};
+use crate::config::parse::Raw;
+use crate::config::url::Url;
+use crate::config::{Config, Failure, Level, LogFormat, LogLevel, LogOutput, Notice};
+
+/// Longest election that etcd takes.
+const ELECTION_MS_MAX: u64 = 50_000;
+/// hyper wants this much for a head.
+const HEADER_BYTES_MIN: u64 = 8192;
+/// Deeper trees would need more stack than threads have.
+const KEY_DEPTH_MAX: u64 = 1000;
+
+pub(super) fn validate(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Config, Failure> {
+    refuse_what_is_not_yet(raw)?;
+    note_what_is_ignored(raw, notices);
+    one_bootstrap(raw)?;
+    let name = name(raw)?;
+    let (heartbeat, election) = timing(raw)?;
+    let client_listeners = listeners(raw, "listen-client-urls")?;
+    let peer_listeners = listeners(raw, "listen-peer-urls")?;
+    let metrics_listeners = listeners(raw, "listen-metrics-urls")?;
+    if raw.said("listen-client-urls").is_some() && raw.said("advertise-client-urls").is_none() {
+        return Err(Failure::verifying(
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly\nWhen listening on specific \
+             address(es), this etcd process must advertise accessible url(s) to each connected client."
+                .to_owned(),
+        ));
+    }
+    let advertise_client_urls = texts(&urls(raw, "advertise-client-urls")?);
+    let advertise_peer_urls = urls(raw, "initial-advertise-peer-urls")?;
+    let initial_cluster = initial_cluster(raw, &name, &advertise_peer_urls)?;
+    let data_dir = match raw.get("data-dir") {
+        "" => {
+            let data_dir = format!("{name}.cairn");
+            let text = format!("no data-dir provided, using default data-dir ./{data_dir}");
+            notices.push(Notice { level: Level::Warning, text });
+            PathBuf::from(data_dir)
+        }
+        said => PathBuf::from(said),
+    };
+    Ok(Config {
+        name,
+        data_dir,
+        initial_cluster,
+        initial_cluster_token: raw.get("initial-cluster-token").to_owned(),
+        client_listeners,
+        peer_listeners,
+        metrics_listeners,
+        advertise_client_urls,
+        heartbeat,
+        election,
+        strict_reconfig_check: raw.bool("strict-reconfig-check"),
+        cors: cors(raw)?,
+        hosts: list_or_all(raw.get("host-whitelist")),
+        log_format: log_format(raw)?,
+        log_outputs: log_outputs(raw),
+        log_level: log_level(raw)?,
+        pprof: raw.bool("enable-pprof"),
+        sync: !raw.bool("unsafe-no-fsync"),
+        history_events: at_least(raw, "history-events", 1)?,
+        history_bytes: at_least(raw, "history-bytes", 1)?,
+        checkpoint_wal_bytes: at_least(raw, "checkpoint-wal-bytes", 1 << 20)?,
+        body_bytes_max: at_least(raw, "max-body-bytes", 1)?,
+        header_bytes_max: at_least(raw, "max-header-bytes", HEADER_BYTES_MIN)?,
+        headers_max: at_least(raw, "max-headers", 1)?,
+        header_timeout: Duration::from_millis(at_least(raw, "header-timeout", 1)?),
+        idle_timeout: Duration::from_millis(at_least(raw, "idle-timeout", 1)?),
+        connections_max: at_least(raw, "max-connections", 1)?,
+        watchers_max: at_least(raw, "max-watchers", 1)?,
+        key_bytes_max: at_least(raw, "max-key-bytes", 1)?,
+        key_depth_max: key_depth(raw)?,
+    })
+}
+
+/// A flag that does nothing yet must not be passed over in silence: somebody relies on it.
+fn refuse_what_is_not_yet(raw: &Raw) -> Result<(), Failure> {
+    for flag in flags::all() {
+        let Status::NotYet(instead) = flag.status else { continue };
+        if raw.said(flag.name).is_some_and(|said| said != flag.default) {
+            let text = format!("not supported yet: --{}: {instead}", flag.name);
+            return Err(Failure::verifying(text));
+        }
+    }
+    if raw.get("initial-cluster-state") == "existing" {
+        return Err(not_alone("--initial-cluster-state=existing"));
+    }
+    Ok(())
+}
+
+/// The one place that knows that clusters have one member. It goes when they have more.
+fn not_alone(what: &str) -> Failure {
+    Failure::verifying(format!(
+        "not supported yet: {what}: this version runs clusters of one member"
+    ))
+}
+
+fn note_what_is_ignored(raw: &Raw, notices: &mut Vec<Notice>) {
+    for flag in flags::all() {
+        let Status::Ignored(why) = flag.status else { continue };
+        if raw.said(flag.name).is_some_and(|said| said != flag.default) {
+            let text = format!("--{} has no effect: {why}", flag.name);
+            notices.push(Notice { level: Level::Warning, text });
+        }
+    }
+}
+
+fn one_bootstrap(raw: &Raw) -> Result<(), Failure> {
+    let ways = ["initial-cluster", "discovery", "discovery-srv"];
+    if ways.iter().filter(|way| raw.said(way).is_some_and(|said| !said.is_empty())).count() > 1 {
+        return Err(Failure::verifying(
+            "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery\" or \
+             \"discovery-srv\""
+                .to_owned(),
+        ));
+    }
+    match raw.get("initial-cluster-state") {
+        "new" | "existing" => Ok(()),
+        said => Err(Failure::new(
+            2,
+            format!(
+                "invalid value \"{said}\" for flag -initial-cluster-state: use new or existing"
+            ),
+        )),
+    }
+}
+
+fn name(raw: &Raw) -> Result<String, Failure> {
+    let name = raw.get("name");
+    let separator =
+        name.chars().find(|letter| matches!(letter, ',' | '=' | '/') || letter.is_control());
+    if name.is_empty() || separator.is_some() {
+        return Err(Failure::verifying(format!(
+            "--name {name:?} cannot be a member's name: use letters, digits, dots, dashes and underscores"
+        )));
+    }
+    Ok(name.to_owned())
+}
+
+fn timing(raw: &Raw) -> Result<(Duration, Duration), Failure> {
+    let (heartbeat, election) =
+        (number(raw, "heartbeat-interval"), number(raw, "election-timeout"));
+    for (flag, ms) in [("heartbeat-interval", heartbeat), ("election-timeout", election)] {
+        if ms == 0 {
+            return Err(Failure::verifying(format!("--{flag} must be >0 (set to 0ms)")));
+        }
+    }
+    if heartbeat.saturating_mul(5) > election {
+        return Err(Failure::verifying(format!(
+            "--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]"
+        )));
+    }
+    if election > ELECTION_MS_MAX {
+        return Err(Failure::verifying(format!(
+            "--election-timeout[{election}ms] is too long, and should be set less than {ELECTION_MS_MAX}ms"
+        )));
+    }
+    Ok((Duration::from_millis(heartbeat), Duration::from_millis(election)))
+}
+
+fn urls(raw: &Raw, flag: &'static str) -> Result<Vec<Url>, Failure> {
+    let text = raw.get(flag);
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let urls = Url::parse_list(text).map_err(|error| {
+        Failure::new(2, format!("invalid value {text:?} for flag -{flag}: {error}"))
+    })?;
+    for url in &urls {
+        if url.scheme() != "http" {
+            let what = format!(
+                "not supported yet: --{flag}: {url}: use a http:// URL; TLS comes with a later version"
+            );
+            return Err(Failure::verifying(what));
+        }
+    }
+    Ok(urls)
+}
+
+fn texts(urls: &[Url]) -> Vec<String> {
+    urls.iter().map(Url::to_string).collect()
+}
+
+fn listeners(raw: &Raw, flag: &'static str) -> Result<Vec<SocketAddr>, Failure> {
+    let mut addresses = Vec::new();
+    for url in urls(raw, flag)? {
+        let address = url.address().ok_or_else(|| {
+            Failure::verifying(format!(
+                "--{flag}: expected IP in URL for binding ({url}): write the address of this machine, 0.0.0.0 or localhost"
+            ))
+        })?;
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+/// `name=url,name=url`; a name may stand several times, a URL only once.
+fn initial_cluster(
+    raw: &Raw,
+    name: &str,
+    advertised: &[Url],
+) -> Result<Vec<(String, Vec<String>)>, Failure> {
+    let Some(said) = raw.said("initial-cluster").filter(|said| !said.is_empty()) else {
+        return Ok(vec![(name.to_owned(), texts(advertised))]);
+    };
+    let mut members = BTreeMap::<String, Vec<Url>>::new();
+    for pair in said.split(',') {
+        let Some((member, url)) = pair.trim().split_once('=') else {
+            return Err(Failure::verifying(format!(
+                "--initial-cluster: {pair:?} is not of the form name=http://host:port"
+            )));
+        };
+        let url = Url::parse(url)
+            .map_err(|error| Failure::verifying(format!("--initial-cluster: {pair:?}: {error}")))?;
+        if members.values().flatten().any(|known| *known == url) {
+            return Err(Failure::verifying(format!(
+                "initial cluster {said} has duplicate url: {url} stands twice in --initial-cluster; each URL belongs to one \
+                 member"
+            )));
+        }
+        members.entry(member.to_owned()).or_default().push(url);
+    }
+    let Some(own) = members.get(name) else {
+        return Err(Failure::new(
+            1,
+            format!(
+                "couldn't find local name \"{name}\" in the initial cluster configuration: --initial-cluster names {}; \
+                 start this member with one of these as --name, or add {name}=URL to the list",
+                members.keys().cloned().collect::<Vec<_>>().join(", ")
+            ),
+        ));
+    };
+    same_urls(name, own, advertised)?;
+    if members.len() > 1 {
+        return Err(not_alone("--initial-cluster with more than one member"));
+    }
+    Ok(members.into_iter().map(|(member, urls)| (member, texts(&urls))).collect())
+}
+
+/// What the cluster is told of this member and what it says itself must agree.
+fn same_urls(name: &str, listed: &[Url], advertised: &[Url]) -> Result<(), Failure> {
+    let missing = |urls: &[Url], from: &[Url]| -> Vec<String> {
+        urls.iter().filter(|url| !from.contains(url)).map(Url::to_string).collect()
+    };
+    let flag = texts(advertised).join(",");
+    let unknown = missing(listed, advertised);
+    if !unknown.is_empty() {
+        let unknown = unknown.join(",");
+        return Err(Failure::new(
+            1,
+            format!(
+                "--initial-cluster has {name}={unknown} but missing from --initial-advertise-peer-urls={flag}: write the \
+                 same URLs in both"
+            ),
+        ));
+    }
+    let unlisted = missing(advertised, listed);
+    if !unlisted.is_empty() {
+        let unlisted = unlisted.join(",");
+        return Err(Failure::new(
+            1,
+            format!(
+                "--initial-advertise-peer-urls has {unlisted} but missing from --initial-cluster={name}={}: write the same \
+                 URLs in both",
+                texts(listed).join(",")
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn list_or_all(text: &str) -> Option<Vec<String>> {
+    let items: Vec<_> = text.split(',').map(|item| item.trim().to_owned()).collect();
+    let all = items.iter().any(|item| item.is_empty() || item == "*");
+    if all { None } else { Some(items) }
+}
+
+fn cors(raw: &Raw) -> Result<Option<Vec<String>>, Failure> {
+    let origins = list_or_all(raw.get("cors"));
+    for origin in origins.iter().flatten() {
+        if let Err(error) = Url::parse(origin) {
+            return Err(Failure::new(
+                2,
+                format!("invalid value {:?} for flag -cors: {error}", raw.get("cors")),
+            ));
+        }
+    }
+    Ok(origins)
+}
+
+fn log_format(raw: &Raw) -> Result<LogFormat, Failure> {
+    match raw.get("logger") {
+        "capnslog" => Ok(LogFormat::Capnslog),
+        "zap" => Ok(LogFormat::Zap),
+        other => Err(Failure::verifying(format!(
+            "unknown logger option {other:?}: --logger takes capnslog or zap"
+        ))),
+    }
+}
+
+fn log_outputs(raw: &Raw) -> Vec<LogOutput> {
+    let said = raw.said("log-outputs").or_else(|| raw.said("log-output")).unwrap_or("default");
+    let one = |output: &str| match output.trim() {
+        "" | "default" | "stderr" => LogOutput::Stderr,
+        "stdout" => LogOutput::Stdout,
+        path => LogOutput::File(path.to_owned()),
+    };
+    said.split(',').map(one).collect()
+}
+
+fn log_level(raw: &Raw) -> Result<LogLevel, Failure> {
+    if raw.bool("debug") {
+        return Ok(LogLevel::Debug);
+    }
+    match raw.get("log-level") {
+        "debug" => Ok(LogLevel::Debug),
+        "info" => Ok(LogLevel::Info),
+        "warn" => Ok(LogLevel::Warn),
+        "error" | "dpanic" | "panic" | "fatal" => Ok(LogLevel::Error),
+        other => Err(Failure::verifying(format!(
+            "unknown log level {other:?}: --log-level takes error, warn, info or debug"
+        ))),
+    }
+}
+
+fn number(raw: &Raw, flag: &str) -> u64 {
+    raw.get(flag).parse().expect("the parser let only numbers through")
+}
+
+fn at_least<T: TryFrom<u64>>(raw: &Raw, flag: &str, least: u64) -> Result<T, Failure> {
+    let value = number(raw, flag);
+    if value < least {
+        return Err(Failure::verifying(format!(
+            "--{flag} must be at least {least} (set to {value})"
+        )));
+    }
+    T::try_from(value)
+        .map_err(|_| Failure::verifying(format!("--{flag} is too large (set to {value})")))
+}
+
+fn key_depth(raw: &Raw) -> Result<usize, Failure> {
+    let depth = at_least(raw, "max-key-depth", 1)?;
+    if depth as u64 > KEY_DEPTH_MAX {
+        return Err(Failure::verifying(format!(
+            "--max-key-depth must be at most {KEY_DEPTH_MAX} (set to {depth})"
+        )));
+    }
+    Ok(depth)
+}
