@@ -67,7 +67,8 @@ impl Store {
             Err(refusal) => return Err(refusal),
         }
         let node = self.new_node(write);
-        self.put(Action::Create, path, node, None, write.refresh)
+        // There is nothing to refresh: a new key wakes its watchers, whatever the client called it.
+        self.put(Action::Create, path, node, None, false)
     }
 
     fn update(&mut self, path: &KeyPath, write: &Write) -> Result<Event, Refusal> {
