@@ -47,10 +47,18 @@ impl Members {
         self.version.as_deref()
     }
 
-    pub(super) fn set_peers(&mut self, id: MemberId, peer_urls: &[String]) {
-        let mut sorted = peer_urls.to_vec();
-        sorted.sort();
-        self.present.entry(id).or_default().peer_urls = sorted;
+    /// A member is here from now on, or moved if it was. One that left for good does not come back.
+    pub(super) fn add(&mut self, id: MemberId, peer_urls: &[String]) {
+        if !self.removed.contains(&id) {
+            self.present.entry(id).or_default().peer_urls = sorted(peer_urls);
+        }
+    }
+
+    /// A member moved; nobody who is not here can.
+    pub(super) fn update(&mut self, id: MemberId, peer_urls: &[String]) {
+        if let Some(record) = self.present.get_mut(&id) {
+            record.peer_urls = sorted(peer_urls);
+        }
     }
 
     pub(super) fn publish(&mut self, id: MemberId, name: &str, client_urls: &[String]) {
@@ -99,4 +107,10 @@ impl Members {
         members.version = (!version.is_empty()).then_some(version);
         Ok(members)
     }
+}
+
+fn sorted(urls: &[String]) -> Vec<String> {
+    let mut urls = urls.to_vec();
+    urls.sort();
+    urls
 }

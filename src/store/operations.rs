@@ -129,8 +129,12 @@ impl Store {
     /// Records a fact of the cluster. It takes as many indexes as in etcd, where such facts are keys that nobody sees.
     pub(super) fn record(&mut self, command: &Command) -> Applied {
         let slots = match command {
-            Command::AddMember { id, peer_urls } | Command::UpdateMember { id, peer_urls } => {
-                self.members.set_peers(*id, peer_urls);
+            Command::AddMember { id, peer_urls } => {
+                self.members.add(*id, peer_urls);
+                1
+            }
+            Command::UpdateMember { id, peer_urls } => {
+                self.members.update(*id, peer_urls);
                 1
             }
             Command::PublishMember { id, name, client_urls } => {
