@@ -1,7 +1,7 @@
 //! Random programs, run by the store and by a naive model of it written from `api-spec/v2-keys.md`.
 //!
 //! `PROPTEST_CASES=100000 cargo test --test store_model` runs more of them. A failure prints the smallest program that
-//! still fails; its seed goes to `tests/store_model.txt` beside this file and is run first from then on.
+//! still fails; its seed goes to `store_model.seeds` beside this file and is run first from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -416,11 +416,11 @@ fn happened_of(event: &Event) -> Happened {
         Removed::Nothing => BTreeSet::new(),
         Removed::Paths(paths) => {
             assert!(paths.is_sorted(), "or they cannot be searched");
-            let whole = |rest: &Box<[u8]>| {
+            let whole = |rest: &[u8]| {
                 let rest = rest.split(|b| *b == b'/').skip(1).map(<[u8]>::to_vec);
                 path.iter().cloned().chain(rest).collect()
             };
-            paths.iter().map(whole).collect()
+            paths.iter().map(|rest| whole(rest)).collect()
         }
         Removed::Many => panic!("programs are too small for that"),
     };
@@ -874,5 +874,62 @@ proptest! {
     ) {
         let events_max = events_max.max(1);
         run(&steps, events_max)?;
+    }
+}
+
+/// Directories of more than one leaf of the map, so that differences have something to skip.
+#[derive(Clone, Debug)]
+enum Churn {
+    Put(u16),
+    Drop(u16),
+    Range(u16, u16),
+    Checkpoint,
+}
+
+fn churn() -> impl Strategy<Value = Churn> {
+    prop_oneof![
+        6 => (0..400u16).prop_map(Churn::Put),
+        6 => (0..400u16).prop_map(Churn::Drop),
+        1 => (0..400u16, 0..150u16).prop_map(|(from, count)| Churn::Range(from, count)),
+        3 => Just(Churn::Checkpoint),
+    ]
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    #[test]
+    fn a_checkpoint_of_a_large_directory_is_what_changed_exactly(
+        start in 0..400u16,
+        churn in prop::collection::vec(churn(), 1..60),
+    ) {
+        let limits = HistoryLimits { events_max: 1, bytes_max: usize::MAX };
+        let mut store = Store::new(limits);
+        let path = |n: u16| KeyPath::from(format!("/d/{n}").as_str());
+        let put = |store: &mut Store, n: u16| {
+            let value = store.index().0.to_string().into_bytes().into();
+            let write = Write { value, dir: false, ttl: None, refresh: false };
+            store.apply(LogTime(1), &Command::Set { path: path(n), write });
+        };
+        for n in 0..start {
+            put(&mut store, n);
+        }
+        let mut older = store.clone();
+        let mut records = Records::of(&store);
+        for step in churn.into_iter().chain([Churn::Checkpoint]) {
+            match step {
+                Churn::Put(n) => put(&mut store, n),
+                Churn::Drop(n) => {
+                    let command = Command::Delete { path: path(n), dir: false, recursive: false };
+                    store.apply(LogTime(1), &command);
+                }
+                Churn::Range(from, count) => (from..from + count).for_each(|n| put(&mut store, n)),
+                Churn::Checkpoint => {
+                    records.update(Some(&older), &store);
+                    prop_assert_eq!(&records, &Records::of(&store));
+                    older = store.clone();
+                }
+            }
+        }
     }
 }
