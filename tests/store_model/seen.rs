@@ -48,6 +48,9 @@ pub(crate) fn happened_of(event: &Event) -> Happened {
         event.node.dir == dir || event.action == Action::Set,
         "only a set can make a directory of a file"
     );
+    if let Some(prev) = &event.prev {
+        assert_eq!(prev.dir, prev.value.is_none(), "a file has a value");
+    }
     if !event.action.removes() {
         assert_eq!(event.node.dir, event.node.value.is_none(), "a file has a value");
     }
@@ -118,39 +121,24 @@ pub(crate) fn history_of(store: &Store) -> Vec<(StoreIndex, Option<Arc<Event>>)>
     store.history().slots_from(StoreIndex(0)).map(|(index, slot)| (index, slot.cloned())).collect()
 }
 
-pub(crate) const COUNTERS: [Counter; 13] = [
-    Counter::SetsSuccess,
-    Counter::SetsFail,
-    Counter::DeleteSuccess,
-    Counter::DeleteFail,
-    Counter::UpdateSuccess,
-    Counter::UpdateFail,
-    Counter::CreateSuccess,
-    Counter::CreateFail,
-    Counter::CompareAndSwapSuccess,
-    Counter::CompareAndSwapFail,
-    Counter::CompareAndDeleteSuccess,
-    Counter::CompareAndDeleteFail,
-    Counter::ExpireCount,
+const COUNTERS: [(&str, Counter); 13] = [
+    ("SetsSuccess", Counter::SetsSuccess),
+    ("SetsFail", Counter::SetsFail),
+    ("DeleteSuccess", Counter::DeleteSuccess),
+    ("DeleteFail", Counter::DeleteFail),
+    ("UpdateSuccess", Counter::UpdateSuccess),
+    ("UpdateFail", Counter::UpdateFail),
+    ("CreateSuccess", Counter::CreateSuccess),
+    ("CreateFail", Counter::CreateFail),
+    ("CompareAndSwapSuccess", Counter::CompareAndSwapSuccess),
+    ("CompareAndSwapFail", Counter::CompareAndSwapFail),
+    ("CompareAndDeleteSuccess", Counter::CompareAndDeleteSuccess),
+    ("CompareAndDeleteFail", Counter::CompareAndDeleteFail),
+    ("ExpireCount", Counter::ExpireCount),
 ];
 
 pub(crate) fn counts_of(store: &Store) -> BTreeMap<&'static str, u64> {
-    const NAMES: [&str; 13] = [
-        "SetsSuccess",
-        "SetsFail",
-        "DeleteSuccess",
-        "DeleteFail",
-        "UpdateSuccess",
-        "UpdateFail",
-        "CreateSuccess",
-        "CreateFail",
-        "CompareAndSwapSuccess",
-        "CompareAndSwapFail",
-        "CompareAndDeleteSuccess",
-        "CompareAndDeleteFail",
-        "ExpireCount",
-    ];
-    let counts = NAMES.iter().zip(COUNTERS).map(|(name, at)| (*name, store.counters().get(at)));
+    let counts = COUNTERS.iter().map(|(name, counter)| (*name, store.counters().get(*counter)));
     counts.filter(|(_, count)| *count > 0).collect()
 }
 
