@@ -23,12 +23,28 @@ impl fmt::Display for ClusterId {
 }
 
 impl MemberId {
-    /// Reads the hex form; up to 16 digits, leading zeros and upper case allowed, nothing else.
+    /// Reads the hex form: digits in either case that fit 64 bits, leading zeros allowed, nothing else.
     pub fn parse(text: &str) -> Option<Self> {
         let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
         if !plain {
             return None;
         }
         u64::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_as_they_are_printed_and_nothing_else_is() {
+        for id in [0, 1, 0xabc, u64::MAX] {
+            assert_eq!(MemberId::parse(&MemberId(id).to_string()), Some(MemberId(id)));
+        }
+        assert_eq!(MemberId::parse("00000000000000000ABC"), Some(MemberId(0xabc)));
+        for text in ["", "+1", "-1", "0x1", " 1", "g", "10000000000000000"] {
+            assert_eq!(MemberId::parse(text), None, "{text:?}");
+        }
     }
 }

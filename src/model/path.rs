@@ -147,6 +147,55 @@ impl From<&str> for KeyPath {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn paths() -> impl Strategy<Value = KeyPath> {
+        let name = prop::collection::vec(prop_oneof![Just(b'a'), Just(b'_'), Just(0xff)], 1..3);
+        prop::collection::vec(name, 0..4)
+            .prop_map(|names| names.iter().fold(KeyPath::root(), |path, name| path.child(name)))
+    }
+
+    proptest! {
+        #[test]
+        fn cleaning_twice_is_cleaning_once(raw in "[/ab_.]{0,12}") {
+            let path = KeyPath::from(raw.as_str());
+            prop_assert_eq!(&KeyPath::clean(path.as_bytes()), &path);
+            prop_assert_eq!(path.names().count(), path.depth());
+            prop_assert!(path.names().all(|name| !name.is_empty()));
+        }
+
+        #[test]
+        fn a_path_is_its_directory_and_its_name(path in paths()) {
+            match path.split_last() {
+                None => prop_assert!(path.is_root()),
+                Some((dir, name)) => {
+                    prop_assert_eq!(&dir.child(name), &path);
+                    prop_assert_eq!(&path.ancestor(path.depth() - 1), &dir);
+                    prop_assert!(dir < path, "a directory comes before what is in it");
+                }
+            }
+        }
+
+        #[test]
+        fn below_agrees_with_the_components(above in paths(), path in paths()) {
+            let (outer, inner): (Vec<_>, Vec<_>) = (above.names().collect(), path.names().collect());
+            let is_below = inner.len() > outer.len() && inner.starts_with(&outer);
+            prop_assert_eq!(above.below(&path).is_some(), is_below);
+            if let Some(rest) = above.below(&path) {
+                let hidden = inner[outer.len()..].iter().any(|name| name.starts_with(b"_"));
+                prop_assert_eq!(has_hidden(rest), hidden);
+                prop_assert_eq!([above.as_bytes(), rest].concat(), path.as_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_is_the_largest_that_is_allowed() {
+        let limits = PathLimits { bytes_max: 6, depth_max: 2 };
+        assert_eq!(KeyPath::from("/ab/cd").exceeds(limits), None);
+        assert!(KeyPath::from("/ab/cde").exceeds(limits).is_some());
+        assert!(KeyPath::from("/a/b/c").exceeds(limits).is_some());
+    }
 
     #[test]
     fn slashes_at_the_end_and_doubled_ones_do_not_count() {

@@ -220,3 +220,77 @@ impl Shown {
         Ok(Self { value, dir: flags & 1 != 0, modified, created, expires })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shown() -> impl Strategy<Value = Shown> {
+        let value = proptest::option::of(any::<Vec<u8>>());
+        (value, any::<bool>(), any::<(u64, u64)>(), any::<Option<u64>>()).prop_map(
+            |(value, dir, (modified, created), expires)| Shown {
+                value: value.map(Into::into),
+                dir,
+                modified: StoreIndex(modified),
+                created: StoreIndex(created),
+                expires: expires.map(LogTime),
+            },
+        )
+    }
+
+    fn removed() -> impl Strategy<Value = Removed> {
+        prop_oneof![
+            Just(Removed::Nothing),
+            Just(Removed::Many),
+            proptest::collection::vec(any::<Vec<u8>>(), 0..5).prop_map(|paths| {
+                Removed::Paths(paths.into_iter().map(Vec::into_boxed_slice).collect())
+            }),
+        ]
+    }
+
+    fn events() -> impl Strategy<Value = Event> {
+        let path = "(/[a-z_\u{e9}]{1,3}){0,4}".prop_map(|text| KeyPath::from(text.as_str()));
+        let numbers = any::<(u64, u64, bool)>();
+        (0..7usize, numbers, path, shown(), proptest::option::of(shown()), removed()).prop_map(
+            |(action, (index, at, refresh), path, node, prev, removed)| Event {
+                action: Action::ALL[action],
+                index: StoreIndex(index),
+                at: LogTime(at),
+                path,
+                node,
+                prev,
+                refresh,
+                removed,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn events_survive_their_encoding_and_every_cut_is_noticed(event in events()) {
+            let mut out = Writer::default();
+            event.encode(&mut out);
+            let bytes = out.finish();
+            let mut input = Reader::new(&bytes);
+            prop_assert_eq!(Event::decode(&mut input).unwrap(), event);
+            prop_assert!(input.is_empty());
+            for end in 0..bytes.len() {
+                prop_assert!(Event::decode(&mut Reader::new(&bytes[..end])).is_err());
+            }
+        }
+
+        #[test]
+        fn random_bytes_are_refused_or_read_but_never_panic(mut bytes in any::<Vec<u8>>()) {
+            bytes.insert(0, 1);
+            let _ = Event::decode(&mut Reader::new(&bytes));
+        }
+    }
+
+    #[test]
+    fn the_stored_tag_of_each_action_is_its_place() {
+        for (place, action) in Action::ALL.iter().enumerate() {
+            assert_eq!(*action as usize, place);
+        }
+    }
+}

@@ -16,7 +16,7 @@ use crate::store::filter::Filter;
 pub struct HistoryLimits {
     /// Slots, at least one. etcd keeps 1000.
     pub events_max: usize,
-    /// Bytes, as [`Event::weight`] counts them. The newest event stays, however large.
+    /// Bytes, as [`Event::weight`] counts them. The newest slot stays, however large.
     pub bytes_max: usize,
 }
 

@@ -47,15 +47,22 @@ impl Members {
         self.version.as_deref()
     }
 
-    /// `false` when nothing changed; so say the others.
-    pub(super) fn set_peers(&mut self, id: MemberId, peer_urls: &[String]) -> bool {
-        let mut sorted = peer_urls.to_vec();
-        sorted.sort();
-        let known = self.present.get(&id).is_some_and(|record| record.peer_urls == sorted);
+    /// A member is here from now on, or moved if it was. One that left for good does not come back. `false` when nothing
+    /// changed; so say the others.
+    pub(super) fn add(&mut self, id: MemberId, peer_urls: &[String]) -> bool {
+        let peer_urls = sorted(peer_urls);
+        let known = self.present.get(&id).is_some_and(|record| record.peer_urls == peer_urls);
         if known || self.removed.contains(&id) {
             return false;
         }
-        self.present.entry(id).or_default().peer_urls = sorted;
+        self.present.entry(id).or_default().peer_urls = peer_urls;
+        true
+    }
+
+    /// A member moved; nobody who is not here can.
+    pub(super) fn update(&mut self, id: MemberId, peer_urls: &[String]) -> bool {
+        let Some(record) = self.present.get_mut(&id) else { return false };
+        record.peer_urls = sorted(peer_urls);
         true
     }
 
@@ -110,4 +117,10 @@ impl Members {
         members.version = (!version.is_empty()).then_some(version);
         Ok(members)
     }
+}
+
+fn sorted(urls: &[String]) -> Vec<String> {
+    let mut urls = urls.to_vec();
+    urls.sort();
+    urls
 }

@@ -67,7 +67,8 @@ impl Store {
             Err(refusal) => return Err(refusal),
         }
         let node = self.new_node(write);
-        self.put(Action::Create, path, node, None, write.refresh)
+        // There is nothing to refresh: a new key wakes its watchers, whatever the client called it.
+        self.put(Action::Create, path, node, None, false)
     }
 
     fn update(&mut self, path: &KeyPath, write: &Write) -> Result<Event, Refusal> {
@@ -129,8 +130,9 @@ impl Store {
     /// fact that is known already takes none, so that two leaders in a row may both say it.
     pub(super) fn record(&mut self, command: &Command) -> Applied {
         let slots = match command {
-            Command::AddMember { id, peer_urls } | Command::UpdateMember { id, peer_urls } => {
-                usize::from(self.members.set_peers(*id, peer_urls))
+            Command::AddMember { id, peer_urls } => usize::from(self.members.add(*id, peer_urls)),
+            Command::UpdateMember { id, peer_urls } => {
+                usize::from(self.members.update(*id, peer_urls))
             }
             Command::PublishMember { id, name, client_urls } => {
                 usize::from(self.members.publish(*id, name, client_urls))

@@ -167,7 +167,7 @@ impl Loader {
     /// Starts with the header.
     ///
     /// # Errors
-    /// When the record is malformed or was written by a newer version.
+    /// When the record is malformed, was written by a newer version, or has indexes that cannot be.
     pub fn new(limits: HistoryLimits, header: &Header) -> Result<Self, DecodeError> {
         let mut input = Reader::new(&header.0);
         let version = input.u8("store version")?;
@@ -177,6 +177,11 @@ impl Loader {
         let now = LogTime(input.varint("stamp")?);
         let index = StoreIndex(input.varint("index")?);
         let oldest = StoreIndex(input.varint("oldest event")?);
+        // The history reaches from `oldest` up to `index`, or is empty and starts right after it; indexes begin at one.
+        let next = index.0.checked_add(1).ok_or(DecodeError::Malformed("index"))?;
+        if oldest.0 == 0 || oldest.0 > next {
+            return Err(DecodeError::Malformed("oldest event"));
+        }
         let counters = Counters::decode(&mut input)?;
         let members = Members::decode(&mut input)?;
         input.end("store header")?;
@@ -234,5 +239,140 @@ impl Loader {
             return Err(DecodeError::Malformed("end of the events"));
         }
         Ok(self.store)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Ttl;
+    use crate::store::{Command, Write as Writing};
+    use proptest::prelude::*;
+
+    const LIMITS: HistoryLimits = HistoryLimits { events_max: 1000, bytes_max: 1 << 20 };
+
+    fn store() -> Store {
+        let mut store = Store::new(LIMITS);
+        for key in ["/a", "/d/x", "/d/y"] {
+            let write =
+                Writing { value: b"v"[..].into(), dir: false, ttl: Ttl::from_s(9), refresh: false };
+            store.apply(LogTime(1), &Command::Set { path: KeyPath::from(key), write });
+        }
+        store.apply(LogTime(1), &Command::SetClusterVersion { version: "3.4.0".into() });
+        store
+    }
+
+    fn record(store: &Store, key: &str) -> Vec<u8> {
+        encode_node(store.get(&KeyPath::from(key)).outcome.unwrap())
+    }
+
+    #[test]
+    fn a_node_without_its_directory_is_refused() {
+        let store = store();
+        let mut loader = Loader::new(LIMITS, &store.header()).unwrap();
+        let (file, dir) = (record(&store, "/d/x"), record(&store, "/d"));
+        assert!(loader.node(b"/d/x", &file).is_err(), "its directory comes first");
+        assert!(loader.node(b"", &dir).is_err(), "the root has no record");
+        loader.node(b"/d", &dir).unwrap();
+        loader.node(b"/d/x", &file).unwrap();
+        assert!(loader.node(b"/d/x/y", &file).is_err(), "a file holds nothing");
+        let mut longer = file;
+        longer.push(0);
+        assert!(loader.node(b"/d/z", &longer).is_err(), "bytes are left over");
+    }
+
+    #[test]
+    fn a_gap_in_the_events_is_refused() {
+        let store = store();
+        let mut events = Vec::new();
+        store.events_since(StoreIndex(0), &mut |index, record| events.push((index, record)));
+        assert_eq!(events.len(), 4);
+        assert!(events[3].1.is_empty(), "a fact of the cluster is an empty record");
+        let mut loader = Loader::new(LIMITS, &store.header()).unwrap();
+        assert!(loader.event(events[1].0, &events[1].1).is_err(), "the first is missing");
+        assert!(loader.event(events[0].0, &events[1].1).is_err(), "another one's record");
+        for (index, record) in &events[..3] {
+            loader.event(*index, record).unwrap();
+        }
+        assert!(loader.finish().is_err(), "the last is missing");
+    }
+
+    #[test]
+    fn events_are_given_from_an_index_on() {
+        let store = store();
+        for (from, count) in [(0, 4), (1, 4), (3, 2), (4, 1), (5, 0), (99, 0)] {
+            let mut seen = 0;
+            store.events_since(StoreIndex(from), &mut |_, _| seen += 1);
+            assert_eq!(seen, count, "from {from}");
+        }
+    }
+
+    #[test]
+    fn a_header_of_a_newer_version_or_with_a_byte_more_is_refused() {
+        let Header(bytes) = store().header();
+        let mut newer = bytes.clone();
+        newer[0] += 1;
+        assert!(matches!(
+            Loader::new(LIMITS, &Header(newer)),
+            Err(DecodeError::Unknown { what: "store version", .. })
+        ));
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert!(Loader::new(LIMITS, &Header(longer)).is_err());
+        for end in 0..bytes.len() {
+            assert!(Loader::new(LIMITS, &Header(bytes[..end].to_vec())).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_header_whose_indexes_cannot_be_is_refused() {
+        for (index, oldest) in [(u64::MAX, 1), (3, 0), (3, 5), (0, u64::MAX)] {
+            let mut out = Writer::default();
+            out.u8(VERSION).varint(0).varint(index).varint(oldest);
+            Counters::default().encode(&mut out);
+            Members::default().encode(&mut out);
+            assert!(Loader::new(LIMITS, &Header(out.finish())).is_err(), "{index} {oldest}");
+        }
+    }
+
+    #[test]
+    fn a_member_with_a_shorter_history_keeps_the_newest_of_a_longer_one() {
+        let store = store();
+        let limits = HistoryLimits { events_max: 2, ..LIMITS };
+        let mut loader = Loader::new(limits, &store.header()).unwrap();
+        store.events_since(StoreIndex(0), &mut |index, record| {
+            loader.event(index, &record).unwrap();
+        });
+        let loaded = loader.finish().unwrap();
+        assert_eq!((loaded.history().oldest(), loaded.history().len()), (StoreIndex(3), 2));
+    }
+
+    proptest! {
+        #[test]
+        fn flipped_bytes_in_records_are_refused_or_read_but_never_panic(
+            place in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+            noise in any::<Vec<u8>>(),
+        ) {
+            let store = store();
+            let flip = |mut bytes: Vec<u8>| {
+                if !bytes.is_empty() {
+                    let at = place.index(bytes.len());
+                    bytes[at] = byte;
+                }
+                bytes
+            };
+            if let Ok(mut loader) = Loader::new(LIMITS, &Header(flip(store.header().0))) {
+                let _ = loader.node(b"/d", &flip(record(&store, "/d")));
+                let _ = loader.node(b"/d/x", &flip(record(&store, "/d/x")));
+                let _ = loader.node(b"/n", &noise);
+                store.events_since(StoreIndex(0), &mut |index, record| {
+                    let _ = loader.event(index, &flip(record));
+                });
+                if let Ok(store) = loader.finish() {
+                    store.check();
+                }
+            }
+        }
     }
 }

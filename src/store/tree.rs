@@ -253,3 +253,42 @@ fn collect_below(node: &Node, rest: &mut Vec<u8>, paths: &mut Vec<Box<[u8]>>) ->
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir_with(count: usize) -> Node {
+        let leaf = Link(Arc::new(Node::file(StoreIndex(1), None, Value::from(&b""[..]))));
+        let name = |n: usize| Name::from(format!("{n:06}").as_bytes());
+        let mut dir = Node::dir(StoreIndex(1), None);
+        dir.body = Body::Dir((0..count).map(|n| (name(n), leaf.clone())).collect());
+        dir
+    }
+
+    #[test]
+    fn removed_nodes_are_listed_up_to_the_limit_and_many_beyond_it() {
+        let Removed::Paths(paths) = removed_below(&dir_with(Removed::PATHS_MAX)) else {
+            panic!("as many as may be listed");
+        };
+        assert_eq!(paths.len(), Removed::PATHS_MAX);
+        assert!(paths.is_sorted());
+        assert_eq!(removed_below(&dir_with(Removed::PATHS_MAX + 1)), Removed::Many);
+        assert_eq!(removed_below(&dir_with(0)), Removed::Nothing);
+    }
+
+    #[test]
+    fn the_limit_of_removed_nodes_counts_all_levels() {
+        let mut outer = dir_with(1);
+        let inner = Link(Arc::new(dir_with(Removed::PATHS_MAX - 1)));
+        let Body::Dir(children) = &mut outer.body else { panic!("it is a directory") };
+        children.insert(Name::from(&b"inner"[..]), inner);
+        assert_eq!(removed_below(&outer), Removed::Many);
+        let Body::Dir(children) = &mut outer.body else { panic!("it is a directory") };
+        children.remove(&b"000000"[..]);
+        let removed = removed_below(&outer);
+        assert!(matches!(removed, Removed::Paths(_)));
+        assert!(removed.contains(b"/inner") && removed.contains(b"/inner/000007"));
+        assert!(!removed.contains(b"/000000") && !removed.contains(b"/inner/"));
+    }
+}

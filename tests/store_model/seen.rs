@@ -1,0 +1,153 @@
+//! The store in the words of the model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use cairn::model::{KeyPath, StoreIndex};
+use cairn::store::{
+    Action, Applied, Body, Change, Counter, Event, HistoryLimits, Loader, Node, Removed, Shown,
+    Store,
+};
+
+use crate::model::{Entry, Happened, Names, No, names};
+
+pub(crate) fn entry_of(node: &Node) -> Entry {
+    Entry {
+        value: node.value().map(|value| value.to_vec()),
+        created: node.created.0,
+        modified: node.modified.0,
+        dies: node.expires.map(|at| at.0),
+    }
+}
+
+pub(crate) fn entry_of_shown(shown: &Shown) -> Entry {
+    Entry {
+        value: shown.value.as_ref().map(|value| value.to_vec()),
+        created: shown.created.0,
+        modified: shown.modified.0,
+        dies: shown.expires.map(|at| at.0),
+    }
+}
+
+pub(crate) fn happened_of(event: &Event) -> Happened {
+    let path = names(&event.path);
+    let gone = match &event.removed {
+        Removed::Nothing => BTreeSet::new(),
+        Removed::Paths(paths) => {
+            assert!(paths.is_sorted(), "or they cannot be searched");
+            let whole = |rest: &[u8]| {
+                let rest = rest.split(|b| *b == b'/').skip(1).map(<[u8]>::to_vec);
+                path.iter().cloned().chain(rest).collect()
+            };
+            paths.iter().map(|rest| whole(rest)).collect()
+        }
+        Removed::Many => panic!("programs are too small for that"),
+    };
+    let dir = event.prev.as_ref().unwrap_or(&event.node).dir;
+    assert!(
+        event.node.dir == dir || event.action == Action::Set,
+        "only a set can make a directory of a file"
+    );
+    if let Some(prev) = &event.prev {
+        assert_eq!(prev.dir, prev.value.is_none(), "a file has a value");
+    }
+    if !event.action.removes() {
+        assert_eq!(event.node.dir, event.node.value.is_none(), "a file has a value");
+    }
+    Happened {
+        action: event.action.as_str(),
+        index: event.index.0,
+        at: event.at.0,
+        path,
+        node: entry_of_shown(&event.node),
+        prev: event.prev.as_ref().map(entry_of_shown),
+        silent: event.refresh,
+        gone,
+    }
+}
+
+pub(crate) fn entries_of(store: &Store) -> BTreeMap<Names, Entry> {
+    fn collect(path: &Names, node: &Node, all: &mut BTreeMap<Names, Entry>) {
+        let Body::Dir(children) = &node.body else { return };
+        for (name, child) in children {
+            let mut path = path.clone();
+            path.push(name.to_vec());
+            all.insert(path.clone(), entry_of(child));
+            collect(&path, child, all);
+        }
+    }
+    let mut all = BTreeMap::new();
+    let root = store.get(&KeyPath::root()).outcome.expect("the root is there");
+    collect(&Vec::new(), root, &mut all);
+    all
+}
+
+/// The records of a checkpoint, kept up to date as a disk would.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub(crate) struct Records(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Records {
+    pub(crate) fn update(&mut self, older: Option<&Store>, newer: &Store) {
+        newer.changes_since(older, &mut |change| match change {
+            Change::PutNode(path, record) => {
+                let old = self.0.insert(path.as_bytes().to_vec(), record.clone());
+                assert_ne!(old, Some(record), "{path} did not change");
+            }
+            Change::DropNode(path) => {
+                assert!(self.0.remove(path.as_bytes()).is_some(), "{path} was not there");
+            }
+        });
+    }
+
+    pub(crate) fn of(store: &Store) -> Self {
+        let mut records = Self::default();
+        records.update(None, store);
+        records
+    }
+
+    pub(crate) fn load(&self, from: &Store, limits: HistoryLimits) -> Store {
+        let mut loader = Loader::new(limits, &from.header()).expect("a header");
+        for (key, record) in &self.0 {
+            loader.node(key, record).expect("a node");
+        }
+        from.events_since(StoreIndex(0), &mut |index, record| {
+            loader.event(index, &record).expect("an event");
+        });
+        loader.finish().expect("a store")
+    }
+}
+
+pub(crate) fn history_of(store: &Store) -> Vec<(StoreIndex, Option<Arc<Event>>)> {
+    store.history().slots_from(StoreIndex(0)).map(|(index, slot)| (index, slot.cloned())).collect()
+}
+
+const COUNTERS: [(&str, Counter); 13] = [
+    ("SetsSuccess", Counter::SetsSuccess),
+    ("SetsFail", Counter::SetsFail),
+    ("DeleteSuccess", Counter::DeleteSuccess),
+    ("DeleteFail", Counter::DeleteFail),
+    ("UpdateSuccess", Counter::UpdateSuccess),
+    ("UpdateFail", Counter::UpdateFail),
+    ("CreateSuccess", Counter::CreateSuccess),
+    ("CreateFail", Counter::CreateFail),
+    ("CompareAndSwapSuccess", Counter::CompareAndSwapSuccess),
+    ("CompareAndSwapFail", Counter::CompareAndSwapFail),
+    ("CompareAndDeleteSuccess", Counter::CompareAndDeleteSuccess),
+    ("CompareAndDeleteFail", Counter::CompareAndDeleteFail),
+    ("ExpireCount", Counter::ExpireCount),
+];
+
+pub(crate) fn counts_of(store: &Store) -> BTreeMap<&'static str, u64> {
+    let counts = COUNTERS.iter().map(|(name, counter)| (*name, store.counters().get(*counter)));
+    counts.filter(|(_, count)| *count > 0).collect()
+}
+
+/// The answer in the words of the model.
+pub(crate) fn answer_of(applied: &Applied) -> Result<Vec<Happened>, No> {
+    match applied {
+        Applied::Refused(refusal) => Err((refusal.row().0, refusal.cause().to_vec())),
+        Applied::Changed(_) | Applied::Expired(_) | Applied::Recorded => {
+            Ok(applied.events().iter().map(|event| happened_of(event)).collect())
+        }
+    }
+}
