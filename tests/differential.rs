@@ -166,20 +166,10 @@ fn a_difference_is_found_and_what_may_differ_is_not() {
 
 #[test]
 fn only_what_differs_on_purpose_is_expected() {
-    let updates = DirUpdates::from([("/d".to_owned(), BTreeSet::from([7]))]);
-    let number = |request: &Request, theirs: Option<&Reply>, ours: &Reply| {
-        expected_difference(request, theirs, ours, &updates)
-    };
+    let number = expected_difference;
     let put = |form: &str| Request::new("PUT", "/v2/keys/d").form(form.to_owned());
     let error = |status: u16, code: u64, cause: &str| {
         reply(status, "0", &format!("{{\"errorCode\":{code},\"cause\":\"{cause}\",\"index\":0}}\n"))
-    };
-    let dir = |index: u64| {
-        reply(
-            200,
-            "9",
-            &format!("{{\"node\":{{\"key\":\"/d\",\"dir\":true,\"modifiedIndex\":{index}}}}}\n"),
-        )
     };
     let fine = reply(200, "9", "{}\n");
 
@@ -214,12 +204,6 @@ fn only_what_differs_on_purpose_is_expected() {
     let message = |text: &str| reply(400, "0", &format!("{{\"message\":\"{text}\"}}"));
     assert_eq!(number(&members, Some(&message("json: a")), &message("b")), Some("26"));
     assert_eq!(number(&members, Some(&message("no valid URLs given")), &message("b")), None);
-
-    assert_eq!(number(&Request::get("/v2/keys/d"), Some(&dir(5)), &dir(7)), Some("5"));
-    assert_eq!(number(&Request::get("/v2/keys/d"), Some(&dir(7)), &dir(5)), None);
-    assert_eq!(number(&Request::get("/v2/keys/d"), Some(&dir(5)), &dir(8)), None);
-    let file = reply(200, "9", &dir(7).text().replace("\"dir\":true", "\"value\":\"\""));
-    assert_eq!(number(&Request::get("/v2/keys/d"), Some(&dir(5)), &file), None);
 }
 
 fn skipped() -> bool {
@@ -281,7 +265,6 @@ impl Side {
 struct Pair {
     etcd: Side,
     subject: Side,
-    dir_updates: DirUpdates,
     events: EventLog,
 }
 
@@ -292,7 +275,7 @@ impl Pair {
             let subject = Side::start(subject);
             (etcd.join().expect("etcd starts"), subject)
         });
-        Self { etcd, subject, dir_updates: DirUpdates::new(), events: EventLog::default() }
+        Self { etcd, subject, events: EventLog::default() }
     }
 
     fn ask(&mut self, request: &Request) -> (io::Result<Reply>, io::Result<Reply>) {
@@ -331,7 +314,7 @@ impl Pair {
         };
         // Ports differ between the servers, but only in answers that no improvement is about.
         let theirs = theirs.as_ref().ok();
-        expected_difference(request, theirs, ours, &self.dir_updates).map(Some).ok_or(difference)
+        expected_difference(request, theirs, ours).map(Some).ok_or(difference)
     }
 
     /// Compares what two open requests have got so far; `None` when they agree.
@@ -348,12 +331,7 @@ impl Pair {
             (theirs.ended != ours.ended)
                 .then(|| format!("etcd ended: {}, we: {}", theirs.ended, ours.ended))
         });
-        let updated =
-            || difference_but(&their_reply, &our_reply, true, &self.dir_updates).is_none();
         match found {
-            Some(_) if theirs.ended == ours.ended && !subject_is_etcd() && updated() => {
-                self.told_all(watch, theirs).map(|()| Some("5"))
-            }
             Some(found) => self.expected_events(watch, theirs, ours).map(Some).ok_or(found),
             None => self.told_all(watch, theirs).map(|()| None),
         }
@@ -403,7 +381,7 @@ impl Pair {
                 Some(Reply { head: progress.head.clone()?, body: lines.join("\n").into_bytes() })
             };
             let (once, ours) = (once(theirs)?, ours.reply()?);
-            let same = difference_but(&once, &ours, true, &self.dir_updates).is_none();
+            let same = difference(&once, &ours, true).is_none();
             return match watch.past {
                 // etcd stays silent after its only event; which one that is, is 4.
                 true => Some("1"),
@@ -418,15 +396,11 @@ impl Pair {
     }
 }
 
-/// The updates of directories' ttl: by key the indexes that etcd told but did not store.
-type DirUpdates = BTreeMap<String, BTreeSet<u64>>;
-
 /// The improvement on purpose that explains different answers, if there is one.
 fn expected_difference(
     request: &Request,
     theirs: Option<&Reply>,
     ours: &Reply,
-    updates: &DirUpdates,
 ) -> Option<&'static str> {
     let target = String::from_utf8_lossy(&request.target).into_owned();
     let Some(theirs) = theirs else {
@@ -457,8 +431,7 @@ fn expected_difference(
     {
         return Some("26");
     }
-    let sorted = asks_sorted(request);
-    difference_but(theirs, ours, sorted, updates).is_none().then_some("5")
+    None
 }
 
 /// The indexes of the events in a body; `None` when a line is none.
@@ -471,16 +444,6 @@ fn indexes(progress: &Progress) -> Option<Vec<u64>> {
 
 /// The first difference between two answers, if there is one.
 fn difference(theirs: &Reply, ours: &Reply, sorted: bool) -> Option<String> {
-    difference_but(theirs, ours, sorted, &DirUpdates::new())
-}
-
-/// The first difference, apart from directories that we show with the index of an update.
-fn difference_but(
-    theirs: &Reply,
-    ours: &Reply,
-    sorted: bool,
-    updates: &DirUpdates,
-) -> Option<String> {
     let differ = |what: &str, theirs: &str, ours: &str| {
         let cut = |text: &str| text.chars().take(3000).collect::<String>();
         Some(format!("{what}\n    etcd {}\n    we   {}", cut(theirs), cut(ours)))
@@ -503,7 +466,7 @@ fn difference_but(
     }
     let (their_text, our_text) = (theirs.text(), ours.text());
     let (mut a, mut b) = (their_text.as_str(), our_text.as_str());
-    let normal = if a == b { None } else { normalise(a, b, sorted, updates) };
+    let normal = if a == b { None } else { normalise(a, b, sorted) };
     if let Some((normal_a, normal_b)) = &normal {
         (a, b) = (normal_a, normal_b);
     }
@@ -511,7 +474,7 @@ fn difference_but(
 }
 
 /// Takes out of two bodies what may differ; `None` when they are not JSON, line by line.
-fn normalise(a: &str, b: &str, sorted: bool, updates: &DirUpdates) -> Option<(String, String)> {
+fn normalise(a: &str, b: &str, sorted: bool) -> Option<(String, String)> {
     // Lines are kept apart, so that a missing or an additional newline stays a difference.
     let (lines_a, lines_b): (Vec<_>, Vec<_>) = (a.split('\n').collect(), b.split('\n').collect());
     let (mut out_a, mut out_b) = (String::new(), String::new());
@@ -525,7 +488,7 @@ fn normalise(a: &str, b: &str, sorted: bool, updates: &DirUpdates) -> Option<(St
                 a.sort_nodes();
                 b.sort_nodes();
             }
-            forgive(&mut a, &mut b, "", updates);
+            forgive(&mut a, &mut b, "");
             out_a.push_str(&a.write());
             out_b.push_str(&b.write());
         }
@@ -535,26 +498,18 @@ fn normalise(a: &str, b: &str, sorted: bool, updates: &DirUpdates) -> Option<(St
     Some((out_a, out_b))
 }
 
-/// Makes equal what is near enough: times, ids, and what `updates` explain.
-fn forgive(a: &mut Json, b: &mut Json, field: &str, updates: &DirUpdates) {
-    if let (Some(x), Some(y)) = (index_of_dir(a, updates), index_of_dir(b, updates))
-        && x.0 < y.0
-        && x.1.contains(&y.0)
-        && let (Json::Object(a), Some(index)) = (&mut *a, b.get("modifiedIndex"))
-    {
-        let fields = a.iter_mut().filter(|(name, _)| name == "modifiedIndex");
-        fields.for_each(|(_, value)| *value = index.clone());
-    }
+/// Makes equal what is near enough: times and ids.
+fn forgive(a: &mut Json, b: &mut Json, field: &str) {
     match (a, b) {
         (Json::Object(a), Json::Object(b)) => {
             for ((name, a), (other, b)) in a.iter_mut().zip(b) {
                 if name == other {
-                    forgive(a, b, name, updates);
+                    forgive(a, b, name);
                 }
             }
         }
         (Json::Array(a), Json::Array(b)) => {
-            a.iter_mut().zip(b).for_each(|(a, b)| forgive(a, b, field, updates));
+            a.iter_mut().zip(b).for_each(|(a, b)| forgive(a, b, field));
         }
         (a @ Json::Atom(_), b @ Json::Atom(_)) => {
             let (Some(x), Some(y)) = (a.text(), b.text()) else { return };
@@ -578,13 +533,6 @@ fn forgive(a: &mut Json, b: &mut Json, field: &str, updates: &DirUpdates) {
         }
         _ => {}
     }
-}
-
-/// The modifiedIndex of a directory and the indexes of the updates of its ttl.
-fn index_of_dir<'a>(node: &Json, updates: &'a DirUpdates) -> Option<(u64, &'a BTreeSet<u64>)> {
-    node.get("dir")?;
-    let key = unescape(node.get("key")?.text()?);
-    Some((node.get("modifiedIndex")?.number()?, updates.get(&key)?))
 }
 
 /// etcd's report of a parser's error without its words; `None` when the words are etcd's own.
@@ -841,17 +789,6 @@ impl Program {
         }
         let Ok(reply) = theirs else { return Ok(()) };
         self.tally.count(&format!("{} {}", request.method, reply.status()));
-        // Counted before it is learnt: the answer to this very update still shows the old index.
-        if let Some(json) = Json::parse(&reply.text())
-            && json.get("action").and_then(Json::text) == Some("update")
-            && let Some(node) = json.get("node").filter(|node| node.get("dir").is_some())
-            && let (Some(key), Some(index)) = (
-                node.get("key").and_then(Json::text),
-                node.get("modifiedIndex").and_then(Json::number),
-            )
-        {
-            self.pair.dir_updates.entry(unescape(key)).or_default().insert(index);
-        }
         self.learn(request, &reply)
     }
 
@@ -878,10 +815,6 @@ impl Program {
         let json = theirs.ok().and_then(|reply| Json::parse(&reply.text()));
         let node = json.as_ref().and_then(|json| json.get("node")).ok_or("nothing was written")?;
         let key = unescape(node.get("key").and_then(Json::text).unwrap_or_default());
-        if node.get("dir").is_some() {
-            // It may have been an update of its ttl, which would be stored with this index.
-            self.pair.dir_updates.entry(key.clone()).or_default().insert(index);
-        }
         self.pair.events.index = index;
         self.pair.events.written(key, index, node, false);
         Ok(())

@@ -100,7 +100,7 @@ impl CrashFiles {
         let state = self.lock();
         let mut coin = Coin(match survival {
             Survival::Random(seed) => seed,
-            _ => 0,
+            Survival::Nothing | Survival::Everything | Survival::Prefix(_) => 0,
         });
         let names = match survival {
             Survival::Everything => state.names.clone(),
@@ -111,7 +111,7 @@ impl CrashFiles {
         };
         let mut left = match survival {
             Survival::Prefix(count) => count,
-            _ => 0,
+            Survival::Nothing | Survival::Everything | Survival::Random(_) => 0,
         };
         let mut contents = BTreeMap::new();
         for (file, content) in &state.contents {

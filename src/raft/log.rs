@@ -189,7 +189,7 @@ impl RaftLogStorage<Types> for Log {
     async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
         let state = self.lock();
         let last_purged_log_id = state.purged;
-        let last_log_id = state.last.or_else(|| last_purged_log_id);
+        let last_log_id = state.last.or(last_purged_log_id);
         Ok(LogState { last_purged_log_id, last_log_id })
     }
 

@@ -133,7 +133,7 @@ impl<S> PatientStream<S> {
                 self.phases.set(Phase::Head);
                 Phase::Head
             }
-            phase => phase,
+            phase @ (Phase::Head | Phase::Body | Phase::Answer) => phase,
         };
         // A head has its time as a whole; a body only must not stall.
         if phase != self.waiting_for || phase == Phase::Body {

@@ -113,35 +113,37 @@ impl Model {
         let result = match command {
             Command::Tick => return Ok(self.tick()),
             Command::AddMember { id, peer_urls } => {
-                self.index += 1;
-                if !self.members_gone.contains(&id.0) {
+                let known = self.members.get(&id.0).is_some_and(|at| at.1 == in_order(peer_urls));
+                if !known && !self.members_gone.contains(&id.0) {
+                    self.index += 1;
                     self.members.entry(id.0).or_default().1 = in_order(peer_urls);
                 }
                 return Ok(vec![]);
             }
             Command::UpdateMember { id, peer_urls } => {
-                self.index += 1;
                 if let Some(member) = self.members.get_mut(&id.0) {
+                    self.index += 1;
                     member.1 = in_order(peer_urls);
                 }
                 return Ok(vec![]);
             }
             Command::PublishMember { id, name, client_urls } => {
-                self.index += 1;
-                if let Some(member) = self.members.get_mut(&id.0) {
+                if let Some(member) = self.members.get_mut(&id.0)
+                    && (&member.0, &member.2) != (name, client_urls)
+                {
+                    self.index += 1;
                     member.0.clone_from(name);
                     member.2.clone_from(client_urls);
                 }
                 return Ok(vec![]);
             }
             Command::RemoveMember { id } => {
-                self.index += 2;
-                self.members.remove(&id.0);
+                self.index += if self.members.remove(&id.0).is_some() { 2 } else { 0 };
                 self.members_gone.insert(id.0);
                 return Ok(vec![]);
             }
             Command::SetClusterVersion { version } => {
-                self.index += 1;
+                self.index += u64::from(self.version.as_ref() != Some(version));
                 self.version = Some(version.clone());
                 return Ok(vec![]);
             }
@@ -290,12 +292,17 @@ impl Model {
     ) -> Happened {
         self.index += 1;
         let mut entry = prev.clone();
-        entry.modified = self.index; // also of directories: improvement 5
+        entry.modified = self.index;
         entry.dies = self.dies(write);
         if !write.refresh && entry.value.is_some() {
             entry.value = Some(write.value.to_vec());
         }
-        self.entries.insert(path.clone(), entry.clone());
+        let mut stored = entry.clone();
+        if entry.value.is_none() {
+            // A directory is shown with the new index once, and keeps the old one.
+            stored.modified = prev.modified;
+        }
+        self.entries.insert(path.clone(), stored);
         self.note(action, path, entry, Some(prev), write.refresh, BTreeSet::new())
     }
 
