@@ -112,39 +112,12 @@ impl Model {
         self.now = self.now.max(at);
         let result = match command {
             Command::Tick => return Ok(self.tick()),
-            Command::AddMember { id, peer_urls } => {
-                let known = self.members.get(&id.0).is_some_and(|at| at.1 == in_order(peer_urls));
-                if !known && !self.members_gone.contains(&id.0) {
-                    self.index += 1;
-                    self.members.entry(id.0).or_default().1 = in_order(peer_urls);
-                }
-                return Ok(vec![]);
-            }
-            Command::UpdateMember { id, peer_urls } => {
-                if let Some(member) = self.members.get_mut(&id.0) {
-                    self.index += 1;
-                    member.1 = in_order(peer_urls);
-                }
-                return Ok(vec![]);
-            }
-            Command::PublishMember { id, name, client_urls } => {
-                if let Some(member) = self.members.get_mut(&id.0)
-                    && (&member.0, &member.2) != (name, client_urls)
-                {
-                    self.index += 1;
-                    member.0.clone_from(name);
-                    member.2.clone_from(client_urls);
-                }
-                return Ok(vec![]);
-            }
-            Command::RemoveMember { id } => {
-                self.index += if self.members.remove(&id.0).is_some() { 2 } else { 0 };
-                self.members_gone.insert(id.0);
-                return Ok(vec![]);
-            }
-            Command::SetClusterVersion { version } => {
-                self.index += u64::from(self.version.as_ref() != Some(version));
-                self.version = Some(version.clone());
+            Command::AddMember { .. }
+            | Command::UpdateMember { .. }
+            | Command::PublishMember { .. }
+            | Command::RemoveMember { .. }
+            | Command::SetClusterVersion { .. } => {
+                self.index += self.record(command);
                 return Ok(vec![]);
             }
             Command::Set { path, write } => self.set(names(path), write),
@@ -163,6 +136,43 @@ impl Model {
         };
         self.count_outcome(command, result.as_ref().err().map(|(code, _)| *code));
         result.map(|happened| vec![happened])
+    }
+
+    /// The indexes that a fact takes: none when it is known or cannot be.
+    fn record(&mut self, command: &Command) -> u64 {
+        let before = (self.members.clone(), self.version.clone());
+        match command {
+            Command::AddMember { id, peer_urls } if !self.members_gone.contains(&id.0) => {
+                self.members.entry(id.0).or_default().1 = in_order(peer_urls);
+            }
+            Command::UpdateMember { id, peer_urls } => {
+                // A move takes an index even when it leads to the same place.
+                let Some(member) = self.members.get_mut(&id.0) else { return 0 };
+                member.1 = in_order(peer_urls);
+                return 1;
+            }
+            Command::PublishMember { id, name, client_urls } => {
+                if let Some(member) = self.members.get_mut(&id.0) {
+                    member.0.clone_from(name);
+                    member.2.clone_from(client_urls);
+                }
+            }
+            Command::RemoveMember { id } => {
+                self.members_gone.insert(id.0);
+                return if self.members.remove(&id.0).is_some() { 2 } else { 0 };
+            }
+            Command::SetClusterVersion { version } => self.version = Some(version.clone()),
+            Command::AddMember { .. }
+            | Command::Set { .. }
+            | Command::Create { .. }
+            | Command::CreateInOrder { .. }
+            | Command::Update { .. }
+            | Command::CompareAndSwap { .. }
+            | Command::Delete { .. }
+            | Command::CompareAndDelete { .. }
+            | Command::Tick => {}
+        }
+        u64::from(before != (self.members.clone(), self.version.clone()))
     }
 
     fn set(&mut self, path: Names, write: &Write) -> Result<Happened, No> {
@@ -297,12 +307,9 @@ impl Model {
         if !write.refresh && entry.value.is_some() {
             entry.value = Some(write.value.to_vec());
         }
-        let mut stored = entry.clone();
-        if entry.value.is_none() {
-            // A directory is shown with the new index once, and keeps the old one.
-            stored.modified = prev.modified;
-        }
-        self.entries.insert(path.clone(), stored);
+        // A directory shows the new index and keeps the old one.
+        let kept = if entry.value.is_none() { prev.modified } else { entry.modified };
+        self.entries.insert(path.clone(), Entry { modified: kept, ..entry.clone() });
         self.note(action, path, entry, Some(prev), write.refresh, BTreeSet::new())
     }
 
