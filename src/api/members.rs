@@ -20,6 +20,9 @@ const ALLOWED: &str = "GET,POST,DELETE,PUT";
 pub(super) async fn serve(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
     let rest = request.uri().path().strip_prefix("/v2/members").unwrap_or_default().to_owned();
     let id = rest.strip_prefix('/').unwrap_or(&rest).to_owned();
+    if matches!(*request.method(), Method::POST | Method::PUT | Method::DELETE) {
+        api.replica.reads().count_auth_lookup();
+    }
     let mut response = match *request.method() {
         Method::GET => return with_cluster(&api, list(&api, &rest)),
         Method::POST => add(&api, request).await,
@@ -79,6 +82,9 @@ async fn update(api: &Context, id: &str, request: Request) -> Response<Body> {
 
 async fn remove(api: &Context, id: &str) -> Response<Body> {
     let Some(id) = MemberId::parse(id) else { return no_such(id) };
+    // etcd looks for the member among those present and those removed, in the store whose reads are counted.
+    api.replica.reads().count(false, true);
+    api.replica.reads().count(false, false);
     match api.replica.remove_member(id, api.options.strict_reconfig).await {
         Ok(()) => no_content(),
         Err(refusal) => refused(&refusal),

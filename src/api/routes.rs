@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::any;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, LOCATION};
+use http::header::{CONTENT_TYPE, HOST, LOCATION, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use tower::{ServiceBuilder, ServiceExt};
@@ -135,10 +135,14 @@ impl Api {
         route(&self.metrics_routes, request).await
     }
 
-    /// HTTP/1.1 demands a host; `--host-whitelist` demands a known one.
+    /// HTTP/1.1 demands a host; `--host-whitelist` demands a known one. Bodies come plain or in chunks, and in no other way
+    /// that two programs on the path could read differently.
     fn refuse_host<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
         let host = request.headers().get(HOST);
-        if host.is_none() && request.version() == Version::HTTP_11 {
+        let encoding = request.headers().get(TRANSFER_ENCODING);
+        let odd =
+            encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+        if odd || (host.is_none() && request.version() == Version::HTTP_11) {
             return Some(bad_request());
         }
         let allowed = self.context.options.hosts.as_ref()?;

@@ -18,9 +18,9 @@ const ROOT: &str =
 
 pub(super) async fn serve(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
     let path = request.uri().path().strip_prefix("/v2/auth/").unwrap_or_default();
+    api.replica.reads().count_auth_lookup();
     let allow = match path.trim_end_matches('/') {
         "users" | "roles" => "GET",
-        "enable" => "GET,PUT,DELETE",
         _ => "GET,PUT,DELETE",
     };
     let mut response = match *request.method() {

@@ -202,8 +202,11 @@ impl Raft {
     /// read goes back behind what was read before the restart.
     async fn recover(&self, member: MemberId) -> Result<(), StartError> {
         let fail = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
-        let voters: Vec<_> = self.raft.voter_ids().collect();
-        if voters == [member.0] {
+        // Not from the metrics, which may not be there yet.
+        let alone = move |state: &openraft::RaftState<Types>| {
+            state.membership_state.effective().voter_ids().eq([member.0])
+        };
+        if self.raft.with_raft_state(alone).await.map_err(|error| fail(&error))? {
             self.raft.trigger().elect(false).await.map_err(|error| fail(&error))?;
             self.raft.wait_for_recovery(None).await.map_err(|error| fail(&error))?;
         }

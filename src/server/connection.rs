@@ -36,8 +36,10 @@ enum Phase {
     Head,
     /// The rest of a body.
     Body,
-    /// Nothing from the client: it waits for us.
+    /// Nothing from the client: it waits for our answer.
     Answer,
+    /// Nothing from the client: it waits for events, for as long as it wants.
+    Events,
 }
 
 /// The phase of one connection, shared by its stream and its requests.
@@ -54,7 +56,8 @@ impl Phases {
             0 => Phase::Idle,
             1 => Phase::Head,
             2 => Phase::Body,
-            _ => Phase::Answer,
+            3 => Phase::Answer,
+            _ => Phase::Events,
         }
     }
 
@@ -66,7 +69,7 @@ impl Phases {
 
     /// The answer's head is complete. Whatever comes next from the client is another request.
     pub(super) fn answered(&self, streams_on: bool) {
-        self.set(if streams_on { Phase::Answer } else { Phase::Idle });
+        self.set(if streams_on { Phase::Events } else { Phase::Idle });
     }
 }
 
@@ -108,6 +111,8 @@ pub(super) struct PatientStream<S> {
     /// When the present phase runs out; moved often, unlike the timer, which only looks at it when it fires.
     deadline: Instant,
     waiting_for: Phase,
+    /// The client has closed its sending half.
+    half_closed: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -121,6 +126,7 @@ impl<S> PatientStream<S> {
             patience,
             deadline,
             waiting_for: Phase::Idle,
+            half_closed: false,
             timer: Box::pin(tokio::time::sleep(patience.head.min(patience.idle))),
         };
         (stream, phases)
@@ -133,7 +139,7 @@ impl<S> PatientStream<S> {
                 self.phases.set(Phase::Head);
                 Phase::Head
             }
-            phase @ (Phase::Head | Phase::Body | Phase::Answer) => phase,
+            phase @ (Phase::Head | Phase::Body | Phase::Answer | Phase::Events) => phase,
         };
         // A head has its time as a whole; a body only must not stall.
         if phase != self.waiting_for || phase == Phase::Body {
@@ -145,7 +151,7 @@ impl<S> PatientStream<S> {
         self.waiting_for = phase;
         let patience = match phase {
             Phase::Head | Phase::Body => self.patience.head,
-            Phase::Idle | Phase::Answer => self.patience.idle,
+            Phase::Idle | Phase::Answer | Phase::Events => self.patience.idle,
         };
         self.deadline = Instant::now() + patience;
     }
@@ -160,8 +166,8 @@ impl<S> PatientStream<S> {
             let now = Instant::now();
             if now < self.deadline {
                 self.timer.as_mut().reset(self.deadline);
-            } else if phase == Phase::Answer {
-                // Only the client may end a wait for an event.
+            } else if matches!(phase, Phase::Answer | Phase::Events) {
+                // Consensus has its own deadline, and only the client may end a wait for an event.
                 self.wait_for(phase);
                 self.timer.as_mut().reset(self.deadline);
             } else {
@@ -172,6 +178,26 @@ impl<S> PatientStream<S> {
     }
 }
 
+/// For etcd a `#` in the request line is part of the path; the HTTP library would drop it with all that follows. No client
+/// sends one unescaped, so a line that came in pieces or has no room for the escape is left alone.
+fn escape_fragment(buffer: &mut ReadBuf<'_>, from: usize) {
+    let fresh = &buffer.filled()[from..];
+    let line = fresh.iter().position(|byte| *byte == b'\n').unwrap_or(fresh.len());
+    let hashes = fresh[..line].iter().filter(|byte| **byte == b'#').count();
+    if hashes == 0 || buffer.remaining() < 2 * hashes {
+        return;
+    }
+    let mut escaped = Vec::with_capacity(fresh.len() + 2 * hashes);
+    for (place, byte) in fresh.iter().enumerate() {
+        match byte {
+            b'#' if place < line => escaped.extend_from_slice(b"%23"),
+            byte => escaped.push(*byte),
+        }
+    }
+    buffer.set_filled(from);
+    buffer.put_slice(&escaped);
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for PatientStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -179,11 +205,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for PatientStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
+        if self.half_closed && self.phases.get() == Phase::Answer {
+            return Poll::Pending;
+        }
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Ready(Ok(())) if buffer.filled().len() == before && buffer.remaining() > 0 => {
+                // The client has said all it has to say. It still gets the answer it waits for; hyper, which reads again
+                // after that, would hang up at once. A watch ends here: nobody listens any more, most likely.
+                self.half_closed = true;
+                if self.phases.get() == Phase::Answer { Poll::Pending } else { Poll::Ready(Ok(())) }
+            }
             Poll::Ready(Ok(())) => {
-                if buffer.filled().len() > before {
-                    self.read_some();
+                if self.phases.get() == Phase::Idle {
+                    escape_fragment(buffer, before);
                 }
+                self.read_some();
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),

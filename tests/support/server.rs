@@ -158,6 +158,9 @@ impl Server {
             .args(["--initial-cluster", &format!("{}={peer}", self.name)]);
         if self.flavor == Flavor::Etcd {
             command.args(["--enable-v2", "--heartbeat-interval=20", "--election-timeout=200"]);
+        } else {
+            // With this many ours behaves exactly as etcd, also where the history ends.
+            command.args(["--history-events=1000"]);
         }
         command.args(&self.args);
         command
