@@ -1054,7 +1054,11 @@ impl Program {
         }
         let is = |name: &str| fields.iter().any(|(n, _)| *n == name);
         let is_refresh = is("refresh");
-        if is_refresh && !is("prevExist") && !is("prevValue") && !is("prevIndex") {
+        // An index of zero counts as none.
+        let has_index = fields
+            .iter()
+            .any(|(name, text)| *name == "prevIndex" && text.bytes().any(|digit| digit != b'0'));
+        if is_refresh && !is("prevExist") && !is("prevValue") && !has_index {
             // With dir=true the two sides would go different ways from here on (improvement 20).
             fields.retain(|(name, _)| *name != "dir");
         }

@@ -32,24 +32,23 @@ impl<'a> Form<'a> {
     /// Reads `name=value&…`. What is already there wins, so the body is read before the query.
     ///
     /// # Errors
-    /// The first thing that cannot be decoded; the rest is read all the same, as in Go.
+    /// The first thing that cannot be decoded, or that there is a semicolon; the rest is read all the same, as in Go.
     pub(super) fn read(&mut self, encoded: &'a [u8]) -> Result<(), Refusal> {
-        let mut result = Ok(());
+        let mut wrong = None;
         for pair in encoded.split(|byte| *byte == b'&') {
             if pair.is_empty() {
                 continue;
             }
-            if let Err(cause) = self.read_pair(pair) {
-                result = result.and(Err(Refusal::InvalidForm { cause }));
+            if pair.contains(&b';') {
+                wrong = Some("invalid semicolon separator in query".to_owned());
+            } else if let Err(cause) = self.read_pair(pair) {
+                wrong.get_or_insert(cause);
             }
         }
-        result
+        wrong.map_or(Ok(()), |cause| Err(Refusal::InvalidForm { cause }))
     }
 
     fn read_pair(&mut self, pair: &'a [u8]) -> Result<(), String> {
-        if pair.contains(&b';') {
-            return Err("invalid semicolon separator in query".to_owned());
-        }
         let equals = pair.iter().position(|byte| *byte == b'=');
         let (name, value) = match equals {
             Some(at) => (&pair[..at], &pair[at + 1..]),
@@ -136,6 +135,13 @@ mod tests {
     #[test]
     fn bytes_that_are_not_utf8_stay_as_they_are() {
         assert_eq!(value(b"value=%ff%00"), b"\xff\x00");
+    }
+
+    #[test]
+    fn a_semicolon_outweighs_a_broken_escape_before_it() {
+        let cause = "invalid semicolon separator in query".to_owned();
+        let refused = Form::default().read(b"a=%zz&b;c&d=%1");
+        assert_eq!(refused, Err(Refusal::InvalidForm { cause }));
     }
 
     #[test]
