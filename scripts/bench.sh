@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# cairn and etcd 3.4 side by side on this machine: rate, latency, server CPU per request, memory.
+# Usage: scripts/bench.sh [SECONDS per run, default 5] [ROUNDS, default 3]
+# Runs alternate between the two; the table shows medians. The load comes from the same cores, so trust the CPU column.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${1:-5} rounds=${2:-3}
+
+for tool in etcd wrk curl; do
+  command -v $tool >/dev/null || { echo "bench.sh: $tool is missing (Debian: etcd-server, wrk, curl)" >&2; exit 1; }
+done
+cargo build --release --locked --quiet
+
+work=$(mktemp -d)
+pids=()
+trap 'kill "${pids[@]}" 2>/dev/null || true; wait 2>/dev/null; rm -rf "$work"' EXIT
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+start() { # name binary [flags]: sets url_NAME and pid_NAME
+  local name=$1 binary=$2; shift 2
+  local client peer; client=$(free_port) peer=$(free_port)
+  "$binary" --name "$name" --data-dir "$work/$name" "$@" \
+    --listen-client-urls "http://127.0.0.1:$client" --advertise-client-urls "http://127.0.0.1:$client" \
+    --listen-peer-urls "http://127.0.0.1:$peer" --initial-advertise-peer-urls "http://127.0.0.1:$peer" \
+    --initial-cluster "$name=http://127.0.0.1:$peer" >"$work/$name.log" 2>&1 &
+  pids+=($!)
+  eval "pid_$name=$! url_$name=http://127.0.0.1:$client"
+  for _ in $(seq 200); do
+    case $(curl -s "http://127.0.0.1:$client/version" || true) in *'"etcdcluster":"3'*) return ;; esac
+    sleep 0.05
+  done
+  echo "bench.sh: $name did not start:" >&2; tail -5 "$work/$name.log" >&2; exit 1
+}
+
+cat >"$work/put.lua" <<'LUA'
+local value = string.rep("x", 256)
+local thread = 0
+function setup(t) t:set("id", thread); thread = thread + 1 end
+function init() math.randomseed(id + os.time()); n = 0 end
+function request()
+  n = n + 1
+  return wrk.format("PUT", string.format("/v2/keys/bench/%d/%d", id, n % 1000),
+    {["Content-Type"] = "application/x-www-form-urlencoded"}, "value=" .. value)
+end
+LUA
+cat >"$work/get.lua" <<'LUA'
+function request() return wrk.format("GET", "/v2/keys/bench/one") end
+LUA
+cat >"$work/qget.lua" <<'LUA'
+function request() return wrk.format("GET", "/v2/keys/bench/one?quorum=true") end
+LUA
+
+ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
+hz=$(getconf CLK_TCK)
+
+run() { # server load connections -> a line in results: rate p50_ms p99_ms cpu_us
+  local name=$1 load=$2 connections=$3 url pid before after
+  eval "url=\$url_$name pid=\$pid_$name"
+  local threads=$((connections < 2 ? 1 : 2))
+  before=$(ticks "$pid")
+  wrk -t$threads -c"$connections" -d"${seconds}s" --latency -s "$work/$load.lua" "$url" >"$work/out"
+  after=$(ticks "$pid")
+  awk -v ticks=$((after - before)) -v hz="$hz" '
+    function ms(text) { return text ~ /us$/ ? text / 1000 : text ~ /ms$/ ? text + 0 : text * 1000 }
+    /50%/ { p50 = ms($2) } /99%/ { p99 = ms($2) }
+    /requests in/ { requests = $1 } /^Requests\/sec/ { rate = $2 }
+    /Non-2xx/ { errors = $0 }
+    END { printf "%.0f %.3f %.3f %.1f %s\n", rate, p50, p99, ticks * 1e6 / hz / requests, errors }
+  ' "$work/out" >>"$work/$name.$load.$connections"
+}
+
+median() { cut -d' ' -f"$2" "$1" | sort -n | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }'; }
+
+start etcd etcd --enable-v2
+start cairn target/release/cairn
+for name in etcd cairn; do
+  eval "curl -s -o /dev/null -XPUT \$url_$name/v2/keys/bench/one -d value=$(printf 'x%.0s' $(seq 256))"
+done
+
+echo "| load | connections | etcd 1/s | cairn 1/s | ratio | etcd p50 ms | cairn p50 ms | etcd p99 ms | cairn p99 ms | etcd CPU us | cairn CPU us | ratio |"
+echo "|---|---|---|---|---|---|---|---|---|---|---|---|"
+for load in put get qget; do
+  for connections in 1 64; do
+    for _ in $(seq "$rounds"); do
+      run etcd $load $connections
+      run cairn $load $connections
+    done
+    e=$work/etcd.$load.$connections c=$work/cairn.$load.$connections
+    awk -v load=$load -v n=$connections -v er="$(median "$e" 1)" -v cr="$(median "$c" 1)" \
+      -v e5="$(median "$e" 2)" -v c5="$(median "$c" 2)" -v e9="$(median "$e" 3)" -v c9="$(median "$c" 3)" \
+      -v eu="$(median "$e" 4)" -v cu="$(median "$c" 4)" 'BEGIN {
+        printf "| %s | %d | %d | %d | %.2f | %s | %s | %s | %s | %s | %s | %.2f |\n",
+          toupper(load), n, er, cr, cr / er, e5, c5, e9, c9, eu, cu, cu / eu }'
+    cat "$e" "$c" | cut -d' ' -f5- | grep -v '^ *$' | head -1 || true
+  done
+done
+for name in etcd cairn; do
+  eval "pid=\$pid_$name"
+  echo "resident memory of $name: $(awk '/VmRSS/ { printf "%d MiB", $2 / 1024 }' "/proc/$pid/status")"
+done
