@@ -214,6 +214,27 @@ impl Server {
         self.child.is_some() && self.exited().is_none()
     }
 
+    /// The running process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the server runs").id()
+    }
+
+    /// Waits until the process has ended by itself.
+    ///
+    /// # Panics
+    /// When it does not end within `limit`.
+    pub(crate) fn wait_for_end(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.exited() {
+                self.child = None;
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it goes on\n{}", self.log_tail());
+            thread::sleep(POLL);
+        }
+    }
+
     /// Ends the process at once, as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -250,6 +271,13 @@ impl Server {
                 Err(why) => panic!("it did not start again: {why:?}\n{}", self.log_tail()),
             }
         }
+    }
+
+    /// Starts the process again on the same data and waits until it has refused to run.
+    pub(crate) fn try_restart(&mut self) -> ExitStatus {
+        assert!(self.run().is_err(), "it started");
+        let mut child = self.child.take().expect("a refused start was a start");
+        child.wait().expect("an ended child can be awaited")
     }
 
     /// The end of what the server wrote to its log.

@@ -1,0 +1,292 @@
+//! What is acknowledged stays: real processes that are killed, disks that are full, syncs that fail.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::http::{self, Client, Open, Request};
+use support::rng::Rng;
+use support::server::{Flavor, Server};
+
+const WRITERS: usize = 64;
+
+/// Acknowledged writes: the index each took, by key.
+type Acknowledged = BTreeMap<String, u64>;
+
+fn put(client: &mut Client, key: &str, value: &str) -> Option<u64> {
+    let request = Request::new("PUT", format!("/v2/keys{key}")).form(format!("value={value}"));
+    let reply = client.ask(&request).ok().filter(|reply| reply.status() == 201)?;
+    reply.index()
+}
+
+/// Every key with its `modifiedIndex`, and the store's index.
+fn listing(addr: SocketAddr) -> (Acknowledged, u64) {
+    let reply = http::ask(addr, &Request::get("/v2/keys/?recursive=true")).expect("an answer");
+    let body: Value = serde_json::from_str(&reply.text()).expect("a listing is JSON");
+    let mut keys = Acknowledged::new();
+    collect(&body["node"], &mut keys);
+    (keys, reply.index().expect("a listing has an index"))
+}
+
+fn collect(node: &Value, keys: &mut Acknowledged) {
+    if let (Some(key), Some(index), Some(_)) =
+        (node["key"].as_str(), node["modifiedIndex"].as_u64(), node["value"].as_str())
+    {
+        keys.insert(key.to_owned(), index);
+    }
+    for child in node["nodes"].as_array().into_iter().flatten() {
+        collect(child, keys);
+    }
+}
+
+fn assert_kept(acknowledged: &Acknowledged, addr: SocketAddr, story: &str) {
+    let (found, store) = listing(addr);
+    for (key, index) in acknowledged {
+        assert_eq!(found.get(key), Some(index), "{story}: {key} was acknowledged");
+        assert!(*index <= store, "{story}: the index went back to {store}");
+    }
+}
+
+/// Writers on connections of their own, until they are told to stop or the server is gone.
+fn write_until(
+    addr: SocketAddr,
+    round: usize,
+    stop: &Arc<AtomicBool>,
+) -> Vec<thread::JoinHandle<Acknowledged>> {
+    let writer = |id: usize| {
+        let stop = Arc::clone(stop);
+        thread::spawn(move || {
+            let (mut client, mut acknowledged) = (Client::new(addr), Acknowledged::new());
+            for n in 0.. {
+                let key = format!("/round-{round}/writer-{id}/{n}");
+                match put(&mut client, &key, "kept") {
+                    Some(index) => acknowledged.insert(key, index),
+                    None => break,
+                };
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+            acknowledged
+        })
+    };
+    (0..WRITERS).map(writer).collect()
+}
+
+#[test]
+fn sixty_four_writers_lose_nothing_to_kill_9() {
+    let rounds =
+        std::env::var("DURABILITY_ROUNDS").map_or(4, |text| text.parse().expect("a number"));
+    let mut rng = Rng::new(support::rng::seed_from_env("DURABILITY_SEED"));
+    // Checkpoints every megabyte, so that some rounds die in one.
+    let mut server = Server::start_with(Flavor::Subject, &["--checkpoint-wal-bytes=1048576"]);
+    let mut acknowledged = Acknowledged::new();
+    for round in 0..rounds {
+        let writers = write_until(server.addr(), round, &Arc::default());
+        thread::sleep(Duration::from_millis(150 + rng.below(350)));
+        server.kill();
+        for writer in writers {
+            acknowledged.extend(writer.join().expect("writers do not panic"));
+        }
+        server.restart();
+        assert_kept(&acknowledged, server.addr(), &format!("round {round}"));
+    }
+    println!("{} acknowledged writes kept over {rounds} rounds of kill -9", acknowledged.len());
+    assert!(acknowledged.len() > rounds * WRITERS, "the writers hardly wrote");
+}
+
+#[test]
+fn a_watcher_that_comes_back_after_kill_9_gets_every_event() {
+    const EVENTS: u64 = 3000;
+    let mut server = Server::start_with(Flavor::Subject, &["--history-events=100000"]);
+    let mut client = Client::new(server.addr());
+    let first = put(&mut client, "/h/0", "x").expect("the first write");
+    for n in 1..EVENTS {
+        put(&mut client, &format!("/h/{n}"), "x").expect("a write");
+    }
+    server.kill();
+    server.restart();
+    let target = format!("/v2/keys/h?recursive=true&wait=true&stream=true&waitIndex={first}");
+    let watch = Open::send(server.addr(), &Request::get(&target)).expect("the server accepts");
+    let all =
+        |progress: &http::Progress| progress.lines() >= usize::try_from(EVENTS).expect("small");
+    assert!(watch.wait(http::PATIENCE, all), "the history is not all there");
+    let body = String::from_utf8(watch.progress().body).expect("events are UTF-8");
+    let index = |line: &str| {
+        let event: Value = serde_json::from_str(line).expect("an event is JSON");
+        event["node"]["modifiedIndex"].as_u64().expect("an event has an index")
+    };
+    assert!(body.lines().map(index).eq(first..first + EVENTS), "each once and in order");
+}
+
+#[test]
+fn a_clean_stop_and_a_start_keep_everything() {
+    let mut server = Server::start_with(Flavor::Subject, &["--checkpoint-wal-bytes=1048576"]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = write_until(server.addr(), 0, &stop);
+    thread::sleep(Duration::from_millis(500));
+    let status = server.terminate(Duration::from_secs(5));
+    assert!(status.success(), "SIGTERM ends with {status}");
+    let mut acknowledged = Acknowledged::new();
+    for writer in writers {
+        acknowledged.extend(writer.join().expect("writers do not panic"));
+    }
+    server.restart();
+    assert_kept(&acknowledged, server.addr(), "SIGTERM under load");
+}
+
+/// A small file system of its own; unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(megabytes: u32) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let disk = Self(dir);
+        disk.run("mount", &["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"]);
+        disk
+    }
+
+    fn grow(&self, megabytes: u32) {
+        self.run("mount", &["-o", &format!("remount,size={megabytes}m")]);
+    }
+
+    fn run(&self, program: &str, args: &[&str]) {
+        let status = Command::new(program).args(args).arg(self.0.path()).status();
+        assert!(status.is_ok_and(|status| status.success()), "{program} {args:?}");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[test]
+fn a_full_disk_stops_the_member_and_takes_nothing_with_it() {
+    if !is_root() {
+        println!("skipped: only root can mount a small disk");
+        return;
+    }
+    let disk = SmallDisk::mount(150);
+    let data_dir = format!("--data-dir={}", disk.0.path().join("data").display());
+    // No checkpoint gets in the way: the log is what fills the disk.
+    let mut server =
+        Server::start_with(Flavor::Subject, &[&data_dir, "--checkpoint-wal-bytes=4000000000"]);
+    let (mut client, mut acknowledged) = (Client::new(server.addr()), Acknowledged::new());
+    let value = "x".repeat(1 << 20);
+    for n in 0.. {
+        assert!(n < 1000, "the disk is never full");
+        let key = format!("/big/{n}");
+        match put(&mut client, &key, &value) {
+            Some(index) => acknowledged.insert(key, index),
+            None => break,
+        };
+    }
+    let status = server.wait_for_end(Duration::from_secs(10));
+    assert!(!status.success(), "a member that cannot write ends with an error");
+    let log = server.log_tail();
+    assert!(log.contains("No space left") || log.contains("space"), "the log says why:\n{log}");
+    assert!(acknowledged.len() > 50, "{} writes fit", acknowledged.len());
+    disk.grow(600);
+    server.restart();
+    assert_kept(&acknowledged, server.addr(), "after the disk was full");
+    let mut client = Client::new(server.addr());
+    assert!(put(&mut client, "/after", "x").is_some(), "and writes go on");
+}
+
+/// strace, attached to a process; let go when dropped.
+struct Strace(Child);
+
+impl Strace {
+    fn attach(pid: u32, inject: &str) -> Self {
+        let child = Command::new("strace")
+            .args(["-f", "-q", "-p", &pid.to_string(), "-e", "trace=fdatasync", "-e", inject])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("strace runs");
+        let tracer = |status: String| {
+            let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
+            line.trim().parse::<u32>().ok()
+        };
+        let attached = || {
+            let tasks = std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"));
+            tasks.is_ok_and(|tasks| {
+                tasks.flatten().all(|task| {
+                    let status = std::fs::read_to_string(task.path().join("status"));
+                    status.ok().and_then(tracer).is_some_and(|tracer| tracer != 0)
+                })
+            })
+        };
+        for _ in 0..500 {
+            if attached() {
+                return Self(child);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("strace does not attach");
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_sync_that_fails_stops_the_member_and_what_was_safe_stays() {
+    if !is_root() {
+        println!("skipped: only root can make another process's syncs fail");
+        return;
+    }
+    let mut server = Server::start(Flavor::Subject);
+    let strace = Strace::attach(server.pid(), "inject=fdatasync:error=EIO:when=20+");
+    let (mut client, mut acknowledged) = (Client::new(server.addr()), Acknowledged::new());
+    for n in 0..200 {
+        let key = format!("/n/{n}");
+        match put(&mut client, &key, "x") {
+            Some(index) => acknowledged.insert(key, index),
+            None => break,
+        };
+    }
+    let status = server.wait_for_end(Duration::from_secs(10));
+    drop(strace);
+    assert!(!status.success(), "a member whose disk fails ends with an error");
+    assert!(server.log_tail().contains("sync"), "the log says why:\n{}", server.log_tail());
+    assert!((1..25).contains(&acknowledged.len()), "{} were acknowledged", acknowledged.len());
+    server.restart();
+    assert_kept(&acknowledged, server.addr(), "after a failed sync");
+}
+
+#[test]
+fn a_flipped_bit_in_the_log_is_named_and_the_member_does_not_start() {
+    let mut server = Server::start(Flavor::Subject);
+    let mut client = Client::new(server.addr());
+    for n in 0..50 {
+        put(&mut client, &format!("/n/{n}"), "x").expect("a write");
+    }
+    server.kill();
+    let segment = server.data_dir().join("wal/0000000000000001.wal");
+    let mut bytes = std::fs::read(&segment).expect("the first segment is there");
+    // Behind the header of 4096 bytes, well before the end of what was written.
+    bytes[4096 + 700] ^= 1;
+    std::fs::write(&segment, &bytes).expect("the segment can be written");
+    let ended = server.try_restart();
+    assert!(!ended.success(), "it must not start");
+    let log = server.log_tail();
+    assert!(log.contains("damaged") && log.contains("0000000000000001.wal at offset"), "{log}");
+}
