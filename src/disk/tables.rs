@@ -49,25 +49,38 @@ pub struct Commit<'a> {
 }
 
 impl Tables {
-    /// Opens the file, or makes one.
+    /// Opens the file, or makes one. A crash half-way through the making leaves nothing that the next start trips over.
     ///
     /// # Errors
     /// When it cannot be opened or is damaged.
     pub fn open(files: &dyn Files, path: &Path) -> Result<Self, TablesError> {
+        if files.exists(path) {
+            return Self::open_file(files, path, path);
+        }
+        let fail = |source| error("make the checkpoint", path, redb::Error::Io(source));
+        let new = path.with_extension("new");
+        if files.exists(&new) {
+            files.remove(&new).map_err(fail)?;
+        }
+        let tables = Self::open_file(files, &new, path)?;
+        // So that readers find the tables also before anything was written.
+        tables.commit(|_| Ok(()))?;
+        files.rename(&new, path).map_err(fail)?;
+        if let Some(dir) = path.parent() {
+            files.sync_dir(dir).map_err(fail)?;
+        }
+        Ok(tables)
+    }
+
+    fn open_file(files: &dyn Files, file: &Path, path: &Path) -> Result<Self, TablesError> {
         let fail = |source| error("open the checkpoint", path, source);
-        let file = files.open(path, true).map_err(|source| fail(redb::Error::Io(source)))?;
+        let file = files.open(file, true).map_err(|source| fail(redb::Error::Io(source)))?;
         let backend = PacedFile { file: Arc::from(file), written: AtomicU64::new(0) };
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(backend)
             .map_err(|source| fail(source.into()))?;
-        let tables = Self { database, path: path.to_owned() };
-        // So that readers find the tables also when nothing was ever written.
-        tables.commit(|_| Ok(()))?;
-        if let Some(dir) = path.parent() {
-            files.sync_dir(dir).map_err(|source| fail(redb::Error::Io(source)))?;
-        }
-        Ok(tables)
+        Ok(Self { database, path: path.to_owned() })
     }
 
     /// Makes the changes that `fill` asks for durable, all or none.

@@ -130,7 +130,8 @@ impl Log {
         for (index, payload) in read {
             entries.push(encoding::decode_entry(index - 1, &payload).map_err(io::Error::other)?);
         }
-        let next = from + entries.len() as u64;
+        // Nothing there: the log begins later than was asked for.
+        let next = entries.last().map_or(end, |entry| entry.log_id.index + 1);
         if bytes_max == usize::MAX && next == end && next < to {
             entries.extend(self.read(next, to, None)?);
         }
@@ -257,7 +258,9 @@ impl RaftLogStorage<Types> for Log {
                 let dropped = state.recent.pop_back();
                 state.recent_bytes -= dropped.map_or(0, |(_, weight)| weight);
             }
-            state.last = last;
+            if state.last.is_some_and(|now| now.index >= keep) {
+                state.last = last;
+            }
             state.safe_below = state.safe_below.min(keep);
         }
         self.shared.wal.truncate_after(keep, Box::new(move |result| drop(done_tx.send(result))));

@@ -7,6 +7,8 @@ mod encoding;
 mod log;
 mod machine;
 mod peers;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet};

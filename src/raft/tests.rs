@@ -1,0 +1,177 @@
+//! openraft's own suite on our log and state machine, and members that lose power.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+
+use super::checkpoint::Checkpoints;
+use super::log::Log;
+use super::machine::{Machine, Observer, View};
+use super::types::Types;
+use super::{Options, Raft};
+use crate::disk::{
+    CrashFiles, Fault, Files, Identity, RealFiles, Survival, Tables, Wal, WalError, WalObserver,
+    WalOptions,
+};
+use crate::model::{ClusterId, KeyPath, LogTime, MemberId, StoreIndex};
+use crate::store::{Command, Event, HistoryLimits, Write};
+
+struct Quiet;
+
+impl WalObserver for Quiet {
+    fn synced(&self, _took: Duration, _bytes: usize) {}
+    fn failed(&self, _error: &WalError) {}
+}
+
+impl Observer for Quiet {
+    fn published(&self, _view: &Arc<View>, _events: &[Arc<Event>]) {}
+}
+
+const LIMITS: HistoryLimits = HistoryLimits { events_max: 100_000, bytes_max: 64 << 20 };
+const ME: MemberId = MemberId(7);
+const CLUSTER: ClusterId = ClusterId(9);
+
+struct OnDisk;
+
+impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for OnDisk {
+    async fn build(&self) -> Result<(tempfile::TempDir, Log, Machine), StorageError<Types>> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let identity = Identity { cluster: CLUSTER.0, member: ME.0 };
+        let options = WalOptions { segment_bytes: 1 << 20, ..WalOptions::default() };
+        let files = Arc::new(RealFiles);
+        let tables = Tables::open(&*files, &dir.path().join("checkpoint.redb")).expect("tables");
+        let checkpoints = Arc::new(Checkpoints::new(tables, Box::new(|_| {})));
+        let start = checkpoints.load(LIMITS).expect("an empty checkpoint");
+        let wal = dir.path().join("wal");
+        let (wal, recovered) =
+            Wal::open(files, &wal, identity, options, Arc::new(Quiet)).expect("a log");
+        let log = Log::new(wal, &recovered).expect("an empty log");
+        Ok((dir, log, Machine::new(start, Arc::new(Quiet), checkpoints)))
+    }
+}
+
+#[test]
+fn the_stores_pass_openrafts_own_suite() {
+    // The suite runs each of its tests in a runtime of its own.
+    let suite = Suite::<Types, Log, Machine, OnDisk, tempfile::TempDir>::test_all(OnDisk);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(suite).expect("the suite passes");
+}
+
+fn options(files: &CrashFiles) -> Options {
+    Options {
+        member: ME,
+        cluster: CLUSTER,
+        heartbeat: Duration::from_millis(50),
+        election: Duration::from_millis(250),
+        history: LIMITS,
+        // A checkpoint every now and then within a short run.
+        checkpoint_wal_bytes: 2000,
+        files: Arc::new(files.clone()) as Arc<dyn Files>,
+        wal_dir: Path::new("/data/wal").to_owned(),
+        wal: WalOptions { segment_bytes: 16 << 10, prepare_ahead: false, ..WalOptions::default() },
+        checkpoint: Path::new("/data/checkpoint.redb").to_owned(),
+        wal_observer: Arc::new(Quiet),
+        checkpoint_observer: Box::new(|_| {}),
+    }
+}
+
+fn set(n: u64) -> Command {
+    let write =
+        Write { value: n.to_string().as_bytes().into(), dir: false, ttl: None, refresh: false };
+    Command::Set { path: KeyPath::from(format!("/{}/{n}", n % 7).as_str()), write }
+}
+
+/// Writes until the end or the first refusal; returns how many were acknowledged.
+async fn write(files: &CrashFiles, from: u64, count: u64) -> u64 {
+    let Ok(raft) = Raft::start(options(files), Arc::new(Quiet)).await else { return from };
+    let mut done = from;
+    if raft.initialize(&[ME]).await.is_ok() {
+        while done < from + count {
+            let proposal = raft.propose(LogTime(1000 + done), set(done));
+            match tokio::time::timeout(Duration::from_secs(5), proposal).await {
+                Ok(Ok(_)) => done += 1,
+                Ok(Err(crate::model::Unavailable::NotLeader { .. })) => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+    }
+    raft.shutdown().await;
+    done
+}
+
+/// What a restart on this image holds: everything up to `acknowledged`, and at most one write more.
+async fn check(image: &CrashFiles, acknowledged: u64, story: &str) {
+    let raft = Raft::start(options(image), Arc::new(Quiet)).await;
+    let raft = raft.unwrap_or_else(|error| panic!("{story}: {error}"));
+    let view = raft.view();
+    let index = view.store.index().0;
+    assert!(
+        (acknowledged..=acknowledged + 1).contains(&index),
+        "{story}: {acknowledged} writes were acknowledged, {index} are there"
+    );
+    for n in 0..acknowledged {
+        let Command::Set { path, write } = set(n) else { unreachable!("set makes sets") };
+        let found =
+            view.store.get(&path).outcome.unwrap_or_else(|_| panic!("{story}: {n} is gone"));
+        assert_eq!(found.value(), Some(&write.value), "{story}");
+        assert_eq!(found.modified, StoreIndex(n + 1), "{story}");
+    }
+    // The history survives as well.
+    assert_eq!(view.store.history().oldest(), StoreIndex(1), "{story}");
+    assert_eq!(view.store.history().next(), StoreIndex(index + 1), "{story}");
+    view.store.check();
+    raft.shutdown().await;
+}
+
+/// A member on a disk that loses power at sampled steps, checkpoints under way included, and again in its recovery.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_keeps_what_it_acknowledged_whenever_the_power_goes() {
+    let seed = std::env::var("RAFT_SEED").map_or(1, |seed| seed.parse().expect("a number"));
+    println!("repeat with RAFT_SEED={seed}");
+    let whole = CrashFiles::new();
+    assert_eq!(write(&whole, 0, 120).await, 120);
+    let steps = whole.steps();
+    for sample in 0..60 {
+        let step = 1 + (sample * 7919 + seed * 104_729) % steps;
+        let files = CrashFiles::new();
+        files.fail_at(step, Fault::PowerLoss);
+        let acknowledged = write(&files, 0, 120).await;
+        for survival in [Survival::Nothing, Survival::Everything, Survival::Random(seed ^ step)] {
+            let image = files.after_crash(survival);
+            let story =
+                format!("power lost at step {step} of about {steps}, {survival:?} survived");
+            // Once more while it recovers: nothing may depend on how far that came.
+            let again = image.after_crash(Survival::Everything);
+            again.fail_at(1 + sample % 9, Fault::PowerLoss);
+            if let Ok(raft) = Raft::start(options(&again), Arc::new(Quiet)).await {
+                raft.shutdown().await;
+            }
+            check(&again.after_crash(Survival::Random(step)), acknowledged, &story).await;
+            check(&image, acknowledged, &story).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_disk_ends_consensus_and_says_so() {
+    let files = CrashFiles::new();
+    let raft = Raft::start(options(&files), Arc::new(Quiet)).await.expect("it starts");
+    raft.initialize(&[ME]).await.expect("it founds its cluster");
+    let mut leadership = raft.leadership();
+    leadership.wait_for(|now| now.leader == Some(ME)).await.expect("it leads");
+    raft.propose(LogTime(1), set(0)).await.expect("a write");
+    files.fail_at(files.steps() + 1, Fault::Error(std::io::ErrorKind::StorageFull));
+    let refused = tokio::time::timeout(Duration::from_secs(5), raft.propose(LogTime(2), set(1)));
+    assert!(!matches!(refused.await, Ok(Ok(_))), "it was acknowledged without a disk");
+    let failed = tokio::time::timeout(Duration::from_secs(5), raft.failed()).await;
+    assert!(failed.is_ok(), "nobody is told");
+    files.heal();
+    raft.shutdown().await;
+    check(&files, 1, "after the disk was full").await;
+}
