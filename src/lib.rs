@@ -1,4 +1,28 @@
 //! cairn: etcd's v2 HTTP+JSON API on Raft and redb.
+//!
+//! A module imports only from floors below it; `tests/tidy.rs` checks that. From the top:
+//!
+//! | floor | what it is | look here for |
+//! |---|---|---|
+//! | [`server`] | starts a member bottom-up, runs it, drains it | listeners, time-outs, signals, the log's lines, the only clock |
+//! | [`api`] | the wire: parse, do, render | `/v2/keys` in `api/keys`, every other path in `api/routes.rs`, metrics |
+//! | [`replica`] | one member at work, without HTTP | deadlines of requests, live watchers, expiry, members, ids |
+//! | [`raft`] | consensus; nobody else names openraft | log storage, state machine, checkpoints, recovery |
+//! | [`disk`] | bytes that survive a crash, without meaning | the write-ahead log, redb, the data directory |
+//! | [`store`] | the key space as a pure value | what each command does, history, who sees which event |
+//! | [`model`] | words that all share | paths, indexes, log time, every "no" a client can get |
+//!
+//! Beside them [`config`]: flags, variables and file, in one table.
+//!
+//! A write goes down and up again:
+//!
+//! ```text
+//! socket ─ server/connection ─ api/keys/parse ─ replica/consensus ─ raft ─┬─ disk/wal: one sync for many
+//!                                                                        └─ raft/machine: store.apply ─ publish ─ watchers
+//! socket ────────────────────── api/keys/render ◄───────────────────────────────────────────────────────── answer
+//! ```
+//!
+//! A read loads one pointer and walks the tree: no lock, no consensus, unless the client asks for `quorum=true`.
 
 pub mod api;
 pub mod config;

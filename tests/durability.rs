@@ -99,7 +99,7 @@ fn sixty_four_writers_lose_nothing_to_kill_9() {
         server.restart();
         assert_kept(&acknowledged, server.addr(), &format!("round {round}"));
     }
-    println!("{} acknowledged writes kept over {rounds} rounds of kill -9", acknowledged.len());
+    eprintln!("{} acknowledged writes kept over {rounds} rounds of kill -9", acknowledged.len());
     assert!(acknowledged.len() > rounds * WRITERS, "the writers hardly wrote");
 }
 
@@ -177,7 +177,7 @@ fn is_root() -> bool {
 #[test]
 fn a_full_disk_stops_the_member_and_takes_nothing_with_it() {
     if !is_root() {
-        println!("skipped: only root can mount a small disk");
+        eprintln!("skipped: only root can mount a small disk");
         return;
     }
     let disk = SmallDisk::mount(150);
@@ -250,7 +250,7 @@ impl Drop for Strace {
 #[test]
 fn a_sync_that_fails_stops_the_member_and_what_was_safe_stays() {
     if !is_root() {
-        println!("skipped: only root can make another process's syncs fail");
+        eprintln!("skipped: only root can make another process's syncs fail");
         return;
     }
     let mut server = Server::start(Flavor::Subject);

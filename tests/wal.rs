@@ -1,5 +1,7 @@
 //! The write-ahead log under power loss and failing disks: every write and sync boundary of a run.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -168,7 +170,7 @@ fn check(files: &CrashFiles, acknowledged: &Expected, under_way: Option<&Expecte
 #[test]
 fn what_was_acknowledged_survives_power_loss_at_every_step() {
     let seed = std::env::var("WAL_SEED").map_or(20_261_123, |seed| seed.parse().unwrap());
-    println!("repeat with WAL_SEED={seed} cargo test --test wal");
+    eprintln!("repeat with WAL_SEED={seed} cargo test --test wal");
     let operations = 500;
     let whole = CrashFiles::new();
     let (_, failed) = run(&whole, seed, operations);

@@ -133,7 +133,7 @@ async fn check(image: &CrashFiles, acknowledged: u64, story: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_keeps_what_it_acknowledged_whenever_the_power_goes() {
     let seed = std::env::var("RAFT_SEED").map_or(1, |seed| seed.parse().expect("a number"));
-    println!("repeat with RAFT_SEED={seed}");
+    eprintln!("repeat with RAFT_SEED={seed}");
     let whole = CrashFiles::new();
     assert_eq!(write(&whole, 0, 120).await, 120);
     let steps = whole.steps();
