@@ -217,6 +217,8 @@ impl Strace {
             .stderr(Stdio::null())
             .spawn()
             .expect("strace runs");
+        // From here on it is killed and awaited, however this ends.
+        let strace = Self(child);
         let tracer = |status: String| {
             let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
             line.trim().parse::<u32>().ok()
@@ -232,7 +234,7 @@ impl Strace {
         };
         for _ in 0..500 {
             if attached() {
-                return Self(child);
+                return strace;
             }
             thread::sleep(Duration::from_millis(10));
         }
