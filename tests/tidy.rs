@@ -1,0 +1,193 @@
+//! The house rules that a compiler does not know: floors, words the core must not say, tables that must agree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each module of `src/` may import from the others: only floors below it.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("store", &["model"]),
+    ("disk", &[]),
+    ("raft", &["model", "store", "disk"]),
+    ("replica", &["model", "store", "raft"]),
+    // Roles and views come from raft as they are: wrapping them once more would say nothing new.
+    ("api", &["model", "store", "raft", "replica"]),
+    ("server", &["model", "store", "disk", "raft", "replica", "api"]),
+    ("config", &[]),
+];
+
+/// What would make the replicated core depend on anything but its input.
+const IMPURE: &[&str] =
+    &["async ", "tokio", "Instant", "SystemTime", "HashMap", "HashSet", "rand::", "f32", "f64"];
+
+/// Libraries that only one place may name.
+const HIDDEN: &[(&str, &[&str])] = &[
+    ("openraft::", &["src/raft/"]),
+    ("redb::", &["src/disk/tables.rs", "src/raft/checkpoint.rs"]),
+    ("prometheus::", &["src/api/metrics.rs"]),
+    ("hyper::", &["src/server/"]),
+    ("SystemTime", &["src/server/clock.rs"]),
+];
+
+const LINES_MAX: usize = 800;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file below `dir`, relative to the project, with its text.
+fn sources(dir: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(dir)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the folder is there").flatten() {
+            let path: PathBuf = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let name = path.strip_prefix(root()).expect("below the root").display().to_string();
+                found.push((name, fs::read_to_string(&path).expect("sources are text")));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The lines of code, numbered: no comments, nothing behind the start of the unit tests.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate().map(|(place, line)| (place + 1, line));
+    lines
+        .take_while(|(_, line)| !line.starts_with("mod tests {"))
+        .map(|(place, line)| (place, line.split("//").next().unwrap_or_default()))
+}
+
+/// Modules of this crate that a line names.
+fn imports(line: &str) -> Vec<&str> {
+    line.match_indices("crate::")
+        .map(|(at, name)| {
+            let rest = &line[at + name.len()..];
+            let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            &rest[..end.unwrap_or(rest.len())]
+        })
+        .collect()
+}
+
+fn module_of(file: &str) -> &str {
+    let inside = file.strip_prefix("src/").unwrap_or(file);
+    inside.split(['/', '.']).next().unwrap_or_default()
+}
+
+/// What is wrong with the imports of one file.
+fn wrong_imports(file: &str, text: &str) -> Vec<String> {
+    let module = module_of(file);
+    let Some((_, allowed)) = MAY_IMPORT.iter().find(|(name, _)| *name == module) else {
+        return Vec::new();
+    };
+    let known = |name: &&str| MAY_IMPORT.iter().any(|(module, _)| module == name);
+    let mut wrong = Vec::new();
+    for (place, line) in code(text) {
+        for name in imports(line).into_iter().filter(known) {
+            if name != module && !allowed.contains(&name) {
+                wrong.push(format!(
+                    "{file}:{place}: `{module}` must not know `{name}`: move what it needs down, or hand it in from above"
+                ));
+            }
+        }
+    }
+    wrong
+}
+
+fn impure(file: &str, text: &str) -> Vec<String> {
+    if !matches!(module_of(file), "model" | "store") {
+        return Vec::new();
+    }
+    let mut wrong = Vec::new();
+    for (place, line) in code(text) {
+        for word in IMPURE.iter().filter(|word| line.contains(**word)) {
+            wrong.push(format!("{file}:{place}: the core must not say `{word}`: settle it above and hand it in"));
+        }
+    }
+    wrong
+}
+
+fn exposed(file: &str, text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (place, line) in code(text) {
+        for (library, homes) in HIDDEN {
+            let at_home = homes.iter().any(|home| file.starts_with(home));
+            if !at_home && line.contains(library) {
+                wrong.push(format!("{file}:{place}: only {homes:?} may name `{library}`"));
+            }
+        }
+    }
+    wrong
+}
+
+fn assert_tidy(wrong: Vec<String>) {
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn floors_import_only_what_is_below_them() {
+    let wrong = sources("src").iter().flat_map(|(file, text)| wrong_imports(file, text)).collect();
+    assert_tidy(wrong);
+}
+
+#[test]
+fn the_core_is_a_value() {
+    let wrong = sources("src").iter().flat_map(|(file, text)| impure(file, text)).collect();
+    assert_tidy(wrong);
+}
+
+#[test]
+fn libraries_are_named_in_one_place() {
+    let wrong = sources("src").iter().flat_map(|(file, text)| exposed(file, text)).collect();
+    assert_tidy(wrong);
+}
+
+#[test]
+fn every_file_says_what_it_is_and_has_one_subject() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources("src") {
+        if !text.starts_with("//!") && !text.starts_with("#![doc") {
+            wrong.push(format!("{file}:1: begin with what this file owns (`//!`)"));
+        }
+        let lines = text.lines().count();
+        if lines > LINES_MAX {
+            wrong.push(format!("{file}: {lines} lines have two subjects: split it"));
+        }
+        for (place, line) in text.lines().enumerate() {
+            if ["TODO", "FIXME", "XXX"].iter().any(|word| line.contains(word)) {
+                wrong.push(format!("{file}:{}: do it or write it down elsewhere", place + 1));
+            }
+        }
+    }
+    assert_tidy(wrong);
+}
+
+#[test]
+fn every_decision_has_all_its_parts() {
+    let mut wrong = Vec::new();
+    for entry in fs::read_dir(root().join("docs/adr")).expect("decisions are there").flatten() {
+        let text = fs::read_to_string(entry.path()).expect("decisions are text");
+        for part in ["Context", "Decision", "Refused", "Costs", "Checked by"] {
+            if !text.lines().any(|line| line.starts_with(part)) {
+                wrong.push(format!("{}: no line begins with `{part}`", entry.path().display()));
+            }
+        }
+    }
+    assert_tidy(wrong);
+}
+
+#[test]
+fn each_rule_can_be_broken() {
+    assert_eq!(wrong_imports("src/store/tree.rs", "use crate::raft::Raft;").len(), 1);
+    assert_eq!(wrong_imports("src/store/tree.rs", "    crate::api::x(); // crate::raft").len(), 1);
+    assert!(wrong_imports("src/store/tree.rs", "use crate::model::KeyPath;").is_empty());
+    assert!(wrong_imports("src/raft/mod.rs", "mod tests {\nuse crate::api::X;").is_empty());
+    assert_eq!(impure("src/model/time.rs", "let now = Instant::now();").len(), 1);
+    assert!(impure("src/server/clock.rs", "let now = Instant::now();").is_empty());
+    assert_eq!(exposed("src/api/mod.rs", "use openraft::Raft;").len(), 1);
+    assert!(exposed("src/raft/mod.rs", "use openraft::Raft;").is_empty());
+}
