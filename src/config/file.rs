@@ -59,7 +59,7 @@ pub(super) fn parse(path: &str, contents: &str) -> Result<Raw, Failure> {
 
 /// A value as it would stand on the command line; `None` for none.
 ///
-/// A text must be written as one: YAML reads `007` and `1e3` as numbers and would not give back what was written.
+/// A text must be written as one: YAML reads `0x10` and `1e3` as numbers and would not give back what was written.
 fn text(flag: &Flag, value: Value) -> Result<Option<String>, String> {
     let key = flag.name;
     let list = matches!(flag.kind, Kind::Urls | Kind::Origins | Kind::List);
@@ -141,9 +141,9 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_no_text_because_its_zeros_are_lost() {
+    fn a_number_is_no_text_because_its_spelling_is_lost() {
         assert!(
-            refused("initial-cluster-token: 007").contains("initial-cluster-token must be a text")
+            refused("initial-cluster-token: 0x10").contains("initial-cluster-token must be a text")
         );
         assert!(refused("name: true").contains("name must be a text"));
         assert!(refused("name: [a]").contains("name must be a text"));
