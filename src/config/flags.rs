@@ -198,14 +198,14 @@ pub const SECTIONS: &[Section] = &[
                 "default=http://localhost:2380",
                 List,
                 Works,
-                "The founding members: name=peer-url,name=peer-url. Follows --name and --initial-advertise-peer-urls when not given.",
+                "The founding members: name=peer-url,name=peer-url. Follows --name and --initial-advertise-peer-urls when not given. Not supported yet: more than one member.",
             ),
             row(
                 "initial-cluster-state",
                 "new",
                 Choice(&["new", "existing"]),
                 Works,
-                "`new`, or `existing` to join a running cluster.",
+                "`new`, or `existing` to join a running cluster. Not supported yet: existing.",
             ),
             row(
                 "initial-cluster-token",

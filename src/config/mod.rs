@@ -8,6 +8,7 @@
 //! Never knows: the real environment, the file system, the network. It is given pairs and a function that reads; no
 //! host name is resolved, and no address of this machine is guessed: whoever listens on 0.0.0.0 says what to advertise.
 
+mod cluster;
 mod file;
 pub mod flags;
 mod parse;

@@ -1,10 +1,10 @@
 //! [`Raw`] → [`Config`]: each rule names the flag and the fix.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::cluster;
 use crate::config::flags::{self, Status};
 use crate::config::parse::{Raw, parse_number, same};
 use crate::config::url::Url;
@@ -24,6 +24,7 @@ const BYTES_MAX: u64 = 1 << 40;
 const WAIT_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 
 pub(super) fn validate(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Config, Failure> {
+    one_bootstrap(raw)?;
     refuse_what_is_not_yet(raw)?;
     note_what_is_ignored(raw, notices);
     let (log_format, log_level) = (log_format(raw)?, log_level(raw)?);
@@ -32,18 +33,22 @@ pub(super) fn validate(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Config, F
     let metrics_listeners = listeners(raw, "listen-metrics-urls")?;
     let advertise_peer_urls = advertised(raw, "initial-advertise-peer-urls")?;
     let advertise_client_urls = texts(&advertised(raw, "advertise-client-urls")?);
-    one_bootstrap(raw)?;
     let (heartbeat, election) = timing(raw)?;
     if raw.said("listen-client-urls").is_some() && raw.said("advertise-client-urls").is_none() {
-        return Err(Failure::verifying(
-            "--advertise-client-urls is required when --listen-client-urls is set explicitly\nWhen listening on specific \
-             address(es), this etcd process must advertise accessible url(s) to each connected client."
+        // The second line stands by itself: etcd logs two.
+        let mut failure = Failure::verifying(
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly"
                 .to_owned(),
-        ));
+        );
+        failure.text.push_str(
+            "\nWhen listening on specific address(es), this etcd process must advertise accessible url(s) to each connected \
+             client.",
+        );
+        return Err(failure);
     }
     warn_of_unreachable(raw, &peer_listeners, &advertise_peer_urls, notices);
     let name = name(raw)?;
-    let initial_cluster = initial_cluster(raw, &name, &advertise_peer_urls)?;
+    let initial_cluster = cluster::initial_cluster(raw, &name, &advertise_peer_urls)?;
     let data_dir = match raw.get("data-dir") {
         "" => {
             let data_dir = format!("{name}.cairn");
@@ -96,17 +101,7 @@ fn refuse_what_is_not_yet(raw: &Raw) -> Result<(), Failure> {
             return Err(Failure::verifying(text));
         }
     }
-    if raw.get("initial-cluster-state") == "existing" {
-        return Err(not_alone("--initial-cluster-state=existing"));
-    }
     Ok(())
-}
-
-/// The one place that knows that clusters have one member. It goes when they have more.
-fn not_alone(what: &str) -> Failure {
-    Failure::verifying(format!(
-        "not supported yet: {what}: this version runs clusters of one member"
-    ))
 }
 
 fn note_what_is_ignored(raw: &Raw, notices: &mut Vec<Notice>) {
@@ -182,7 +177,7 @@ fn urls(raw: &Raw, flag: &'static str) -> Result<Vec<Url>, Failure> {
 }
 
 /// The one place that knows that members speak only HTTP over TCP.
-fn no_tls(flag: &str, url: &Url) -> Failure {
+pub(super) fn no_tls(flag: &str, url: &Url) -> Failure {
     Failure::verifying(format!(
         "not supported yet: --{flag}: {url}: use a http:// URL; TLS comes with a later version"
     ))
@@ -198,7 +193,7 @@ fn some<T>(items: Vec<T>, flag: &str) -> Result<Vec<T>, Failure> {
     Ok(items)
 }
 
-fn texts(urls: &[Url]) -> Vec<String> {
+pub(super) fn texts(urls: &[Url]) -> Vec<String> {
     urls.iter().map(Url::to_string).collect()
 }
 
@@ -245,101 +240,6 @@ fn warn_of_unreachable(
         );
         notices.push(Notice { level: Level::Warning, text });
     }
-}
-
-/// `name=url,name=url`; a name may stand several times, a URL only once.
-fn initial_cluster(
-    raw: &Raw,
-    name: &str,
-    advertised: &[Url],
-) -> Result<Vec<(String, Vec<String>)>, Failure> {
-    let Some(said) = raw.said("initial-cluster") else {
-        return Ok(vec![(name.to_owned(), texts(advertised))]);
-    };
-    if said.is_empty() {
-        // Founding a cluster alone would be wrong for whoever forgot to fill in a list.
-        return Err(Failure::new(
-            1,
-            "initial cluster unset and no discovery URL found: --initial-cluster is empty; fill it in, or leave it out for \
-             a cluster of this member alone"
-                .to_owned(),
-        ));
-    }
-    let mut members = BTreeMap::<String, Vec<Url>>::new();
-    for pair in said.split(',') {
-        let Some((member, url)) = pair.trim().split_once('=') else {
-            return Err(Failure::verifying(format!(
-                "--initial-cluster: {pair:?} is not of the form name=http://host:port"
-            )));
-        };
-        let url = Url::parse(url)
-            .map_err(|error| Failure::verifying(format!("--initial-cluster: {pair:?}: {error}")))?;
-        if url.scheme() != "http" {
-            return Err(no_tls("initial-cluster", &url));
-        }
-        if url.host().is_empty() {
-            return Err(Failure::verifying(format!(
-                "--initial-cluster: {pair:?} must be \"host:port\" (unexpected empty host ({url})): name the member's host"
-            )));
-        }
-        if members.values().flatten().any(|known| known.same_place(&url)) {
-            return Err(Failure::verifying(format!(
-                "initial cluster {said} has duplicate url: {url} stands twice in --initial-cluster; each URL belongs to one \
-                 member"
-            )));
-        }
-        members.entry(member.to_owned()).or_default().push(url);
-    }
-    let Some(own) = members.get(name) else {
-        return Err(Failure::new(
-            1,
-            format!(
-                "couldn't find local name \"{name}\" in the initial cluster configuration: --initial-cluster names {}; \
-                 start this member with one of these as --name, or add {name}=URL to the list",
-                members.keys().cloned().collect::<Vec<_>>().join(", ")
-            ),
-        ));
-    };
-    same_urls(name, own, advertised)?;
-    if members.len() > 1 {
-        return Err(not_alone("--initial-cluster with more than one member"));
-    }
-    Ok(members.into_iter().map(|(member, urls)| (member, texts(&urls))).collect())
-}
-
-/// What the cluster is told of this member and what it says itself must agree.
-fn same_urls(name: &str, listed: &[Url], advertised: &[Url]) -> Result<(), Failure> {
-    let missing = |urls: &[Url], from: &[Url]| -> Vec<String> {
-        urls.iter()
-            .filter(|url| !from.iter().any(|known| known.same_place(url)))
-            .map(Url::to_string)
-            .collect()
-    };
-    let flag = texts(advertised).join(",");
-    let unknown = missing(listed, advertised);
-    if !unknown.is_empty() {
-        let unknown = unknown.join(",");
-        return Err(Failure::new(
-            1,
-            format!(
-                "--initial-cluster has {name}={unknown} but missing from --initial-advertise-peer-urls={flag}: write the \
-                 same URLs in both"
-            ),
-        ));
-    }
-    let unlisted = missing(advertised, listed);
-    if !unlisted.is_empty() {
-        let unlisted = unlisted.join(",");
-        return Err(Failure::new(
-            1,
-            format!(
-                "--initial-advertise-peer-urls has {unlisted} but missing from --initial-cluster={name}={}: write the same \
-                 URLs in both",
-                texts(listed).join(",")
-            ),
-        ));
-    }
-    Ok(())
 }
 
 /// Only a `*`, or nothing at all, means all: a stray comma must not open the door.

@@ -32,7 +32,7 @@ impl Variables {
     pub(super) fn apply(self, raw: &mut Raw, notices: &mut Vec<Notice>) -> Result<(), Failure> {
         let mut note = |level, text| notices.push(Notice { level, text });
         let mut left = self.0;
-        for flag in flags::all() {
+        for flag in flags::all().filter(|flag| flag.name != "help") {
             let mut shadow = raw.said(flag.name).map(|_| "corresponding flag".to_owned());
             for prefix in PREFIXES {
                 let name = format!("{prefix}{}", flag.variable());
