@@ -1,6 +1,7 @@
 //! The one table of flags: name, default, meaning, and what this version makes of it.
 //!
-//! A row gives `-name`, `--name`, `--name=`, the variable `ETCD_NAME`, the key in the YAML file and a line of the help.
+//! A row gives `-name`, `--name`, `--name=`, the variables `ETCD_NAME` and `CAIRN_NAME`, the key in the YAML file and a
+//! line of the help. Never knows: what was said on this start.
 
 /// One flag.
 #[derive(Debug)]
@@ -24,10 +25,16 @@ pub enum Kind {
     Text,
     /// A Go boolean; on the command line only with `=`.
     Bool,
-    /// Decimal digits.
+    /// A whole number as Go writes it: `100`, `0x64`, `1_000`.
     Number,
     /// Comma-separated `scheme://host:port`.
     Urls,
+    /// Comma-separated `scheme://host:port`, or `*` for all.
+    Origins,
+    /// Comma-separated words.
+    List,
+    /// One of these words.
+    Choice(&'static [&'static str]),
 }
 
 /// What this version makes of a flag.
@@ -51,7 +58,7 @@ const fn row(
     Flag { name, default, kind, status, help }
 }
 
-use Kind::{Bool, Number, Text, Urls};
+use Kind::{Bool, Choice, List, Number, Origins, Text, Urls};
 use Status::{Ignored, NotYet, Works};
 
 const V3: Status = Ignored("it belongs to etcd's version 3 API");
@@ -184,21 +191,21 @@ pub const SECTIONS: &[Section] = &[
                 "http://localhost:2380",
                 Urls,
                 Works,
-                "Where the other members reach this one; part of its id.",
+                "Where the other members reach this one; part of its id. No address is guessed: give it when listening on 0.0.0.0.",
             ),
             row(
                 "initial-cluster",
                 "default=http://localhost:2380",
-                Text,
+                List,
                 Works,
-                "The founding members: name=peer-url,name=peer-url. Follows --name and --initial-advertise-peer-urls when not given.",
+                "The founding members: name=peer-url,name=peer-url. Follows --name and --initial-advertise-peer-urls when not given. Not supported yet: more than one member.",
             ),
             row(
                 "initial-cluster-state",
                 "new",
-                Text,
+                Choice(&["new", "existing"]),
                 Works,
-                "`new`, or `existing` to join a running cluster.",
+                "`new`, or `existing` to join a running cluster. Not supported yet: existing.",
             ),
             row(
                 "initial-cluster-token",
@@ -218,7 +225,7 @@ pub const SECTIONS: &[Section] = &[
             row(
                 "discovery-fallback",
                 "proxy",
-                Text,
+                Choice(&["exit", "proxy"]),
                 CLUSTER,
                 "What to become when the discovered cluster is full: exit or proxy.",
             ),
@@ -272,7 +279,7 @@ pub const SECTIONS: &[Section] = &[
     Section {
         title: "Proxy",
         flags: &[
-            row("proxy", "off", Text, PROXY, "off, readonly or on."),
+            row("proxy", "off", Choice(&["off", "readonly", "on"]), PROXY, "off, readonly or on."),
             row(
                 "proxy-failure-wait",
                 "5000",
@@ -328,20 +335,20 @@ pub const SECTIONS: &[Section] = &[
             ),
             row("peer-auto-tls", "false", Bool, TLS, "Make a certificate for peers."),
             row("peer-crl-file", "", Text, TLS, "Revoked peer certificates."),
-            row("cipher-suites", "", Text, TLS, "TLS cipher suites."),
+            row("cipher-suites", "", List, TLS, "TLS cipher suites."),
             row("tls-min-version", "TLS1.2", Text, TLS, "Oldest TLS version."),
             row("tls-max-version", "", Text, TLS, "Newest TLS version."),
             row(
                 "cors",
                 "*",
-                Text,
+                Origins,
                 Works,
                 "Origins that browsers may ask from, comma-separated; * for all.",
             ),
             row(
                 "host-whitelist",
                 "*",
-                Text,
+                List,
                 Works,
                 "Host names that requests may name, comma-separated; * for all.",
             ),
@@ -357,11 +364,11 @@ pub const SECTIONS: &[Section] = &[
             row(
                 "log-outputs",
                 "default",
-                Text,
+                List,
                 Works,
                 "default or stderr, stdout, or a file; comma-separated.",
             ),
-            row("log-output", "default", Text, Works, "The same, under its old name."),
+            row("log-output", "default", List, Works, "The same, under its old name."),
             row(
                 "log-level",
                 "info",
@@ -572,17 +579,17 @@ pub fn find(name: &str) -> Option<&'static Flag> {
 }
 
 impl Flag {
-    /// Its variable.
+    /// Its variable behind the prefix `ETCD_` or `CAIRN_`.
     pub fn variable(&self) -> String {
-        format!("ETCD_{}", self.name.to_ascii_uppercase().replace('-', "_"))
+        self.name.to_ascii_uppercase().replace('-', "_")
     }
 }
 
 /// What `--help` prints.
 pub(super) fn help() -> String {
     use std::fmt::Write as _;
-    let mut text = "Usage: cairn [flags]\n\nEach --flag can be set by a variable as well: ETCD_FLAG, with _ for -. \
-                    A flag wins over its variable.\n"
+    let mut text = "Usage: cairn [flags]\n\nEach --flag can be set by a variable as well: ETCD_FLAG or CAIRN_FLAG, with _ for -. \
+                    A flag wins over its variables, CAIRN_FLAG over ETCD_FLAG. With --config-file only the file counts.\n"
         .to_owned();
     for section in SECTIONS {
         let _ = write!(text, "\n{}:\n", section.title);

@@ -1,19 +1,29 @@
 //! What a member is told: command line, variables, file.
 //!
 //! Two steps: `Raw` is what was said, [`Config`] is what is true; only [`Config`] leaves this module.
+//!
+//! A file says everything or nothing: with `--config-file` (or its variable) all other flags and variables are not even
+//! looked at. Without it a flag wins over `CAIRN_NAME`, that over `ETCD_NAME`, that over the default.
+//!
+//! Never knows: the real environment, the file system, the network. It is given pairs and a function that reads; no
+//! host name is resolved, and no address of this machine is guessed: whoever listens on 0.0.0.0 says what to advertise.
 
+mod cluster;
+mod file;
 pub mod flags;
 mod parse;
 mod url;
 mod validate;
+mod variables;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use parse::Raw;
+use parse::{Asked, Raw};
 pub use url::{Url, UrlError};
+use variables::Variables;
 
 /// Everything that a member is told, checked.
 #[derive(Clone, Debug)]
@@ -176,24 +186,24 @@ fn try_load(
     read: impl FnOnce(&str) -> io::Result<String>,
 ) -> Result<Outcome, Failure> {
     let (mut raw, mut notices) = (Raw::default(), Vec::new());
-    parse::arguments(arguments, &mut raw, &mut notices)?;
-    if raw.bool("help") {
+    if let Asked::Help = parse::arguments(arguments, &mut raw, &mut notices)? {
         return Ok(Outcome::Print(flags::help()));
     }
     if raw.bool("version") {
         return Ok(Outcome::Print(version()));
     }
-    parse::variables(variables, &mut raw, &mut notices)?;
-    if let Some(path) = raw.said("config-file").filter(|path| !path.is_empty()).map(str::to_owned) {
+    let variables = Variables::new(variables);
+    let path = raw.said("config-file").map(str::to_owned).or_else(|| variables.config_file());
+    if let Some(path) = path.filter(|path| !path.is_empty()) {
         let text = format!(
             "Loading server configuration from \"{path}\". Other configuration command line flags and environment \
              variables will be ignored if provided."
         );
         notices.push(Notice { level: Level::Info, text });
-        let contents = read(&path).map_err(|error| {
-            Failure::new(1, format!("error reading --config-file {path}: {error}"))
-        })?;
-        raw = parse::file(&path, &contents)?;
+        let contents = read(&path).map_err(|error| file::failure(&path, &error.to_string()))?;
+        raw = file::parse(&path, &contents)?;
+    } else {
+        variables.apply(&mut raw, &mut notices)?;
     }
     let config = validate::validate(&raw, &mut notices)?;
     Ok(Outcome::Run(Box::new(config), notices))

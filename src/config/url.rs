@@ -37,7 +37,8 @@ impl Url {
         let text = text.trim();
         let scheme_error = || UrlError::Scheme(text.to_owned());
         let (scheme, rest) = text.split_once("://").ok_or_else(scheme_error)?;
-        if !matches!(scheme, "http" | "https" | "unix" | "unixs") {
+        let scheme = scheme.to_ascii_lowercase();
+        if !matches!(scheme.as_str(), "http" | "https" | "unix" | "unixs") {
             return Err(scheme_error());
         }
         let (address, path) = match rest.find(['/', '?', '#']) {
@@ -53,13 +54,13 @@ impl Url {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
         let host = match bracketed {
             Some(host) if host.parse::<std::net::Ipv6Addr>().is_ok() => host,
-            None if plain && !host.is_empty() => host,
+            None if plain => host,
             Some(_) | None => return Err(address_error()),
         };
         if !path.is_empty() {
             return Err(UrlError::Path(text.to_owned()));
         }
-        Ok(Self { text: text.to_owned(), scheme: scheme.to_owned(), host: host.to_owned(), port })
+        Ok(Self { text: text.to_owned(), scheme, host: host.to_owned(), port })
     }
 
     /// Reads a comma-separated list with at least one.
@@ -68,6 +69,22 @@ impl Url {
     /// The first thing that is wrong with any of them.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, UrlError> {
         text.split(',').map(Self::parse).collect()
+    }
+
+    /// A name or an address without brackets; may be empty, which no flag takes.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether both lead to the same place, as far as that can be told without asking for names.
+    pub fn same_place(&self, other: &Self) -> bool {
+        let place = |url: &Self| url.address().map(|address| address.ip());
+        let same_host = match (place(self), place(other)) {
+            (Some(one), Some(another)) => one == another,
+            (None, None) => self.host.eq_ignore_ascii_case(&other.host),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        same_host && self.scheme == other.scheme && self.port == other.port
     }
 
     /// `http` and so on.
@@ -111,13 +128,24 @@ mod tests {
     }
 
     #[test]
+    fn the_same_place_may_be_written_in_several_ways() {
+        let same = |one, other| Url::parse(one).unwrap().same_place(&Url::parse(other).unwrap());
+        assert!(same("http://localhost:1", "http://127.0.0.1:1"));
+        assert!(same("HTTP://A.example:1", "http://a.EXAMPLE:1"));
+        assert!(same("http://[::1]:1", "http://[0:0::1]:1"));
+        assert!(!same("http://a:1", "http://a:2"));
+        assert!(!same("http://a:1", "https://a:1"));
+        assert!(!same("http://a:1", "http://b:1"));
+        assert!(!same("http://localhost:1", "http://a:1"));
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_the_url() {
         for (text, error) in [
             ("127.0.0.1:2380", "URL scheme must be http, https, unix, or unixs: 127.0.0.1:2380"),
             ("ftp://a:1", "URL scheme must be http, https, unix, or unixs: ftp://a:1"),
             ("", "URL scheme must be http, https, unix, or unixs: "),
             ("http://a", "URL address does not have the form \"host:port\": http://a"),
-            ("http://:1", "URL address does not have the form \"host:port\": http://:1"),
             ("http://a b:1", "URL address does not have the form \"host:port\": http://a b:1"),
             ("http://a:70000", "URL address does not have the form \"host:port\": http://a:70000"),
             ("http://a:1/", "URL must not contain a path: http://a:1/"),

@@ -1,12 +1,12 @@
 //! [`Raw`] → [`Config`]: each rule names the flag and the fix.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::cluster;
 use crate::config::flags::{self, Status};
-use crate::config::parse::Raw;
+use crate::config::parse::{Raw, parse_number, same};
 use crate::config::url::Url;
 use crate::config::{Config, Failure, Level, LogFormat, LogLevel, LogOutput, Notice};
 
@@ -16,26 +16,39 @@ const ELECTION_MS_MAX: u64 = 50_000;
 const HEADER_BYTES_MIN: u64 = 8192;
 /// Deeper trees would need more stack than threads have.
 const KEY_DEPTH_MAX: u64 = 1000;
+/// Of things that each take memory; a member has nowhere near so much.
+const COUNT_MAX: u64 = 1 << 32;
+/// 1 TiB.
+const BYTES_MAX: u64 = 1 << 40;
+/// A week: deadlines are sums of clock and time-out.
+const WAIT_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 
 pub(super) fn validate(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Config, Failure> {
+    one_bootstrap(raw)?;
     refuse_what_is_not_yet(raw)?;
     note_what_is_ignored(raw, notices);
-    one_bootstrap(raw)?;
-    let name = name(raw)?;
-    let (heartbeat, election) = timing(raw)?;
-    let client_listeners = listeners(raw, "listen-client-urls")?;
-    let peer_listeners = listeners(raw, "listen-peer-urls")?;
+    let (log_format, log_level) = (log_format(raw)?, log_level(raw)?);
+    let peer_listeners = some(listeners(raw, "listen-peer-urls")?, "listen-peer-urls")?;
+    let client_listeners = some(listeners(raw, "listen-client-urls")?, "listen-client-urls")?;
     let metrics_listeners = listeners(raw, "listen-metrics-urls")?;
+    let advertise_peer_urls = advertised(raw, "initial-advertise-peer-urls")?;
+    let advertise_client_urls = texts(&advertised(raw, "advertise-client-urls")?);
+    let (heartbeat, election) = timing(raw)?;
     if raw.said("listen-client-urls").is_some() && raw.said("advertise-client-urls").is_none() {
-        return Err(Failure::verifying(
-            "--advertise-client-urls is required when --listen-client-urls is set explicitly\nWhen listening on specific \
-             address(es), this etcd process must advertise accessible url(s) to each connected client."
+        // The second line stands by itself: etcd logs two.
+        let mut failure = Failure::verifying(
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly"
                 .to_owned(),
-        ));
+        );
+        failure.text.push_str(
+            "\nWhen listening on specific address(es), this etcd process must advertise accessible url(s) to each connected \
+             client.",
+        );
+        return Err(failure);
     }
-    let advertise_client_urls = texts(&urls(raw, "advertise-client-urls")?);
-    let advertise_peer_urls = urls(raw, "initial-advertise-peer-urls")?;
-    let initial_cluster = initial_cluster(raw, &name, &advertise_peer_urls)?;
+    warn_of_unreachable(raw, &peer_listeners, &advertise_peer_urls, notices);
+    let name = name(raw)?;
+    let initial_cluster = cluster::initial_cluster(raw, &name, &advertise_peer_urls)?;
     let data_dir = match raw.get("data-dir") {
         "" => {
             let data_dir = format!("{name}.cairn");
@@ -57,25 +70,25 @@ pub(super) fn validate(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Config, F
         heartbeat,
         election,
         strict_reconfig_check: raw.bool("strict-reconfig-check"),
-        cors: cors(raw)?,
+        cors: list_or_all(raw.get("cors")),
         hosts: list_or_all(raw.get("host-whitelist")),
-        log_format: log_format(raw)?,
+        log_format,
         log_outputs: log_outputs(raw),
-        log_level: log_level(raw)?,
+        log_level,
         pprof: raw.bool("enable-pprof"),
         sync: !raw.bool("unsafe-no-fsync"),
-        history_events: at_least(raw, "history-events", 1)?,
-        history_bytes: at_least(raw, "history-bytes", 1)?,
-        checkpoint_wal_bytes: at_least(raw, "checkpoint-wal-bytes", 1 << 20)?,
-        body_bytes_max: at_least(raw, "max-body-bytes", 1)?,
-        header_bytes_max: at_least(raw, "max-header-bytes", HEADER_BYTES_MIN)?,
-        headers_max: at_least(raw, "max-headers", 1)?,
-        header_timeout: Duration::from_millis(at_least(raw, "header-timeout", 1)?),
-        idle_timeout: Duration::from_millis(at_least(raw, "idle-timeout", 1)?),
-        connections_max: at_least(raw, "max-connections", 1)?,
-        watchers_max: at_least(raw, "max-watchers", 1)?,
-        key_bytes_max: at_least(raw, "max-key-bytes", 1)?,
-        key_depth_max: key_depth(raw)?,
+        history_events: within(raw, "history-events", 1, COUNT_MAX)?,
+        history_bytes: within(raw, "history-bytes", 1, BYTES_MAX)?,
+        checkpoint_wal_bytes: within(raw, "checkpoint-wal-bytes", 1 << 20, BYTES_MAX)?,
+        body_bytes_max: within(raw, "max-body-bytes", 1, BYTES_MAX)?,
+        header_bytes_max: within(raw, "max-header-bytes", HEADER_BYTES_MIN, 1 << 30)?,
+        headers_max: within(raw, "max-headers", 1, 1 << 16)?,
+        header_timeout: Duration::from_millis(within(raw, "header-timeout", 1, WAIT_MS_MAX)?),
+        idle_timeout: Duration::from_millis(within(raw, "idle-timeout", 1, WAIT_MS_MAX)?),
+        connections_max: within(raw, "max-connections", 1, COUNT_MAX)?,
+        watchers_max: within(raw, "max-watchers", 1, COUNT_MAX)?,
+        key_bytes_max: within(raw, "max-key-bytes", 1, 1 << 30)?,
+        key_depth_max: within(raw, "max-key-depth", 1, KEY_DEPTH_MAX)?,
     })
 }
 
@@ -83,28 +96,18 @@ pub(super) fn validate(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Config, F
 fn refuse_what_is_not_yet(raw: &Raw) -> Result<(), Failure> {
     for flag in flags::all() {
         let Status::NotYet(instead) = flag.status else { continue };
-        if raw.said(flag.name).is_some_and(|said| said != flag.default) {
+        if raw.said(flag.name).is_some_and(|said| !same(flag.kind, said, flag.default)) {
             let text = format!("not supported yet: --{}: {instead}", flag.name);
             return Err(Failure::verifying(text));
         }
     }
-    if raw.get("initial-cluster-state") == "existing" {
-        return Err(not_alone("--initial-cluster-state=existing"));
-    }
     Ok(())
-}
-
-/// The one place that knows that clusters have one member. It goes when they have more.
-fn not_alone(what: &str) -> Failure {
-    Failure::verifying(format!(
-        "not supported yet: {what}: this version runs clusters of one member"
-    ))
 }
 
 fn note_what_is_ignored(raw: &Raw, notices: &mut Vec<Notice>) {
     for flag in flags::all() {
         let Status::Ignored(why) = flag.status else { continue };
-        if raw.said(flag.name).is_some_and(|said| said != flag.default) {
+        if raw.said(flag.name).is_some_and(|said| !same(flag.kind, said, flag.default)) {
             let text = format!("--{} has no effect: {why}", flag.name);
             notices.push(Notice { level: Level::Warning, text });
         }
@@ -120,15 +123,7 @@ fn one_bootstrap(raw: &Raw) -> Result<(), Failure> {
                 .to_owned(),
         ));
     }
-    match raw.get("initial-cluster-state") {
-        "new" | "existing" => Ok(()),
-        said => Err(Failure::new(
-            2,
-            format!(
-                "invalid value \"{said}\" for flag -initial-cluster-state: use new or existing"
-            ),
-        )),
-    }
+    Ok(())
 }
 
 fn name(raw: &Raw) -> Result<String, Failure> {
@@ -148,17 +143,20 @@ fn timing(raw: &Raw) -> Result<(Duration, Duration), Failure> {
         (number(raw, "heartbeat-interval"), number(raw, "election-timeout"));
     for (flag, ms) in [("heartbeat-interval", heartbeat), ("election-timeout", election)] {
         if ms == 0 {
-            return Err(Failure::verifying(format!("--{flag} must be >0 (set to 0ms)")));
+            return Err(Failure::verifying(format!(
+                "--{flag} must be >0 (set to 0ms): leave it out for its default"
+            )));
         }
     }
     if heartbeat.saturating_mul(5) > election {
         return Err(Failure::verifying(format!(
-            "--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]"
+            "--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]: raise the \
+             first or lower the second"
         )));
     }
     if election > ELECTION_MS_MAX {
         return Err(Failure::verifying(format!(
-            "--election-timeout[{election}ms] is too long, and should be set less than {ELECTION_MS_MAX}ms"
+            "--election-timeout[{election}ms] is too long, and should be set less than {ELECTION_MS_MAX}ms: 1000 is the usual value"
         )));
     }
     Ok((Duration::from_millis(heartbeat), Duration::from_millis(election)))
@@ -170,128 +168,86 @@ fn urls(raw: &Raw, flag: &'static str) -> Result<Vec<Url>, Failure> {
         return Ok(Vec::new());
     }
     let urls = Url::parse_list(text).map_err(|error| {
-        Failure::new(2, format!("invalid value {text:?} for flag -{flag}: {error}"))
+        Failure::verifying(format!("invalid value {text:?} for --{flag}: {error}"))
     })?;
-    for url in &urls {
-        if url.scheme() != "http" {
-            let what = format!(
-                "not supported yet: --{flag}: {url}: use a http:// URL; TLS comes with a later version"
-            );
-            return Err(Failure::verifying(what));
-        }
+    match urls.iter().find(|url| url.scheme() != "http") {
+        Some(url) => Err(no_tls(flag, url)),
+        None => Ok(urls),
     }
-    Ok(urls)
 }
 
-fn texts(urls: &[Url]) -> Vec<String> {
+/// The one place that knows that members speak only HTTP over TCP.
+pub(super) fn no_tls(flag: &str, url: &Url) -> Failure {
+    Failure::verifying(format!(
+        "not supported yet: --{flag}: {url}: use a http:// URL; TLS comes with a later version"
+    ))
+}
+
+fn some<T>(items: Vec<T>, flag: &str) -> Result<Vec<T>, Failure> {
+    if items.is_empty() {
+        let text = format!(
+            "--{flag} must not be empty: name a URL, or leave the flag out for its default"
+        );
+        return Err(Failure::verifying(text));
+    }
+    Ok(items)
+}
+
+pub(super) fn texts(urls: &[Url]) -> Vec<String> {
     urls.iter().map(Url::to_string).collect()
 }
 
+/// Addresses to listen on; one that stands twice counts once, as in etcd.
 fn listeners(raw: &Raw, flag: &'static str) -> Result<Vec<SocketAddr>, Failure> {
     let mut addresses = Vec::new();
     for url in urls(raw, flag)? {
         let address = url.address().ok_or_else(|| {
             Failure::verifying(format!(
-                "--{flag}: expected IP in URL for binding ({url}): write the address of this machine, 0.0.0.0 or localhost"
+                "expected IP in URL for binding ({url}): write the address of this machine, 0.0.0.0 or localhost in --{flag}"
             ))
         })?;
-        addresses.push(address);
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
     }
     Ok(addresses)
 }
 
-/// `name=url,name=url`; a name may stand several times, a URL only once.
-fn initial_cluster(
+/// URLs that others are told.
+fn advertised(raw: &Raw, flag: &'static str) -> Result<Vec<Url>, Failure> {
+    let urls = some(urls(raw, flag)?, flag)?;
+    match urls.iter().find(|url| url.host().is_empty()) {
+        Some(url) => Err(Failure::verifying(format!(
+            "--{flag} \"{url}\" must be \"host:port\" (unexpected empty host ({url})): name the host under which others \
+             reach this member"
+        ))),
+        None => Ok(urls),
+    }
+}
+
+/// etcd would guess an address here. For the cluster of one member it does not matter yet, so it is no error.
+fn warn_of_unreachable(
     raw: &Raw,
-    name: &str,
+    listeners: &[SocketAddr],
     advertised: &[Url],
-) -> Result<Vec<(String, Vec<String>)>, Failure> {
-    let Some(said) = raw.said("initial-cluster").filter(|said| !said.is_empty()) else {
-        return Ok(vec![(name.to_owned(), texts(advertised))]);
-    };
-    let mut members = BTreeMap::<String, Vec<Url>>::new();
-    for pair in said.split(',') {
-        let Some((member, url)) = pair.trim().split_once('=') else {
-            return Err(Failure::verifying(format!(
-                "--initial-cluster: {pair:?} is not of the form name=http://host:port"
-            )));
-        };
-        let url = Url::parse(url)
-            .map_err(|error| Failure::verifying(format!("--initial-cluster: {pair:?}: {error}")))?;
-        if members.values().flatten().any(|known| *known == url) {
-            return Err(Failure::verifying(format!(
-                "initial cluster {said} has duplicate url: {url} stands twice in --initial-cluster; each URL belongs to one \
-                 member"
-            )));
-        }
-        members.entry(member.to_owned()).or_default().push(url);
+    notices: &mut Vec<Notice>,
+) {
+    let beyond = listeners.iter().any(|address| !address.ip().is_loopback());
+    if beyond && raw.said("initial-advertise-peer-urls").is_none() {
+        let text = format!(
+            "--listen-peer-urls reaches beyond this machine, but {} is advertised: set --initial-advertise-peer-urls",
+            texts(advertised).join(",")
+        );
+        notices.push(Notice { level: Level::Warning, text });
     }
-    let Some(own) = members.get(name) else {
-        return Err(Failure::new(
-            1,
-            format!(
-                "couldn't find local name \"{name}\" in the initial cluster configuration: --initial-cluster names {}; \
-                 start this member with one of these as --name, or add {name}=URL to the list",
-                members.keys().cloned().collect::<Vec<_>>().join(", ")
-            ),
-        ));
-    };
-    same_urls(name, own, advertised)?;
-    if members.len() > 1 {
-        return Err(not_alone("--initial-cluster with more than one member"));
-    }
-    Ok(members.into_iter().map(|(member, urls)| (member, texts(&urls))).collect())
 }
 
-/// What the cluster is told of this member and what it says itself must agree.
-fn same_urls(name: &str, listed: &[Url], advertised: &[Url]) -> Result<(), Failure> {
-    let missing = |urls: &[Url], from: &[Url]| -> Vec<String> {
-        urls.iter().filter(|url| !from.contains(url)).map(Url::to_string).collect()
-    };
-    let flag = texts(advertised).join(",");
-    let unknown = missing(listed, advertised);
-    if !unknown.is_empty() {
-        let unknown = unknown.join(",");
-        return Err(Failure::new(
-            1,
-            format!(
-                "--initial-cluster has {name}={unknown} but missing from --initial-advertise-peer-urls={flag}: write the \
-                 same URLs in both"
-            ),
-        ));
-    }
-    let unlisted = missing(advertised, listed);
-    if !unlisted.is_empty() {
-        let unlisted = unlisted.join(",");
-        return Err(Failure::new(
-            1,
-            format!(
-                "--initial-advertise-peer-urls has {unlisted} but missing from --initial-cluster={name}={}: write the same \
-                 URLs in both",
-                texts(listed).join(",")
-            ),
-        ));
-    }
-    Ok(())
-}
-
+/// Only a `*`, or nothing at all, means all: a stray comma must not open the door.
 fn list_or_all(text: &str) -> Option<Vec<String>> {
-    let items: Vec<_> = text.split(',').map(|item| item.trim().to_owned()).collect();
-    let all = items.iter().any(|item| item.is_empty() || item == "*");
+    let items: Vec<_> =
+        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
+    let all = items.is_empty() || items.iter().any(|item| item == "*");
     if all { None } else { Some(items) }
-}
-
-fn cors(raw: &Raw) -> Result<Option<Vec<String>>, Failure> {
-    let origins = list_or_all(raw.get("cors"));
-    for origin in origins.iter().flatten() {
-        if let Err(error) = Url::parse(origin) {
-            return Err(Failure::new(
-                2,
-                format!("invalid value {:?} for flag -cors: {error}", raw.get("cors")),
-            ));
-        }
-    }
-    Ok(origins)
 }
 
 fn log_format(raw: &Raw) -> Result<LogFormat, Failure> {
@@ -330,26 +286,18 @@ fn log_level(raw: &Raw) -> Result<LogLevel, Failure> {
 }
 
 fn number(raw: &Raw, flag: &str) -> u64 {
-    raw.get(flag).parse().expect("the parser let only numbers through")
+    parse_number(raw.get(flag)).expect("the parser let only numbers through")
 }
 
-fn at_least<T: TryFrom<u64>>(raw: &Raw, flag: &str, least: u64) -> Result<T, Failure> {
+/// Numbers have an upper end as well: nobody means more, and sums and tables of that size overflow.
+fn within<T: TryFrom<u64>>(raw: &Raw, flag: &str, least: u64, most: u64) -> Result<T, Failure> {
     let value = number(raw, flag);
     if value < least {
         return Err(Failure::verifying(format!(
             "--{flag} must be at least {least} (set to {value})"
         )));
     }
-    T::try_from(value)
-        .map_err(|_| Failure::verifying(format!("--{flag} is too large (set to {value})")))
-}
-
-fn key_depth(raw: &Raw) -> Result<usize, Failure> {
-    let depth = at_least(raw, "max-key-depth", 1)?;
-    if depth as u64 > KEY_DEPTH_MAX {
-        return Err(Failure::verifying(format!(
-            "--max-key-depth must be at most {KEY_DEPTH_MAX} (set to {depth})"
-        )));
-    }
-    Ok(depth)
+    T::try_from(value.min(most)).ok().filter(|_| value <= most).ok_or_else(|| {
+        Failure::verifying(format!("--{flag} must be at most {most} (set to {value})"))
+    })
 }

@@ -1,0 +1,126 @@
+//! The founding members: what `--initial-cluster` says, and whether it agrees with what this member says of itself.
+//!
+//! Never knows: name servers. etcd compares peer URLs after asking for their names; here the names themselves must agree.
+
+use std::collections::BTreeMap;
+
+use crate::config::Failure;
+use crate::config::parse::Raw;
+use crate::config::url::Url;
+use crate::config::validate::{no_tls, texts};
+
+/// `name=url,name=url`; a name may stand several times, a URL only once.
+pub(super) fn initial_cluster(
+    raw: &Raw,
+    name: &str,
+    advertised: &[Url],
+) -> Result<Vec<(String, Vec<String>)>, Failure> {
+    let Some(said) = raw.said("initial-cluster") else {
+        alone(raw, 1)?;
+        return Ok(vec![(name.to_owned(), texts(advertised))]);
+    };
+    if said.is_empty() {
+        // Founding a cluster alone would be wrong for whoever forgot to fill in a list.
+        return Err(Failure::new(
+            1,
+            "initial cluster unset and no discovery URL found: --initial-cluster is empty; fill it in, or leave it out for \
+             a cluster of this member alone"
+                .to_owned(),
+        ));
+    }
+    let mut members = BTreeMap::<String, Vec<Url>>::new();
+    for pair in said.split(',') {
+        let (member, url) = member_and_url(pair)?;
+        if members.values().flatten().any(|known| known.same_place(&url)) {
+            return Err(Failure::new(
+                1,
+                format!(
+                    "initial cluster {said} has duplicate url: {url} stands twice in --initial-cluster; each URL belongs to \
+                     one member"
+                ),
+            ));
+        }
+        members.entry(member).or_default().push(url);
+    }
+    let Some(own) = members.get(name) else {
+        return Err(Failure::new(
+            1,
+            format!(
+                "couldn't find local name \"{name}\" in the initial cluster configuration: --initial-cluster names {}; \
+                 start this member with one of these as --name, or add {name}=URL to the list",
+                members.keys().cloned().collect::<Vec<_>>().join(", ")
+            ),
+        ));
+    };
+    same_urls(name, own, advertised)?;
+    alone(raw, members.len())?;
+    Ok(members.into_iter().map(|(member, urls)| (member, texts(&urls))).collect())
+}
+
+/// One `name=url`.
+fn member_and_url(pair: &str) -> Result<(String, Url), Failure> {
+    let fail = |why: &str| {
+        Failure::verifying(format!(
+            "--initial-cluster: {pair:?}: {why} (write name=http://HOST:PORT)"
+        ))
+    };
+    let split = pair.trim().split_once('=').filter(|(member, _)| !member.is_empty());
+    let (member, url) = split.ok_or_else(|| fail("no name with a URL"))?;
+    let url = Url::parse(url).map_err(|error| fail(&error.to_string()))?;
+    if url.scheme() != "http" {
+        return Err(no_tls("initial-cluster", &url));
+    }
+    if url.host().is_empty() {
+        return Err(fail(&format!("unexpected empty host ({url})")));
+    }
+    Ok((member.to_owned(), url))
+}
+
+/// The one place that knows that clusters have one member. It goes when they have more.
+fn alone(raw: &Raw, members: usize) -> Result<(), Failure> {
+    let what = if members > 1 {
+        "--initial-cluster with more than one member"
+    } else if raw.get("initial-cluster-state") == "existing" {
+        "--initial-cluster-state=existing"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::verifying(format!(
+        "not supported yet: {what}: this version runs clusters of one member"
+    )))
+}
+
+/// What the cluster is told of this member and what it says itself must agree.
+fn same_urls(name: &str, listed: &[Url], advertised: &[Url]) -> Result<(), Failure> {
+    let missing = |urls: &[Url], from: &[Url]| -> Vec<String> {
+        urls.iter()
+            .filter(|url| !from.iter().any(|known| known.same_place(url)))
+            .map(Url::to_string)
+            .collect()
+    };
+    let flag = texts(advertised).join(",");
+    let unknown = missing(listed, advertised);
+    if !unknown.is_empty() {
+        let unknown = unknown.join(",");
+        return Err(Failure::new(
+            1,
+            format!(
+                "--initial-cluster has {name}={unknown} but missing from --initial-advertise-peer-urls={flag}: write the \
+                 same URLs in both"
+            ),
+        ));
+    }
+    let unlisted = missing(advertised, listed);
+    if !unlisted.is_empty() {
+        let unlisted = unlisted.join(",");
+        return Err(Failure::new(
+            1,
+            format!(
+                "--initial-advertise-peer-urls has {unlisted} but missing from --initial-cluster={name}={}: write the same \
+                 URLs in both",
+                texts(listed).join(",")
+            ),
+        ));
+    }
+    Ok(())
+}
