@@ -95,6 +95,37 @@ for load in put get qget; do
     cat "$e" "$c" | cut -d' ' -f5- | grep -v '^ *$' | head -1 || true
   done
 done
+cat >"$work/watchers.py" <<'PY'
+"""Milliseconds from a PUT until the last of many long polls on its key has its event."""
+import asyncio, sys, time, urllib.parse
+
+async def main(url, count, rounds):
+    at = urllib.parse.urlparse(url)
+    async def poll():
+        reader, writer = await asyncio.open_connection(at.hostname, at.port)
+        writer.write(b"GET /v2/keys/watched?wait=true HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        return reader, writer
+    took = []
+    for n in range(rounds):
+        polls = [await poll() for _ in range(count)]
+        reader, writer = await asyncio.open_connection(at.hostname, at.port)
+        body = b"value=%d" % n
+        begun = time.perf_counter()
+        writer.write(b"PUT /v2/keys/watched HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+                     b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        await asyncio.gather(*(reader.readuntil(b"\n0\r\n\r\n"[:1]) for reader, _ in polls))
+        took.append((time.perf_counter() - begun) * 1000)
+        for _, poll_writer in polls + [(reader, writer)]:
+            poll_writer.close()
+    print("%.1f" % sorted(took)[rounds // 2])
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+PY
+for name in etcd cairn; do
+  eval "url=\$url_$name pid=\$pid_$name"
+  echo "PUT to the last of 1,000 watchers, $name: $(python3 "$work/watchers.py" "$url" 1000 5) ms"
+done
 for name in etcd cairn; do
   eval "pid=\$pid_$name"
   echo "resident memory of $name: $(awk '/VmRSS/ { printf "%d MiB", $2 / 1024 }' "/proc/$pid/status")"

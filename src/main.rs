@@ -1,5 +1,6 @@
 //! `cairn`, the one binary: the server.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -21,8 +22,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const STACK_BYTES: usize = 8 << 20;
 
 fn main() -> ExitCode {
-    let arguments = std::env::args().skip(1);
-    match config::load(arguments, std::env::vars(), |path| std::fs::read_to_string(path)) {
+    // What is not UTF-8 is no name of a flag and fits no value; shown with replacements, it is refused as such.
+    let text = |word: OsString| word.to_string_lossy().into_owned();
+    let arguments = std::env::args_os().skip(1).map(text);
+    let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+    match config::load(arguments, variables, |path| std::fs::read_to_string(path)) {
         Outcome::Run(config, notices) => run(*config, &notices),
         Outcome::Print(text) => {
             // Nobody listening is no reason to fail.

@@ -105,7 +105,9 @@ fn impure(file: &str, text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for (place, line) in code(text) {
         for word in IMPURE.iter().filter(|word| line.contains(**word)) {
-            wrong.push(format!("{file}:{place}: the core must not say `{word}`: settle it above and hand it in"));
+            wrong.push(format!(
+                "{file}:{place}: the core must not say `{word}`: settle it above and hand it in"
+            ));
         }
     }
     wrong
