@@ -88,6 +88,8 @@ struct Scan {
     entries: Vec<(Bytes, Place)>,
     /// The last segment as it was read.
     bytes: Vec<u8>,
+    /// Where the last batch in it begins; its end if there is none.
+    last_batch: usize,
 }
 
 impl Scan {
@@ -146,6 +148,7 @@ impl Scan {
 
     fn batches(&mut self, segment: &Arc<SegmentFile>, bytes: &[u8]) -> Result<(), WalError> {
         let mut at = usize::try_from(HEADER_BYTES).expect("4096 fits");
+        self.last_batch = at;
         while let Some(rest) = bytes.get(at..) {
             let Some((sequence, length)) = frame::check(rest, self.salt) else { break };
             if sequence != self.next_batch {
@@ -161,6 +164,7 @@ impl Scan {
                     .map_err(|what| corrupt(&segment.path, at as u64, what))?;
             }
             self.next_batch += 1;
+            self.last_batch = at;
             at += length;
         }
         self.offset = at as u64;
@@ -247,8 +251,8 @@ impl Scan {
         self.last_entry = self.last_entry.max(mark.index);
     }
 
-    /// Overwrites what was being written when the log ended, and makes everything that was found durable: it may have been
-    /// in the page cache only.
+    /// Overwrites what was being written when the log ended, and makes everything that was found durable: the last batch may
+    /// have been in the page cache only.
     fn cut_tail(&self, last: &SegmentFile) -> Result<u64, WalError> {
         let fail = io_error("cut the torn tail of", &last.path);
         let start = usize::try_from(self.offset).expect("the segment was read into memory");
@@ -261,6 +265,12 @@ impl Scan {
         let torn = if ours { torn } else { torn.min(FRAME_BYTES) };
         if torn > 0 {
             last.file.write_at(self.offset, &vec![0; torn]).map_err(&fail)?;
+        }
+        // After a failed sync the system keeps what it could not write, and takes it for written: only what is written
+        // again is synced again. All batches but the last were safe before the next was begun.
+        let batch = &self.bytes[self.last_batch.min(start)..start];
+        if !batch.is_empty() {
+            last.file.write_at(self.last_batch as u64, batch).map_err(&fail)?;
         }
         last.file.sync().map_err(&fail)?;
         Ok(torn as u64)
