@@ -41,6 +41,9 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config, notices: &[config::Notice]) -> ExitCode {
+    // The allocator asks for huge pages, of which a small member would fill a tenth. Where the system cannot do without
+    // them, it only takes more memory.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let level = match start_log(&config) {
         Ok(level) => level,
         Err(error) => {
