@@ -12,6 +12,9 @@ use crate::disk::wal::segment::{self, BadHeader, HEADER_BYTES, Header};
 use crate::disk::wal::thread::{Segment, Tail, io_error, salt};
 use crate::disk::wal::{EntryIndex, Identity, Place, Recovered, SegmentFile, WalError, WalOptions};
 
+/// Segments are read in pieces of this size.
+const PIECE_BYTES: usize = 1 << 18;
+
 /// A log, ready to go on.
 pub(super) struct Found {
     pub(super) recovered: Recovered,
@@ -115,7 +118,7 @@ impl Scan {
         }
         self.follow(&header, number, &path)?;
         self.salt = header.salt;
-        self.length = bytes.len() as u64;
+        self.length = file.length().map_err(&fail)?;
         let file = Arc::new(SegmentFile { number, path, file });
         self.batches(&file, &bytes)?;
         self.segments.push(Segment { file, last_entry: self.last_entry });
@@ -307,10 +310,18 @@ fn find(bytes: &[u8], wanted: [u8; 8]) -> Option<usize> {
     None
 }
 
+/// All bytes of a file but the zeros it ends with: most of the last segment is not written yet.
 fn read_all(file: &dyn File) -> io::Result<Vec<u8>> {
-    let length = file.length()?;
-    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    file.read_at(0, &mut bytes)?;
+    let length = usize::try_from(file.length()?).map_err(io::Error::other)?;
+    let (mut bytes, mut piece) = (Vec::new(), vec![0; PIECE_BYTES]);
+    for from in (0..length).step_by(PIECE_BYTES) {
+        let piece = &mut piece[..PIECE_BYTES.min(length - from)];
+        file.read_at(from as u64, piece)?;
+        if piece.iter().any(|byte| *byte != 0) {
+            bytes.resize(from, 0);
+            bytes.extend_from_slice(piece);
+        }
+    }
     Ok(bytes)
 }
 
