@@ -13,7 +13,7 @@ need() { # command package
   return 1
 }
 
-# A tool from crates.io.
+# A tool written in Rust, from the registry of crates.
 need_cargo() { # command crate
   command -v "$1" >/dev/null || cargo install --locked --quiet "$2"
 }

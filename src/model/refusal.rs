@@ -81,7 +81,7 @@ pub enum Refusal {
 impl Refusal {
     /// `(errorCode, message, HTTP status)`: the only place where the three meet.
     ///
-    /// `tests/tidy.rs` compares it with `api-spec/errors.csv`.
+    /// `tests/api_spec.rs` compares it with `api-spec/errors.csv`.
     pub const fn row(&self) -> (u16, &'static str, u16) {
         match self {
             Self::KeyNotFound { .. } => (100, "Key not found", 404),
