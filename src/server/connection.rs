@@ -8,10 +8,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -34,8 +35,10 @@ enum Phase {
     Idle,
     /// The rest of a head.
     Head,
-    /// The rest of a body.
+    /// The rest of a body, which may have come already.
     Body,
+    /// The rest of a body, and whoever reads it has read all that came.
+    BodyWanted,
     /// Nothing from the client: it waits for our answer.
     Answer,
     /// Nothing from the client: it waits for events, for as long as it wants.
@@ -44,24 +47,30 @@ enum Phase {
 
 /// The phase of one connection, shared by its stream and its requests.
 #[derive(Debug, Default)]
-pub(super) struct Phases(AtomicU8);
+pub(super) struct Phases {
+    phase: AtomicU8,
+    /// The stream, while the client has closed its sending half and HTTP must not hear of it yet.
+    deaf: AtomicWaker,
+}
 
 impl Phases {
     fn set(&self, phase: Phase) {
-        self.0.store(phase as u8, Ordering::Relaxed);
+        self.phase.store(phase as u8, Ordering::Release);
+        self.deaf.wake();
     }
 
     fn get(&self) -> Phase {
-        match self.0.load(Ordering::Relaxed) {
+        match self.phase.load(Ordering::Acquire) {
             0 => Phase::Idle,
             1 => Phase::Head,
             2 => Phase::Body,
-            3 => Phase::Answer,
+            3 => Phase::BodyWanted,
+            4 => Phase::Answer,
             _ => Phase::Events,
         }
     }
 
-    /// A request's head is complete.
+    /// A request's head is complete. Called before anything else is read.
     pub(super) fn request(self: &Arc<Self>, body: Incoming) -> TrackedBody {
         self.set(if body.is_end_stream() { Phase::Answer } else { Phase::Body });
         TrackedBody { body, phases: Arc::clone(self) }
@@ -87,7 +96,10 @@ impl Body for TrackedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            self.phases.set(Phase::BodyWanted);
+            return Poll::Pending;
+        };
         if frame.is_none() || self.body.is_end_stream() {
             self.phases.set(Phase::Answer);
         }
@@ -139,6 +151,10 @@ impl<S> PatientStream<S> {
                 self.phases.set(Phase::Head);
                 Phase::Head
             }
+            Phase::BodyWanted => {
+                self.phases.set(Phase::Body);
+                Phase::Body
+            }
             phase @ (Phase::Head | Phase::Body | Phase::Answer | Phase::Events) => phase,
         };
         // A head has its time as a whole; a body only must not stall.
@@ -150,10 +166,21 @@ impl<S> PatientStream<S> {
     fn wait_for(&mut self, phase: Phase) {
         self.waiting_for = phase;
         let patience = match phase {
-            Phase::Head | Phase::Body => self.patience.head,
+            Phase::Head | Phase::Body | Phase::BodyWanted => self.patience.head,
             Phase::Idle | Phase::Answer | Phase::Events => self.patience.idle,
         };
         self.deadline = Instant::now() + patience;
+    }
+
+    /// The client has said all it has to say. It still gets the answer to what it said; hyper, which looks for the end
+    /// while it serves a request, would hang up at once. A head or a body that is cut ends here, and so does a watch: nobody
+    /// listens any more, most likely.
+    fn end(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        self.phases.deaf.register(cx.waker());
+        match self.phases.get() {
+            Phase::Body | Phase::Answer => Poll::Pending,
+            Phase::Idle | Phase::Head | Phase::BodyWanted | Phase::Events => Poll::Ready(Ok(())),
+        }
     }
 
     /// No bytes: is the patience over?
@@ -205,15 +232,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for PatientStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        if self.half_closed && self.phases.get() == Phase::Answer {
-            return Poll::Pending;
+        if self.half_closed {
+            return self.end(cx);
         }
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) if buffer.filled().len() == before && buffer.remaining() > 0 => {
-                // The client has said all it has to say. It still gets the answer it waits for; hyper, which reads again
-                // after that, would hang up at once. A watch ends here: nobody listens any more, most likely.
                 self.half_closed = true;
-                if self.phases.get() == Phase::Answer { Poll::Pending } else { Poll::Ready(Ok(())) }
+                self.end(cx)
             }
             Poll::Ready(Ok(())) => {
                 if self.phases.get() == Phase::Idle {

@@ -117,8 +117,9 @@ async fn serve_connection(
     let (stream, phases) = PatientStream::new(stream, limits.patience);
     let service = service_fn(move |request| {
         let (api, phases) = (Arc::clone(&api), Arc::clone(&phases));
+        // Not inside: HTTP looks for the end of the stream before it awaits an answer for the first time.
+        let request = request.map(|body| phases.request(body));
         async move {
-            let request = request.map(|body| phases.request(body));
             let response = answer(&api, face, request).await;
             phases.answered(response.body().streams_on());
             Ok::<_, Infallible>(response)
