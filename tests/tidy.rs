@@ -8,11 +8,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("store", &["model"]),
     ("disk", &[]),
-    ("raft", &["model", "store", "disk"]),
+    ("transport", &["model"]),
+    ("raft", &["model", "store", "disk", "transport"]),
     ("replica", &["model", "store", "raft"]),
     // Roles and views come from raft as they are: wrapping them once more would say nothing new.
     ("api", &["model", "store", "raft", "replica"]),
-    ("server", &["model", "store", "disk", "raft", "replica", "api"]),
+    ("server", &["model", "store", "disk", "transport", "raft", "replica", "api"]),
     ("config", &[]),
 ];
 
