@@ -246,6 +246,7 @@ impl Run {
                 }
             }
             Applied::Recorded => self.say(format!("{} recorded", self.store.index())),
+            Applied::Known => self.say(format!("{} known", self.store.index())),
         }
         for event in applied.events() {
             for watcher in &mut self.watchers {

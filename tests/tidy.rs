@@ -12,7 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("raft", &["model", "store", "disk", "transport"]),
     ("replica", &["model", "store", "raft"]),
     // Roles and views come from raft as they are: wrapping them once more would say nothing new.
-    ("api", &["model", "store", "raft", "replica"]),
+    ("api", &["model", "store", "transport", "raft", "replica"]),
     ("server", &["model", "store", "disk", "transport", "raft", "replica", "api"]),
     ("config", &[]),
 ];

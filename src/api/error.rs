@@ -32,11 +32,10 @@ pub(super) fn unavailable(why: Unavailable) -> Response<Body> {
     let body = render::error(300, "Raft Internal Error", why.to_string().as_bytes(), index);
     let status = match why {
         Unavailable::TooManyWatchers => StatusCode::SERVICE_UNAVAILABLE,
-        Unavailable::TimedOut
-        | Unavailable::TimedOutLeaderFailed
-        | Unavailable::TimedOutConnectionLost
+        Unavailable::TimedOut { .. }
         | Unavailable::NotLeader { .. }
-        | Unavailable::Stopped => StatusCode::INTERNAL_SERVER_ERROR,
+        | Unavailable::Stopped
+        | Unavailable::Interrupted => StatusCode::INTERNAL_SERVER_ERROR,
     };
     etcd_error(status, body, index)
 }

@@ -61,6 +61,16 @@ pub(super) fn number(out: &mut Vec<u8>, number: impl std::fmt::Display) {
     write!(out, "{number}").expect("a Vec takes whatever is written to it");
 }
 
+/// Appends a number with a fraction; very small and very large ones with an exponent.
+pub(super) fn float(out: &mut Vec<u8>, number: f64) {
+    let size = number.abs();
+    if size != 0.0 && !(1e-6..1e21).contains(&size) {
+        write!(out, "{number:e}").expect("a Vec takes whatever is written to it");
+    } else {
+        write!(out, "{number}").expect("a Vec takes whatever is written to it");
+    }
+}
+
 /// Appends `["a","b"]`.
 pub(super) fn strings<'a>(out: &mut Vec<u8>, texts: impl IntoIterator<Item = &'a String>) {
     out.push(b'[');
@@ -99,6 +109,22 @@ mod tests {
     #[test]
     fn line_separators_are_escaped_and_their_neighbours_are_not() {
         assert_eq!(written("\u{2028}\u{2029}\u{202a}€".as_bytes()), "\"\\u2028\\u2029\u{202a}€\"");
+    }
+
+    #[test]
+    fn fractions_have_an_exponent_only_when_they_need_one() {
+        for (number, text) in [
+            (0.0, "0"),
+            (0.25, "0.25"),
+            (1e-6, "0.000001"),
+            (1.5e-7, "1.5e-7"),
+            (9_223_372_036_854_775_808.0, "9223372036854776000"),
+            (1e21, "1e21"),
+        ] {
+            let mut out = Vec::new();
+            float(&mut out, number);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -103,6 +103,7 @@ fn refused(refusal: &MemberRefusal) -> Response<Body> {
         // The reason is in the log: clients know these two words.
         MemberRefusal::NotEnoughStarted
         | MemberRefusal::Unhealthy
+        | MemberRefusal::Alive(_)
         | MemberRefusal::Unavailable(_)
         | MemberRefusal::Gone(_) => {
             tracing::warn!(target: "etcdserver", "membership change refused: {refusal}");
@@ -242,6 +243,37 @@ pub(super) async fn machines(State(api): State<Arc<Context>>, request: Request) 
     response
 }
 
+/// A member that has lost its data asks on a peer URL to join again: `POST /members/ID/replace`. Unlike clients it is told
+/// what stands in its way.
+pub(super) async fn replace(
+    State(api): State<Arc<Context>>,
+    Path(lost): Path<String>,
+    request: Request,
+) -> Response<Body> {
+    if request.method() != Method::POST {
+        return error::method_not_allowed("POST");
+    }
+    let Some(lost) = MemberId::parse(&lost) else { return no_such(lost) };
+    let urls = match peer_urls(request).await {
+        Ok(urls) => urls,
+        Err(response) => return *response,
+    };
+    let response = match api.replica.replace_member(lost, urls).await {
+        Ok((id, record)) => {
+            tracing::info!(target: "etcdserver", "member {lost} has lost its data and joins again as {id}");
+            let mut out = Vec::new();
+            member_for_peers(&mut out, id, &record);
+            out.push(b'\n');
+            json_answer(StatusCode::CREATED, out)
+        }
+        Err(refusal) => {
+            tracing::warn!(target: "etcdserver", "member {lost} wants to join again and may not: {refusal}");
+            error::message(StatusCode::CONFLICT, &refusal.to_string())
+        }
+    };
+    with_cluster(&api, response)
+}
+
 /// The list that new members and proxies read on a peer URL: ids are numbers there.
 pub(super) async fn for_peers(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
     if request.method() != Method::GET {
@@ -250,16 +282,23 @@ pub(super) async fn for_peers(State(api): State<Arc<Context>>, request: Request)
     let view = api.replica.view();
     let mut out = b"[".to_vec();
     for (place, (id, record)) in view.store.members().iter().enumerate() {
-        out.extend_from_slice(if place > 0 { b",{\"id\":" } else { b"{\"id\":" });
-        json::number(&mut out, id.0);
-        out.extend_from_slice(b",\"peerURLs\":");
-        json::strings(&mut out, &record.peer_urls);
-        out.extend_from_slice(b",\"name\":");
-        json::string(&mut out, record.name.as_bytes());
-        out.extend_from_slice(b",\"clientURLs\":");
-        json::strings(&mut out, &record.client_urls);
-        out.push(b'}');
+        if place > 0 {
+            out.push(b',');
+        }
+        member_for_peers(&mut out, id, record);
     }
     out.extend_from_slice(b"]\n");
     with_cluster(&api, json_answer(StatusCode::OK, out))
+}
+
+fn member_for_peers(out: &mut Vec<u8>, id: MemberId, record: &MemberRecord) {
+    out.extend_from_slice(b"{\"id\":");
+    json::number(out, id.0);
+    out.extend_from_slice(b",\"peerURLs\":");
+    json::strings(out, &record.peer_urls);
+    out.extend_from_slice(b",\"name\":");
+    json::string(out, record.name.as_bytes());
+    out.extend_from_slice(b",\"clientURLs\":");
+    json::strings(out, &record.client_urls);
+    out.push(b'}');
 }

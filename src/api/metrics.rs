@@ -19,9 +19,11 @@ use prometheus::{
 use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::{CLUSTER_VERSION, ETCD_VERSION};
+use crate::model::MemberId;
 use crate::raft::Role;
 use crate::replica::Replica;
 use crate::store::Counter;
+use crate::transport::PeerTraffic;
 
 /// What is counted while requests are served and the disk works.
 pub struct Metrics {
@@ -34,6 +36,8 @@ pub struct Metrics {
     wal_fsync_2x: Histogram,
     wal_bytes: IntGauge,
     backend_commit: Histogram,
+    round_trip: HistogramVec,
+    heartbeats_late: IntCounter,
 }
 
 struct RequestMetrics {
@@ -132,6 +136,18 @@ impl Metrics {
                 "How long the commits of checkpoints take.",
                 doubling(0.001, 14),
             ),
+            round_trip: known(HistogramVec::new(
+                HistogramOpts::new(
+                    "etcd_network_peer_round_trip_time_seconds",
+                    "How long peers take to answer a heartbeat.",
+                )
+                .buckets(doubling(0.0001, 16)),
+                &["To"],
+            )),
+            heartbeats_late: counter(
+                "etcd_server_heartbeat_send_failures_total",
+                "Heartbeats that left too late, for want of processor or disk most likely.",
+            ),
             registry,
         };
         for collector in [
@@ -144,6 +160,8 @@ impl Metrics {
             Box::new(metrics.wal_fsync_2x.clone()),
             Box::new(metrics.wal_bytes.clone()),
             Box::new(metrics.backend_commit.clone()),
+            Box::new(metrics.round_trip.clone()),
+            Box::new(metrics.heartbeats_late.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ] {
             metrics.registry.register(collector).expect("each name is registered once");
@@ -172,6 +190,17 @@ impl Metrics {
         self.wal_fsync.observe(took.as_secs_f64());
         self.wal_fsync_2x.observe(took.as_secs_f64());
         self.wal_bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// A peer answered a heartbeat.
+    pub fn round_trip(&self, peer: MemberId, took: Duration) {
+        let to = peer.to_string();
+        self.round_trip.with_label_values(&[to.as_str()]).observe(took.as_secs_f64());
+    }
+
+    /// A heartbeat left later than it should have.
+    pub fn heartbeat_late(&self) {
+        self.heartbeats_late.inc();
     }
 
     /// A checkpoint was committed.
@@ -212,6 +241,7 @@ impl Collector for MemberCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let mut families = Families::default();
         self.server(&mut families);
+        self.peers(&mut families);
         self.store(&mut families);
         families.0
     }
@@ -269,7 +299,6 @@ impl MemberCollector {
                 "Proposals without an answer in time.",
                 stats.proposals_failed(),
             ),
-            ("etcd_server_heartbeat_send_failures_total", "Heartbeats sent too late.", 0),
             ("etcd_server_slow_apply_total", "Entries that took too long to apply.", 0),
             ("etcd_network_client_grpc_received_bytes_total", "Traffic of etcd 3 clients.", 0),
             ("etcd_network_client_grpc_sent_bytes_total", "Traffic of etcd 3 clients.", 0),
@@ -288,6 +317,52 @@ impl MemberCollector {
         ] {
             families.labelled(name, help, label, &value);
         }
+    }
+
+    fn peers(&self, families: &mut Families) {
+        let traffic = self.replica.raft().transport().traffic().all();
+        let by_peer = |value: &dyn Fn(&PeerTraffic) -> u64| -> Vec<(String, u64)> {
+            traffic.iter().map(|(id, peer)| (id.to_string(), value(peer))).collect()
+        };
+        for (name, help, label, values) in [
+            (
+                "etcd_network_peer_sent_bytes_total",
+                "Bytes to peers.",
+                "To",
+                by_peer(&PeerTraffic::sent_bytes),
+            ),
+            (
+                "etcd_network_peer_received_bytes_total",
+                "Bytes from peers.",
+                "From",
+                by_peer(&PeerTraffic::received_bytes),
+            ),
+            (
+                "etcd_network_peer_sent_failures_total",
+                "Messages to peers that did not get through.",
+                "To",
+                by_peer(&PeerTraffic::sent_failures),
+            ),
+            (
+                "etcd_network_peer_received_failures_total",
+                "Messages from peers that could not be read.",
+                "From",
+                by_peer(&PeerTraffic::received_failures),
+            ),
+        ] {
+            families.counter_by(name, help, label, &values);
+        }
+        let local = self.replica.options().member.to_string();
+        let mut active = Vec::new();
+        let mut lost = Vec::new();
+        for (id, peer) in &traffic {
+            active.push((id.to_string(), u64::from(peer.connections() > 0)));
+            lost.push((id.to_string(), peer.disconnects()));
+        }
+        let name = "etcd_network_active_peers";
+        families.gauge_between(name, "Is there a connection to the peer?", &local, &active);
+        let name = "etcd_network_disconnected_peers_total";
+        families.counter_between(name, "How often the last one went.", &local, &lost);
     }
 
     fn store(&self, families: &mut Families) {
@@ -361,9 +436,32 @@ impl Families {
     }
 
     fn by_action(&mut self, name: &str, help: &str, values: &[(&str, u64)]) {
-        let metric = known(IntCounterVec::new(Opts::new(name, help), &["action"]));
-        for (action, value) in values {
-            metric.with_label_values(&[*action]).inc_by(*value);
+        let values: Vec<_> =
+            values.iter().map(|(action, value)| ((*action).to_owned(), *value)).collect();
+        self.counter_by(name, help, "action", &values);
+    }
+
+    fn counter_by(&mut self, name: &str, help: &str, label: &str, values: &[(String, u64)]) {
+        let metric = known(IntCounterVec::new(Opts::new(name, help), &[label]));
+        for (key, value) in values {
+            metric.with_label_values(&[key.as_str()]).inc_by(*value);
+        }
+        self.0.extend(metric.collect());
+    }
+
+    fn counter_between(&mut self, name: &str, help: &str, local: &str, values: &[(String, u64)]) {
+        let metric = known(IntCounterVec::new(Opts::new(name, help), &["Local", "Remote"]));
+        for (remote, value) in values {
+            metric.with_label_values(&[local, remote.as_str()]).inc_by(*value);
+        }
+        self.0.extend(metric.collect());
+    }
+
+    fn gauge_between(&mut self, name: &str, help: &str, local: &str, values: &[(String, u64)]) {
+        let metric = known(IntGaugeVec::new(Opts::new(name, help), &["Local", "Remote"]));
+        for (remote, value) in values {
+            let value = i64::try_from(*value).unwrap_or(i64::MAX);
+            metric.with_label_values(&[local, remote.as_str()]).set(value);
         }
         self.0.extend(metric.collect());
     }

@@ -62,6 +62,7 @@ impl Api {
             .with_state(Arc::clone(&context));
         let peer_routes = Router::new()
             .route("/members", any(members::for_peers))
+            .route("/members/{lost}/replace", any(members::replace))
             .route("/version", any(health::version))
             .fallback(async || error::not_found())
             .with_state(Arc::clone(&context));

@@ -9,7 +9,7 @@ use http::{Method, Response, StatusCode};
 use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::{error, json, time};
-use crate::raft::Role;
+use crate::raft::{AppendStats, FollowerStats, Role};
 use crate::store::Counter;
 
 pub(super) async fn of_store(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
@@ -74,9 +74,24 @@ pub(super) async fn of_self(State(api): State<Arc<Context>>, request: Request) -
     text(",\"leaderInfo\":{\"leader\":", leader.as_bytes());
     text(",\"uptime\":", time::go_duration(now.0.saturating_sub(since.0)).as_bytes());
     text(",\"startTime\":", &moment(since));
-    // Appends between members; a member alone neither sends nor receives any.
-    out.extend_from_slice(b"},\"recvAppendRequestCnt\":0,\"sendAppendRequestCnt\":0}");
+    out.extend_from_slice(b"},");
+    let raft = replica.raft();
+    appends(&mut out, "recv", raft.appends_received());
+    out.push(b',');
+    appends(&mut out, "send", raft.appends_sent());
+    out.push(b'}');
     json_answer(out)
+}
+
+/// Messages with entries between members. Rates of nothing are left out, as in etcd.
+fn appends(out: &mut Vec<u8>, way: &str, stats: AppendStats) {
+    out.extend_from_slice(format!("\"{way}AppendRequestCnt\":{}", stats.count).as_bytes());
+    for (name, rate) in [("PkgRate", stats.rate), ("BandwidthRate", stats.bandwidth)] {
+        if rate > 0.0 {
+            out.extend_from_slice(format!(",\"{way}{name}\":").as_bytes());
+            json::float(out, rate);
+        }
+    }
 }
 
 pub(super) async fn of_leader(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
@@ -87,7 +102,48 @@ pub(super) async fn of_leader(State(api): State<Arc<Context>>, request: Request)
         return error::message(StatusCode::FORBIDDEN, "not current leader");
     }
     let leader = api.replica.options().member;
-    json_answer(format!("{{\"leader\":\"{leader}\",\"followers\":{{}}}}").into_bytes())
+    let raft = api.replica.raft();
+    let mut out = format!("{{\"leader\":\"{leader}\",\"followers\":{{").into_bytes();
+    // Sorted as texts, as etcd's keys are.
+    let mut followers: Vec<_> =
+        raft.progress().into_keys().map(|id| (id.to_string(), raft.follower_stats(id))).collect();
+    followers.sort_by(|(one, _), (other, _)| one.cmp(other));
+    for (place, (id, stats)) in followers.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        follower(&mut out, id, stats);
+    }
+    out.extend_from_slice(b"}}");
+    json_answer(out)
+}
+
+/// Latencies in milliseconds.
+fn follower(out: &mut Vec<u8>, id: &str, stats: &FollowerStats) {
+    json::string(out, id.as_bytes());
+    out.extend_from_slice(b":{\"latency\":{");
+    for (place, (name, ms)) in [
+        ("current", stats.current),
+        ("average", stats.average),
+        ("standardDeviation", stats.deviation),
+        ("minimum", stats.minimum),
+        ("maximum", stats.maximum),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        if place > 0 {
+            out.push(b',');
+        }
+        json::string(out, name.as_bytes());
+        out.push(b':');
+        json::float(out, ms);
+    }
+    out.extend_from_slice(b"},\"counts\":{\"fail\":");
+    json::number(out, stats.fail);
+    out.extend_from_slice(b",\"success\":");
+    json::number(out, stats.success);
+    out.extend_from_slice(b"}}");
 }
 
 fn moment(at: crate::model::LogTime) -> Vec<u8> {

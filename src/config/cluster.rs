@@ -1,6 +1,6 @@
 //! The founding members: what `--initial-cluster` says, and whether it agrees with what this member says of itself.
 //!
-//! Never knows: name servers. etcd compares peer URLs after asking for their names; here the names themselves must agree.
+//! Never knows: name servers. Peer URLs with names in them are compared at the start of the member.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,6 @@ pub(super) fn initial_cluster(
     advertised: &[Url],
 ) -> Result<Vec<(String, Vec<String>)>, Failure> {
     let Some(said) = raw.said("initial-cluster") else {
-        alone(raw, 1)?;
         return Ok(vec![(name.to_owned(), texts(advertised))]);
     };
     if said.is_empty() {
@@ -53,7 +52,6 @@ pub(super) fn initial_cluster(
         ));
     };
     same_urls(name, own, advertised)?;
-    alone(raw, members.len())?;
     Ok(members.into_iter().map(|(member, urls)| (member, texts(&urls))).collect())
 }
 
@@ -76,22 +74,12 @@ fn member_and_url(pair: &str) -> Result<(String, Url), Failure> {
     Ok((member.to_owned(), url))
 }
 
-/// The one place that knows that clusters have one member. It goes when they have more.
-fn alone(raw: &Raw, members: usize) -> Result<(), Failure> {
-    let what = if members > 1 {
-        "--initial-cluster with more than one member"
-    } else if raw.get("initial-cluster-state") == "existing" {
-        "--initial-cluster-state=existing"
-    } else {
-        return Ok(());
-    };
-    Err(Failure::verifying(format!(
-        "not supported yet: {what}: this version runs clusters of one member"
-    )))
-}
-
 /// What the cluster is told of this member and what it says itself must agree.
 fn same_urls(name: &str, listed: &[Url], advertised: &[Url]) -> Result<(), Failure> {
+    // A name may lead to one of the addresses; that is found out when there is a network.
+    if listed.iter().chain(advertised).any(|url| url.address().is_none()) {
+        return Ok(());
+    }
     let missing = |urls: &[Url], from: &[Url]| -> Vec<String> {
         urls.iter()
             .filter(|url| !from.iter().any(|known| known.same_place(url)))

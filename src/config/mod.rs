@@ -36,12 +36,18 @@ pub struct Config {
     pub initial_cluster: Vec<(String, Vec<String>)>,
     /// Part of the ids.
     pub initial_cluster_token: String,
+    /// The cluster is there already, and this member joins it.
+    pub join: bool,
+    /// Go on alone with the data of a member whose cluster lost its majority.
+    pub force_new_cluster: bool,
     /// Where clients connect.
     pub client_listeners: Vec<SocketAddr>,
     /// Where peers connect.
     pub peer_listeners: Vec<SocketAddr>,
     /// Where `/metrics` and `/health` are served besides.
     pub metrics_listeners: Vec<SocketAddr>,
+    /// Where peers are told to connect.
+    pub advertise_peer_urls: Vec<String>,
     /// Where clients are told to connect.
     pub advertise_client_urls: Vec<String>,
     /// Time between two heartbeats.

@@ -12,6 +12,8 @@ use crate::disk::files::Files;
 const STAMP: &str = "cairn-format";
 const STAMP_NEW: &str = "cairn-format.new";
 const LOCK: &str = "lock";
+const MEMBER: &str = "member.json";
+const MEMBER_NEW: &str = "member.json.new";
 const WAL: &str = "wal";
 const CHECKPOINT: &str = "checkpoint.redb";
 
@@ -89,6 +91,34 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
+    /// What [`DataDir::write_member`] wrote last; `None` in a new directory.
+    ///
+    /// # Errors
+    /// [`DataDirError::Io`].
+    pub fn read_member(&self, files: &dyn Files) -> Result<Option<Vec<u8>>, DataDirError> {
+        let path = self.path.join(MEMBER);
+        if !files.exists(&path) {
+            return Ok(None);
+        }
+        let read = read_whole(files, &path);
+        read.map(Some).map_err(|source| DataDirError::Io { action: "read", path, source })
+    }
+
+    /// Keeps what the owner wants to find before log and checkpoint: who it is. All of it or nothing survives a crash.
+    ///
+    /// # Errors
+    /// [`DataDirError::Io`].
+    pub fn write_member(&self, files: &dyn Files, bytes: &[u8]) -> Result<(), DataDirError> {
+        let path = self.path.join(MEMBER);
+        let written = replace(files, &self.path, MEMBER_NEW, MEMBER, bytes);
+        written.map_err(|source| DataDirError::Io { action: "write", path, source })
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where the log is.
     pub fn wal(&self) -> PathBuf {
         self.path.join(WAL)
@@ -135,28 +165,37 @@ fn lock(path: &Path) -> Result<fs::File, DataDirError> {
 
 fn check_stamp(files: &dyn Files, path: &Path) -> Result<(), DataDirError> {
     let stamp = path.join(STAMP);
-    let read = || -> io::Result<String> {
-        let file = files.open(&stamp, false)?;
-        let mut bytes = vec![0; usize::try_from(file.length()?).map_err(io::Error::other)?];
-        file.read_at(0, &mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
-    };
-    let text = read().map_err(|source| DataDirError::Io {
+    let bytes = read_whole(files, &stamp).map_err(|source| DataDirError::Io {
         action: "read",
         path: stamp.clone(),
         source,
     })?;
+    let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
     let format = text.strip_prefix(STAMP_PREFIX).and_then(|number| number.parse::<u32>().ok());
     if format == Some(FORMAT) { Ok(()) } else { Err(DataDirError::Newer(stamp, text)) }
 }
 
 fn write_stamp(files: &dyn Files, path: &Path) -> io::Result<()> {
-    let new = path.join(STAMP_NEW);
-    let file = files.open(&new, true)?;
-    file.write_at(0, format!("{STAMP_PREFIX}{FORMAT}\n").as_bytes())?;
+    let stamp = format!("{STAMP_PREFIX}{FORMAT}\n");
+    replace(files, path, STAMP_NEW, STAMP, stamp.as_bytes())
+}
+
+fn read_whole(files: &dyn Files, path: &Path) -> io::Result<Vec<u8>> {
+    let file = files.open(path, false)?;
+    let mut bytes = vec![0; usize::try_from(file.length()?).map_err(io::Error::other)?];
+    file.read_at(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Write, sync, rename, sync of the directory: whoever reads `name` finds the old bytes or the new ones.
+fn replace(files: &dyn Files, dir: &Path, new: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let aside = dir.join(new);
+    let file = files.open(&aside, true)?;
+    file.set_length(0)?;
+    file.write_at(0, bytes)?;
     file.sync()?;
-    files.rename(&new, &path.join(STAMP))?;
-    files.sync_dir(path)
+    files.rename(&aside, &dir.join(name))?;
+    files.sync_dir(dir)
 }
 
 #[cfg(test)]

@@ -64,6 +64,11 @@ impl Writer {
         self
     }
 
+    /// Bytes written so far.
+    pub fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// What was written.
     pub fn finish(self) -> Vec<u8> {
         self.bytes

@@ -6,6 +6,7 @@ mod codec;
 mod id;
 mod index;
 mod path;
+mod random;
 mod refusal;
 mod time;
 mod unavailable;
@@ -15,9 +16,10 @@ pub use id::{ClusterId, MemberId};
 pub use index::{LogIndex, LogPosition, StoreIndex, Term};
 pub(crate) use path::has_hidden;
 pub use path::{KEYS_PREFIX_HIDDEN, KeyPath, Name, PathLimits};
+pub use random::Random;
 pub use refusal::{Refusal, Reply};
 pub use time::{Clock, LogTime, TTL_MAX_S, Ttl};
-pub use unavailable::Unavailable;
+pub use unavailable::{Fate, TimeOut, Unavailable};
 
 /// A key's value: any bytes, shared between the tree, the history and answers under way.
 ///

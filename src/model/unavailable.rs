@@ -1,35 +1,82 @@
 //! Why a member cannot do what it was asked.
 
+use std::fmt;
+
 use thiserror::Error;
 
 use crate::model::MemberId;
 
 /// No answer from consensus. Wire: status 500, code 300, the text as `cause`.
 ///
-/// Source of the texts: etcd 3.4; dashboards and clients match on them.
+/// Source of the texts: etcd 3.4; dashboards and clients match on how they begin. What follows a semicolon is ours: it says
+/// what became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unavailable {
-    /// No answer in time. The write may still happen.
-    #[error("etcdserver: request timed out")]
-    TimedOut,
-    /// No answer in time, and the leader changed meanwhile. The write may still happen.
-    #[error("etcdserver: request timed out, possibly due to previous leader failure")]
-    TimedOutLeaderFailed,
-    /// No answer in time, and this member has no contact to a majority. The write may still happen.
-    #[error("etcdserver: request timed out, possibly due to connection lost")]
-    TimedOutConnectionLost,
+    /// No answer in time.
+    #[error("etcdserver: request timed out{why}{fate}")]
+    TimedOut {
+        /// What may be behind it.
+        why: TimeOut,
+        /// What became of the request.
+        fate: Fate,
+    },
     /// This member does not lead and knows who does, if somebody does. Nothing was proposed.
     #[error("etcdserver: not leader")]
     NotLeader {
         /// Whom to ask.
         leader: Option<MemberId>,
     },
-    /// The member is on its way out.
+    /// The member is on its way out, and took nothing on.
     #[error("etcdserver: server stopped")]
     Stopped,
+    /// The member stopped before it knew what became of a write.
+    #[error("etcdserver: server stopped; the write may still take effect")]
+    Interrupted,
     /// As many watchers wait as `--max-watchers` allows.
     #[error(
         "too many watchers are waiting on this member; raise --max-watchers or use another member"
     )]
     TooManyWatchers,
+}
+
+/// What may be behind a time-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeOut {
+    /// Nothing in particular.
+    Unclear,
+    /// A leader was elected meanwhile.
+    LeaderFailed,
+    /// No contact to the leader, or to a majority.
+    ConnectionLost,
+}
+
+/// What became of a request that got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was a read; there is nothing to become.
+    Read,
+    /// It changed nothing and never will.
+    NotWritten,
+    /// Nobody can tell: it may be in the log, or get there.
+    Unknown,
+}
+
+impl fmt::Display for TimeOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unclear => "",
+            Self::LeaderFailed => ", possibly due to previous leader failure",
+            Self::ConnectionLost => ", possibly due to connection lost",
+        })
+    }
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "",
+            Self::NotWritten => "; nothing was written",
+            Self::Unknown => "; the write may still take effect",
+        })
+    }
 }

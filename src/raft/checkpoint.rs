@@ -5,10 +5,11 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::RaftSnapshotBuilder;
 use thiserror::Error;
+use tokio::time::Instant;
 use tracing::info;
 
 use crate::disk::{Commit, Tables, TablesError};
@@ -20,6 +21,9 @@ use crate::store::{Change, Header, HistoryLimits, Loader, Store};
 const HEADER: &str = "store";
 const APPLIED: &str = "applied";
 const MEMBERSHIP: &str = "membership";
+
+/// A follower whose connection broke gets the rest of the same checkpoint if it is back within this time.
+const RESUME: Duration = Duration::from_secs(20);
 
 /// A state and the log entry that led to it.
 #[derive(Clone, Debug)]
@@ -45,23 +49,51 @@ pub(super) enum CheckpointError {
 pub(super) struct Checkpoints {
     tables: Tables,
     latest: Mutex<Option<Checkpoint>>,
+    sending: Mutex<Option<Sending>>,
     committed: Box<dyn Fn(Duration) + Send + Sync>,
+}
+
+/// A checkpoint that is on its way to a follower. If the connection breaks, the rest of the same one is sent.
+struct Sending {
+    checkpoint: Checkpoint,
+    until: Instant,
 }
 
 impl Checkpoints {
     /// `committed` is told how long each commit took.
     pub(super) fn new(tables: Tables, committed: Box<dyn Fn(Duration) + Send + Sync>) -> Self {
-        Self { tables, latest: Mutex::new(None), committed }
+        Self { tables, latest: Mutex::new(None), sending: Mutex::new(None), committed }
     }
 
     /// The last one; none before the first.
     pub(super) fn latest(&self) -> Option<Checkpoint> {
-        self.lock().clone()
+        lock(&self.latest).clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Checkpoint>> {
-        // It guards one value, which is replaced as a whole.
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The one to send to a follower: the latest, or the one that was being sent a moment ago.
+    pub(super) fn to_send(&self) -> Option<Checkpoint> {
+        let mut sending = lock(&self.sending);
+        if let Some(sending) = sending.as_ref().filter(|sending| sending.until > Instant::now()) {
+            return Some(sending.checkpoint.clone());
+        }
+        let checkpoint = self.latest()?;
+        *sending = Some(Sending { checkpoint: checkpoint.clone(), until: Instant::now() + RESUME });
+        Some(checkpoint)
+    }
+
+    /// A part of it got through.
+    pub(super) fn still_sending(&self) {
+        if let Some(sending) = lock(&self.sending).as_mut() {
+            sending.until = Instant::now() + RESUME;
+        }
+    }
+
+    /// Lets go of what nobody asks for any more: it holds on to the memory of an older state.
+    fn forget_sent(&self) {
+        let mut sending = lock(&self.sending);
+        if sending.as_ref().is_some_and(|sending| sending.until <= Instant::now()) {
+            *sending = None;
+        }
     }
 
     /// Reads the checkpoint; an empty store when there is none.
@@ -81,12 +113,13 @@ impl Checkpoints {
         let membership = self.tables.meta(MEMBERSHIP)?.unwrap_or_default();
         let membership = encoding::decode_stored_membership(&membership)?;
         let checkpoint = Checkpoint { store, applied, membership };
-        *self.lock() = Some(checkpoint.clone());
+        *lock(&self.latest) = Some(checkpoint.clone());
         Ok(checkpoint)
     }
 
     /// Writes what differs from the latest one.
     fn advance(&self, to: &Checkpoint) -> Result<(), CheckpointError> {
+        self.forget_sent();
         let from = self.latest();
         self.write(from.as_ref().map(|from| &from.store), to, false)
     }
@@ -115,11 +148,16 @@ impl Checkpoints {
             commit.put_meta(MEMBERSHIP, &encoding::encode_stored_membership(&to.membership))
         })?;
         (self.committed)(begun.elapsed());
-        *self.lock() = Some(to.clone());
+        *lock(&self.latest) = Some(to.clone());
         let position = to.applied.as_ref().map(types::position).unwrap_or_default();
         info!(target: "etcdserver", "saved snapshot at index {}", position.index);
         Ok(())
     }
+}
+
+fn lock<T>(mutex: &Mutex<Option<T>>) -> MutexGuard<'_, Option<T>> {
+    // Each guards one value, which is replaced as a whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes nodes one by one as the difference is found, so that a large one takes no memory of its own.

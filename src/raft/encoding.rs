@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use openraft::EntryPayload;
 use openraft::vote::RaftLeaderId;
 
-use crate::model::{DecodeError, LogTime, Reader, Writer};
-use crate::raft::types::{Entry, LogId, Membership, Proposal, StoredMembership, Types, Vote};
+use crate::model::{DecodeError, LogTime, MemberId, Reader, Writer};
+use crate::raft::types::{
+    Entry, LogId, Membership, Origin, Proposal, StoredMembership, Types, Vote,
+};
 use crate::store::Command;
 
 const VERSION: u8 = 1;
@@ -23,8 +25,8 @@ pub(super) fn encode_entry(entry: &Entry) -> Vec<u8> {
         EntryPayload::Blank => {
             out.u8(BLANK);
         }
-        EntryPayload::Normal(Proposal { at, command }) => {
-            out.u8(NORMAL).varint(at.0);
+        EntryPayload::Normal(Proposal { at, origin, command }) => {
+            out.u8(NORMAL).varint(at.0).u64(origin.member.0).u64(origin.ticket);
             command.encode(&mut out);
         }
         EntryPayload::Membership(membership) => {
@@ -44,7 +46,9 @@ pub(super) fn decode_entry(index: u64, bytes: &[u8]) -> Result<Entry, DecodeErro
         BLANK => EntryPayload::Blank,
         NORMAL => {
             let at = LogTime(input.varint("stamp")?);
-            EntryPayload::Normal(Proposal { at, command: Command::decode(&mut input)? })
+            let member = MemberId(input.u64("origin")?);
+            let origin = Origin { member, ticket: input.u64("ticket")? };
+            EntryPayload::Normal(Proposal { at, origin, command: Command::decode(&mut input)? })
         }
         MEMBERSHIP => EntryPayload::Membership(read_membership(&mut input)?),
         kind => return Err(DecodeError::Unknown { what: "entry kind", found: kind.into() }),
@@ -120,7 +124,7 @@ fn version(input: &mut Reader<'_>, what: &'static str) -> Result<(), DecodeError
     }
 }
 
-fn write_membership(out: &mut Writer, membership: &Membership) {
+pub(super) fn write_membership(out: &mut Writer, membership: &Membership) {
     let configs = membership.get_joint_config();
     out.varint(configs.len() as u64);
     for voters in configs {
@@ -136,7 +140,7 @@ fn write_membership(out: &mut Writer, membership: &Membership) {
     }
 }
 
-fn read_membership(input: &mut Reader<'_>) -> Result<Membership, DecodeError> {
+pub(super) fn read_membership(input: &mut Reader<'_>) -> Result<Membership, DecodeError> {
     let mut configs = Vec::new();
     let mut nodes = BTreeMap::new();
     for _ in 0..input.varint("config count")? {
@@ -168,12 +172,13 @@ mod tests {
         let path = KeyPath::from("/a");
         let command = Command::Delete { path, dir: true, recursive: false };
         let at = LogTime(1_790_000_000_000);
+        let origin = Origin { member: MemberId(u64::MAX), ticket: 7 };
         let voters = vec![BTreeSet::from([1, 2]), BTreeSet::from([2, 3])];
         let membership =
             Membership::new(voters, BTreeMap::from([(1, ()), (2, ()), (3, ()), (9, ())]));
         for payload in [
             EntryPayload::Blank,
-            EntryPayload::Normal(Proposal { at, command }),
+            EntryPayload::Normal(Proposal { at, origin, command }),
             EntryPayload::Membership(membership.unwrap()),
         ] {
             let entry = entry(payload);

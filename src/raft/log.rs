@@ -46,23 +46,31 @@ struct State {
     purged: Option<LogId>,
     last: Option<LogId>,
     /// The youngest entries, without a gap, up to `last`.
-    recent: VecDeque<(Entry, usize)>,
+    recent: VecDeque<Recent>,
     recent_bytes: usize,
     /// Entries below this index are safe on disk.
     safe_below: u64,
 }
 
+struct Recent {
+    entry: Entry,
+    /// As it is stored and sent.
+    encoded: Bytes,
+    /// What both take in memory.
+    weight: usize,
+}
+
 impl State {
     fn first_recent(&self) -> u64 {
-        let first = self.recent.front().map(|(entry, _)| entry.log_id.index);
+        let first = self.recent.front().map(|recent| recent.entry.log_id.index);
         first.unwrap_or_else(|| self.last.as_ref().map_or(0, |last| last.index + 1))
     }
 
-    fn push(&mut self, entry: Entry, encoded: usize) {
+    fn push(&mut self, entry: Entry, encoded: Bytes) {
         self.last = Some(entry.log_id);
-        let weight = encoded + ENTRY_OVERHEAD_BYTES;
+        let weight = 2 * encoded.len() + ENTRY_OVERHEAD_BYTES;
         self.recent_bytes += weight;
-        self.recent.push_back((entry, weight));
+        self.recent.push_back(Recent { entry, encoded, weight });
     }
 
     fn trim(&mut self) {
@@ -72,8 +80,8 @@ impl State {
     }
 
     fn drop_first(&mut self) {
-        if let Some((_, weight)) = self.recent.pop_front() {
-            self.recent_bytes -= weight;
+        if let Some(dropped) = self.recent.pop_front() {
+            self.recent_bytes -= dropped.weight;
         }
     }
 }
@@ -101,7 +109,7 @@ impl Log {
         for (index, payload) in &recovered.entries {
             let entry = encoding::decode_entry(index - 1, payload)?;
             state.safe_below = entry.log_id.index + 1;
-            state.push(entry, payload.len());
+            state.push(entry, payload.clone());
             state.trim();
         }
         Ok(Self { shared: Arc::new(Shared { wal, state: Mutex::new(state) }) })
@@ -110,6 +118,20 @@ impl Log {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing below panics half-way, so a poisoned lock still guards sound data.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stored forms of entries that follow one another, if they are still in memory.
+    pub(super) fn encoded(&self, entries: &[Entry]) -> Option<Vec<Bytes>> {
+        let first = entries.first()?;
+        let state = self.lock();
+        let skip = first.log_id.index.checked_sub(state.first_recent())?;
+        let recent = state.recent.iter().skip(usize::try_from(skip).ok()?);
+        let encoded: Vec<_> = recent
+            .zip(entries)
+            .take_while(|(recent, entry)| recent.entry.log_id == entry.log_id)
+            .map(|(recent, _)| recent.encoded.clone())
+            .collect();
+        (encoded.len() == entries.len()).then_some(encoded)
     }
 
     /// Entries from `from` up to but not including `to`; all of them, or as many as fit `bytes_max` but at least one.
@@ -143,12 +165,12 @@ fn recent(state: &State, from: u64, to: u64, bytes_max: usize) -> Vec<Entry> {
     let skip = usize::try_from(from - state.first_recent()).unwrap_or(usize::MAX);
     let count = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
     let mut bytes = 0;
-    let within = |(place, (_, weight)): &(usize, &(Entry, usize))| {
-        bytes += weight;
+    let within = |(place, recent): &(usize, &Recent)| {
+        bytes += recent.encoded.len();
         *place == 0 || bytes <= bytes_max
     };
     let found = state.recent.iter().skip(skip).take(count).enumerate().take_while(within);
-    found.map(|(_, (entry, _))| entry.clone()).collect()
+    found.map(|(_, recent)| recent.entry.clone()).collect()
 }
 
 async fn done(done_rx: oneshot::Receiver<io::Result<()>>) -> io::Result<()> {
@@ -233,7 +255,7 @@ impl RaftLogStorage<Types> for Log {
                 let bytes = Bytes::from(encoding::encode_entry(&entry));
                 end = entry.log_id.index + 1;
                 encoded.push((on_disk(entry.log_id.index), bytes.clone()));
-                state.push(entry, bytes.len());
+                state.push(entry, bytes);
             }
             state.trim();
         }
@@ -254,9 +276,9 @@ impl RaftLogStorage<Types> for Log {
         let (done_tx, done_rx) = oneshot::channel();
         {
             let mut state = self.lock();
-            while state.recent.back().is_some_and(|(entry, _)| entry.log_id.index >= keep) {
+            while state.recent.back().is_some_and(|recent| recent.entry.log_id.index >= keep) {
                 let dropped = state.recent.pop_back();
-                state.recent_bytes -= dropped.map_or(0, |(_, weight)| weight);
+                state.recent_bytes -= dropped.map_or(0, |recent| recent.weight);
             }
             if state.last.is_some_and(|now| now.index >= keep) {
                 state.last = last;
@@ -271,8 +293,8 @@ impl RaftLogStorage<Types> for Log {
         let (done_tx, done_rx) = oneshot::channel();
         {
             let mut state = self.lock();
-            while state.recent.front().is_some_and(|(entry, _)| entry.log_id.index <= log_id.index)
-            {
+            let purged = |recent: &Recent| recent.entry.log_id.index <= log_id.index;
+            while state.recent.front().is_some_and(purged) {
                 state.drop_first();
             }
             if state.last.as_ref().is_none_or(|last| last.index < log_id.index) {

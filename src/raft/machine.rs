@@ -8,10 +8,11 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend};
 
-use crate::model::LogPosition;
+use crate::model::{LogPosition, MemberId};
+use crate::raft::answers::Answers;
 use crate::raft::checkpoint::{Checkpoint, CheckpointBuilder, Checkpoints};
 use crate::raft::types::{
-    self, Answer, Entry, LogId, Proposal, SnapshotMeta, StoredMembership, Types,
+    self, Answer, Entry, LogId, Origin, Proposal, SnapshotMeta, StoredMembership, Types,
 };
 use crate::store::{Applied, Event, Store};
 
@@ -32,6 +33,9 @@ pub trait Observer: Send + Sync {
     /// `view` is what reads see from now on; `events` led to it, in the order of their indexes. Called before the writers
     /// are answered, and by one thread at a time.
     fn published(&self, view: &Arc<View>, events: &[Arc<Event>]);
+
+    /// `view` took the place of everything before it: a snapshot. What led to it is in its history.
+    fn replaced(&self, view: &Arc<View>);
 }
 
 /// The state machine. openraft owns the only one.
@@ -41,7 +45,18 @@ pub(super) struct Machine {
     membership: StoredMembership,
     published: Arc<ArcSwap<View>>,
     observer: Arc<dyn Observer>,
+    answers: Arc<Answers>,
+    /// Is called when facts of the cluster may have changed.
+    facts: Box<dyn Fn(&View) + Send + Sync>,
+    member: MemberId,
     checkpoints: Arc<Checkpoints>,
+}
+
+/// An applied entry on its way out.
+struct Applying {
+    answer: Answer,
+    origin: Option<Origin>,
+    responder: Option<ApplyResponder<Types>>,
 }
 
 impl Machine {
@@ -49,14 +64,29 @@ impl Machine {
     pub(super) fn new(
         start: Checkpoint,
         observer: Arc<dyn Observer>,
+        answers: Arc<Answers>,
+        facts: Box<dyn Fn(&View) + Send + Sync>,
+        member: MemberId,
         checkpoints: Arc<Checkpoints>,
     ) -> Self {
         let Checkpoint { store, applied, membership } = start;
         let position = applied.as_ref().map(types::position).unwrap_or_default();
         let view = Arc::new(View { store: store.clone(), position });
         let published = Arc::new(ArcSwap::new(Arc::clone(&view)));
-        observer.published(&view, &[]);
-        Self { store, applied, membership, published, observer, checkpoints }
+        facts(&view);
+        observer.replaced(&view);
+        answers.skipped(position.index, position.term);
+        Self {
+            store,
+            applied,
+            membership,
+            published,
+            observer,
+            answers,
+            facts,
+            member,
+            checkpoints,
+        }
     }
 
     /// Where views appear.
@@ -64,34 +94,48 @@ impl Machine {
         Arc::clone(&self.published)
     }
 
-    fn apply_one(&mut self, entry: Entry) -> Answer {
+    fn apply_one(&mut self, entry: Entry, responder: Option<ApplyResponder<Types>>) -> Applying {
         let position = types::position(&entry.log_id);
-        let applied = match entry.payload {
-            EntryPayload::Blank => Applied::Recorded,
-            EntryPayload::Normal(Proposal { at, command }) => self.store.apply(at, &command),
+        let (applied, origin) = match entry.payload {
+            EntryPayload::Blank => (Applied::Known, None),
+            EntryPayload::Normal(Proposal { at, origin, command }) => {
+                (self.store.apply(at, &command), Some(origin))
+            }
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(entry.log_id), membership);
-                Applied::Recorded
+                (Applied::Known, None)
             }
         };
         self.applied = Some(entry.log_id);
-        Answer { applied, index: self.store.index(), position }
+        let answer = Answer { applied, index: self.store.index(), position };
+        Applying { answer, origin, responder }
+    }
+
+    fn view(&self) -> Option<Arc<View>> {
+        let position = types::position(self.applied.as_ref()?);
+        Some(Arc::new(View { store: self.store.clone(), position }))
     }
 
     /// Lets readers, watchers and writers know, in this order: who is woken sees the change.
-    fn publish(&self, batch: &mut Vec<(Answer, Option<ApplyResponder<Types>>)>) {
-        let Some(applied) = &self.applied else { return };
-        let position = types::position(applied);
-        let view = Arc::new(View { store: self.store.clone(), position });
+    fn publish(&self, batch: &mut Vec<Applying>) {
+        let Some(view) = self.view() else { return };
+        if batch.iter().any(|done| matches!(done.answer.applied, Applied::Recorded)) {
+            (self.facts)(&view);
+        }
         self.published.store(Arc::clone(&view));
         let events: Vec<_> =
-            batch.iter().flat_map(|(answer, _)| answer.applied.events()).cloned().collect();
+            batch.iter().flat_map(|done| done.answer.applied.events()).cloned().collect();
         self.observer.published(&view, &events);
-        for (answer, responder) in batch.drain(..) {
-            // Entries of other leaders, and those of this one from before a restart, have nobody waiting.
-            if let Some(responder) = responder {
-                responder.send(answer);
-            }
+        let mut responders = Vec::new();
+        let ours = batch.drain(..).filter_map(|done| {
+            responders.extend(done.responder);
+            let origin = done.origin.filter(|origin| origin.member == self.member)?;
+            Some((origin.ticket, done.answer))
+        });
+        self.answers.applied(view.position.index, view.position.term, ours);
+        // openraft wants to hear of each entry that it took from us.
+        for responder in responders {
+            responder.send(());
         }
     }
 
@@ -120,7 +164,7 @@ impl RaftStateMachine<Types> for Machine {
         let mut next = entries.next().await;
         while let Some(item) = next {
             let (entry, responder) = item?;
-            batch.push((self.apply_one(entry), responder));
+            batch.push(self.apply_one(entry, responder));
             // Whatever is ready belongs to the batch; nobody waits for what is not.
             let ready = if batch.len() < BATCH_MAX { entries.next().now_or_never() } else { None };
             next = match ready {
@@ -153,12 +197,17 @@ impl RaftStateMachine<Types> for Machine {
         self.store = snapshot.store;
         self.applied = snapshot.applied;
         self.membership = snapshot.membership;
-        self.publish(&mut Vec::new());
+        if let Some(view) = self.view() {
+            (self.facts)(&view);
+            self.published.store(Arc::clone(&view));
+            self.observer.replaced(&view);
+            self.answers.skipped(view.position.index, view.position.term);
+        }
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<OpenraftSnapshot>> {
-        Ok(self.checkpoints.latest().map(Checkpoint::into_snapshot))
+        Ok(self.checkpoints.to_send().map(Checkpoint::into_snapshot))
     }
 }
 

@@ -1,41 +1,75 @@
 //! Consensus: where openraft meets us. No floor above writes its name.
 //!
-//! Owns: the log and the state it leads to. Never knows: HTTP, who may do what, what time it is.
+//! Owns: the log and the state it leads to, and what members say to each other about them. Never knows: HTTP, who may do
+//! what, flags.
+//!
+//! | file | what |
+//! |---|---|
+//! | `log`, `machine`, `checkpoint` | openraft's storage over `disk` and `store` |
+//! | `peers`, `inbound`, `wire`, `transfer` | openraft's network over `transport`: calls out, calls in, their bytes, snapshots |
+//! | `propose`, `answers`, `ask` | a write's way into the log, here or on the leader, and back |
+//! | `reads` | reads that are not stale |
+//! | `voting`, `alone` | who has a vote, and who leads next; going on when the majority is lost |
 
+mod alone;
+mod answers;
+mod ask;
 mod checkpoint;
 mod encoding;
+mod followers;
+mod inbound;
+mod leadership;
 mod log;
 mod machine;
+mod pace;
 mod peers;
+mod propose;
+mod reads;
+mod runtime;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod types;
+mod voting;
+mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use openraft::SnapshotPolicy;
 use openraft::async_runtime::WatchReceiver;
-use openraft::error::{ClientWriteError, Fatal, InitializeError, LinearizableReadError, RaftError};
-use openraft::{ChangeMembers, ReadPolicy, ServerState, SnapshotPolicy};
+use openraft::error::{Fatal, InitializeError, RaftError};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::disk::{Files, Identity, Tables, TablesError, Wal, WalError, WalObserver, WalOptions};
-use crate::model::{ClusterId, DecodeError, LogIndex, LogTime, MemberId, Term, Unavailable};
-use crate::store::{Command, HistoryLimits};
+use crate::model::{Clock, ClusterId, DecodeError, LogIndex, MemberId, Random, Unavailable};
+use crate::store::HistoryLimits;
+use crate::transport::Transport;
 
+use answers::Answers;
+use ask::Asker;
 use checkpoint::{CheckpointError, Checkpoints};
+use followers::Followers;
 use log::Log;
 use machine::Machine;
-use types::{Proposal, Types};
+use pace::Pace;
+use peers::Peers;
+use reads::Readers;
+use transfer::Arrivals;
+use types::Types;
 
+pub use followers::{AppendStats, FollowerStats};
+pub use leadership::{Leadership, Role};
 pub use machine::{Observer, View};
+pub use runtime::seed_elections;
 pub use types::Answer;
+pub use voting::{Progress, Voting, VotingChanges};
 
 /// Entries kept behind a checkpoint, so that a follower that was away for a moment needs no snapshot.
 const ENTRIES_KEPT: u64 = 20_000;
@@ -46,21 +80,17 @@ const PURGE_BATCH: u64 = 1024;
 /// Entries in one message to a follower; their bytes are limited as well, see `log`.
 const MESSAGE_ENTRIES_MAX: u64 = 4096;
 
-/// A member that has nothing to do for so long writes a checkpoint, so that its restart is quick.
-const IDLE: Duration = Duration::from_secs(60);
-
-/// Below this a checkpoint is not worth its writes.
-const IDLE_WAL_BYTES_MIN: u64 = 4 << 20;
-
 /// How a member takes part in consensus.
 pub struct Options {
     /// This member.
     pub member: MemberId,
     /// Its cluster.
     pub cluster: ClusterId,
+    /// Leave the others behind, for good: they are lost.
+    pub alone: bool,
     /// Time between two heartbeats of a leader.
     pub heartbeat: Duration,
-    /// Least time without a heartbeat after which a follower stands for election; the most is twice that.
+    /// Time without a heartbeat after which a follower stands for election, roughly.
     pub election: Duration,
     /// How much history the store keeps.
     pub history: HistoryLimits,
@@ -74,10 +104,18 @@ pub struct Options {
     pub wal: WalOptions,
     /// Where the checkpoint is.
     pub checkpoint: PathBuf,
+    /// The way to the other members.
+    pub transport: Arc<Transport>,
+    /// Stamps what this member puts into the log while it leads.
+    pub clock: Arc<dyn Clock>,
+    /// For numbers that must not come twice.
+    pub random: Arc<dyn Random>,
     /// Is told how the log's disk does.
     pub wal_observer: Arc<dyn WalObserver>,
     /// Is told how long each checkpoint's commit took.
     pub checkpoint_observer: Box<dyn Fn(Duration) + Send + Sync>,
+    /// Is told how long a heartbeat to a member took to be answered.
+    pub round_trip_observer: Box<dyn Fn(MemberId, Duration) + Send + Sync>,
 }
 
 /// Why a member cannot start.
@@ -100,30 +138,6 @@ pub enum StartError {
     Raft(String),
 }
 
-/// What a member is to its cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It orders the log.
-    Leader,
-    /// It follows.
-    Follower,
-    /// It stands for election.
-    Candidate,
-    /// It follows and has no vote.
-    Learner,
-}
-
-/// Who leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leadership {
-    /// This member's role.
-    pub role: Role,
-    /// The term.
-    pub term: Term,
-    /// The leader, if this member knows one.
-    pub leader: Option<MemberId>,
-}
-
 /// How far a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -142,37 +156,26 @@ pub struct Raft {
     wal: Wal,
     view: Arc<ArcSwap<View>>,
     leadership: watch::Receiver<Leadership>,
+    shared: Arc<Shared>,
+}
+
+/// What all handles share.
+struct Shared {
+    member: MemberId,
+    election: Duration,
+    history: HistoryLimits,
+    clock: Arc<dyn Clock>,
+    transport: Arc<Transport>,
+    answers: Arc<Answers>,
+    asker: Asker,
+    readers: Readers,
+    followers: Arc<Followers>,
+    arrivals: Arrivals,
     pace: Arc<Pace>,
+    removed: Arc<Notify>,
+    stop: CancellationToken,
     /// Keeps the checkpoint open until consensus has ended.
     _checkpoints: Arc<Checkpoints>,
-}
-
-/// When the next checkpoint is due.
-#[derive(Default)]
-struct Pace {
-    wal_bytes: AtomicU64,
-    wal_bytes_max: u64,
-    due: Notify,
-}
-
-/// Counts what the log writes.
-struct Counting {
-    inner: Arc<dyn WalObserver>,
-    pace: Arc<Pace>,
-}
-
-impl WalObserver for Counting {
-    fn synced(&self, took: Duration, bytes: usize) {
-        let before = self.pace.wal_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        if before + bytes as u64 >= self.pace.wal_bytes_max {
-            self.pace.due.notify_one();
-        }
-        self.inner.synced(took, bytes);
-    }
-
-    fn failed(&self, error: &WalError) {
-        self.inner.failed(error);
-    }
 }
 
 impl Raft {
@@ -182,21 +185,60 @@ impl Raft {
     /// See [`StartError`]; the texts name file and fix.
     pub async fn start(options: Options, observer: Arc<dyn Observer>) -> Result<Self, StartError> {
         let config = Arc::new(config(&options)?);
-        let member = options.member;
-        let pace =
-            Arc::new(Pace { wal_bytes_max: options.checkpoint_wal_bytes, ..Pace::default() });
-        let opening = Arc::clone(&pace);
-        let opened = tokio::task::spawn_blocking(move || open(options, opening)).await;
-        let Opened { wal, log, checkpoints, start } =
-            opened.map_err(|error| StartError::Raft(error.to_string()))??;
-        let machine = Machine::new(start, observer, Arc::clone(&checkpoints));
+        let (member, election, history) = (options.member, options.election, options.history);
+        let alone = options.alone;
+        let (clock, transport) = (Arc::clone(&options.clock), Arc::clone(&options.transport));
+        let answers = Arc::new(Answers::new(&*options.random));
+        let removed = Arc::new(Notify::new());
+        let stop = CancellationToken::new();
+        let Opened { wal, mut log, checkpoints, start, pace, followers } = open(options).await?;
+        if alone {
+            alone::go_alone(member, &mut log, &start).await?;
+        }
+        let peers = Peers {
+            transport: Arc::clone(&transport),
+            log: log.clone(),
+            checkpoints: Arc::clone(&checkpoints),
+            followers: Arc::clone(&followers),
+            patience: election,
+            removed: Arc::clone(&removed),
+        };
+        let machine = Machine::new(
+            start,
+            observer,
+            Arc::clone(&answers),
+            facts_learner(member, Arc::clone(&transport), Arc::clone(&removed)),
+            member,
+            Arc::clone(&checkpoints),
+        );
         let view = machine.published();
-        let raft = openraft::Raft::new(member.0, config, peers::Peers, log, machine).await;
+        let raft = openraft::Raft::new(member.0, config, peers, log, machine).await;
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
-        let leadership = follow_leadership(&raft);
-        let this = Self { raft, wal, view, leadership, pace, _checkpoints: checkpoints };
+        // Should consensus fail, nobody waits for an answer that cannot come.
+        let ending = Arc::clone(&answers);
+        let leadership = leadership::follow(&raft, move || ending.close());
+        let asker = Asker::start(Arc::clone(&transport), Arc::clone(&answers), stop.clone());
+        let (readers, readers_rx) = Readers::new();
+        let shared = Arc::new(Shared {
+            member,
+            election,
+            history,
+            clock,
+            transport,
+            answers,
+            asker,
+            readers,
+            followers,
+            arrivals: Arrivals::default(),
+            pace,
+            removed,
+            stop: stop.clone(),
+            _checkpoints: checkpoints,
+        });
+        let this = Self { raft, wal, view, leadership, shared };
         this.recover(member).await?;
-        tokio::spawn(this.clone().write_checkpoints());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(this.clone().write_checkpoints()));
+        tokio::spawn(stop.run_until_cancelled_owned(this.clone().serve_readers(readers_rx)));
         Ok(this)
     }
 
@@ -235,58 +277,6 @@ impl Raft {
         }
     }
 
-    /// Puts a command into the log and waits until this member has applied it. There is no deadline here.
-    ///
-    /// # Errors
-    /// [`Unavailable::NotLeader`] when it did not enter the log; otherwise the outcome is unknown.
-    pub async fn propose(&self, at: LogTime, command: Command) -> Result<Answer, Unavailable> {
-        match self.raft.client_write(Proposal { at, command }).await {
-            Ok(response) => Ok(response.data),
-            Err(error) => Err(write_error(error)),
-        }
-    }
-
-    /// Returns once this member has applied everything that was committed before the call (ReadIndex): no entry, no sync.
-    ///
-    /// # Errors
-    /// [`Unavailable::NotLeader`] when this member cannot tell; somebody else may, or it may later.
-    pub async fn read_barrier(&self) -> Result<(), Unavailable> {
-        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
-            Ok(_) => Ok(()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                Err(Unavailable::NotLeader { leader: forward.leader_id.map(MemberId) })
-            }
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
-                Err(Unavailable::NotLeader { leader: None })
-            }
-            Err(RaftError::Fatal(_)) => Err(Unavailable::Stopped),
-        }
-    }
-
-    /// Lets a member follow without a vote.
-    ///
-    /// # Errors
-    /// As [`Raft::propose`].
-    pub async fn add_learner(&self, member: MemberId) -> Result<(), Unavailable> {
-        self.raft.add_learner(member.0, (), false).await.map(drop).map_err(write_error)
-    }
-
-    /// Takes a member out, whatever it is.
-    ///
-    /// # Errors
-    /// As [`Raft::propose`].
-    pub async fn remove(&self, member: MemberId) -> Result<(), Unavailable> {
-        let gone = BTreeSet::from([member.0]);
-        if self.raft.voter_ids().any(|voter| voter == member.0) {
-            let change = ChangeMembers::RemoveVoters(gone.clone());
-            self.raft.change_membership(change, false).await.map_err(write_error)?;
-        } else {
-            let change = ChangeMembers::RemoveNodes(gone);
-            self.raft.change_membership(change, false).await.map_err(write_error)?;
-        }
-        Ok(())
-    }
-
     /// The state as of the last applied entry.
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
@@ -307,36 +297,29 @@ impl Raft {
         self.leadership.clone()
     }
 
-    /// Writes a checkpoint soon, if anything changed since the last.
-    ///
-    /// # Errors
-    /// When consensus has ended.
-    pub async fn checkpoint(&self) -> Result<(), Unavailable> {
-        self.pace.wal_bytes.store(0, Ordering::Relaxed);
-        self.raft.trigger().snapshot().await.map_err(|_| Unavailable::Stopped)
+    /// The way to the other members.
+    pub fn transport(&self) -> &Arc<Transport> {
+        &self.shared.transport
     }
 
-    async fn write_checkpoints(self) {
-        let mut bytes_before = 0;
-        loop {
-            let due = tokio::select! {
-                () = self.pace.due.notified() => true,
-                () = tokio::time::sleep(IDLE) => {
-                    let bytes = self.pace.wal_bytes.load(Ordering::Relaxed);
-                    let idle = bytes == bytes_before;
-                    bytes_before = bytes;
-                    idle && bytes >= IDLE_WAL_BYTES_MIN
-                }
-            };
-            let enough = self.pace.wal_bytes.load(Ordering::Relaxed) > 0;
-            if due && enough {
-                let index = self.view.load().position.index;
-                info!(target: "etcdserver", "start to snapshot (applied: {index})");
-                if self.checkpoint().await.is_err() {
-                    return;
-                }
-            }
-        }
+    /// How a follower answers this member, while it leads.
+    pub fn follower_stats(&self, follower: MemberId) -> FollowerStats {
+        self.shared.followers.of(follower)
+    }
+
+    /// Appends sent to followers.
+    pub fn appends_sent(&self) -> AppendStats {
+        self.shared.followers.appends_sent()
+    }
+
+    /// Appends received from leaders.
+    pub fn appends_received(&self) -> AppendStats {
+        self.shared.followers.appends_received()
+    }
+
+    /// Resolves when this member has learned that it was removed from its cluster.
+    pub async fn removed(&self) {
+        self.shared.removed.notified().await;
     }
 
     /// Resolves when consensus has failed for good, and says why. A member must not go on serving then.
@@ -364,9 +347,11 @@ impl Raft {
 
     /// Ends this member's part, with everything that was acknowledged on disk.
     pub async fn shutdown(&self) {
+        self.shared.stop.cancel();
         if let Err(error) = self.raft.shutdown().await {
             warn!(target: "raft", "consensus ended badly: {error}");
         }
+        self.shared.answers.close();
         let wal = self.wal.clone();
         if let Err(error) = tokio::task::spawn_blocking(move || wal.shutdown()).await {
             warn!(target: "raft", "the log ended badly: {error}");
@@ -374,21 +359,20 @@ impl Raft {
     }
 }
 
-fn write_error(error: RaftError<Types, ClientWriteError<Types>>) -> Unavailable {
-    match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
-            Unavailable::NotLeader { leader: forward.leader_id.map(MemberId) }
+/// What is to be done when facts of the cluster may have changed.
+fn facts_learner(
+    member: MemberId,
+    transport: Arc<Transport>,
+    removed: Arc<Notify>,
+) -> Box<dyn Fn(&View) + Send + Sync> {
+    Box::new(move |view| {
+        let members = view.store.members();
+        let urls = members.iter().map(|(id, record)| (id, &record.peer_urls[..]));
+        transport.book().record(urls);
+        if members.was_removed(member) {
+            removed.notify_one();
         }
-        // It was in the log and is no more; another leader may have it all the same.
-        RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => {
-            Unavailable::TimedOutLeaderFailed
-        }
-        // Another change of membership is under way.
-        RaftError::APIError(
-            ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_),
-        ) => Unavailable::TimedOut,
-        RaftError::Fatal(_) => Unavailable::Stopped,
-    }
+    })
 }
 
 struct Opened {
@@ -396,9 +380,16 @@ struct Opened {
     log: Log,
     checkpoints: Arc<Checkpoints>,
     start: checkpoint::Checkpoint,
+    pace: Arc<Pace>,
+    followers: Arc<Followers>,
 }
 
-fn open(options: Options, pace: Arc<Pace>) -> Result<Opened, StartError> {
+async fn open(options: Options) -> Result<Opened, StartError> {
+    let opened = tokio::task::spawn_blocking(move || open_files(options)).await;
+    opened.map_err(|error| StartError::Raft(error.to_string()))?
+}
+
+fn open_files(options: Options) -> Result<Opened, StartError> {
     let tables = Tables::open(&*options.files, &options.checkpoint)?;
     let checkpoints = Arc::new(Checkpoints::new(tables, options.checkpoint_observer));
     let start = match checkpoints.load(options.history) {
@@ -413,7 +404,8 @@ fn open(options: Options, pace: Arc<Pace>) -> Result<Opened, StartError> {
         }
     };
     let identity = Identity { cluster: options.cluster.0, member: options.member.0 };
-    let observer = Arc::new(Counting { inner: options.wal_observer, pace });
+    let pace = Arc::new(Pace::new(options.checkpoint_wal_bytes));
+    let observer = Arc::new(pace::Counting::new(options.wal_observer, Arc::clone(&pace)));
     let (wal, recovered) =
         Wal::open(options.files, &options.wal_dir, identity, options.wal, observer)?;
     if recovered.torn_bytes > 0 {
@@ -424,7 +416,8 @@ fn open(options: Options, pace: Arc<Pace>) -> Result<Opened, StartError> {
         );
     }
     let log = Log::new(wal.clone(), &recovered)?;
-    Ok(Opened { wal, log, checkpoints, start })
+    let followers = Arc::new(Followers::new(options.round_trip_observer));
+    Ok(Opened { wal, log, checkpoints, start, pace, followers })
 }
 
 fn config(options: &Options) -> Result<openraft::Config, StartError> {
@@ -433,13 +426,15 @@ fn config(options: &Options) -> Result<openraft::Config, StartError> {
     let config = openraft::Config {
         cluster_name: options.cluster.to_string(),
         heartbeat_interval: millis(options.heartbeat),
-        election_timeout_min: election,
-        election_timeout_max: 2 * election,
+        // A follower waits for the lease, which is as long as the longest of these, and then for a time drawn between the
+        // two. That makes 1.1 to 1.4 elections from the last heartbeat to the candidate.
+        election_timeout_min: election * 2 / 5,
+        election_timeout_max: election * 7 / 10,
         // A member that was cut off must not depose the leader when it comes back.
         enable_pre_vote: Some(true),
-        // A leader that hears no majority steps down; else it could block elections in a partial partition.
-        // openraft wants at least the lease and the longest election timeout, which are two elections each.
-        quorum_loss_probe_interval: Some(5 * election),
+        // A leader that hears no majority falls silent, else it could block elections in a partial partition. openraft
+        // wants at least the lease and the longest time-out.
+        quorum_loss_probe_interval: Some(2 * election),
         // A restarted leader stands for election like everybody else.
         enable_leader_restore: Some(false),
         allow_log_reversion: Some(false),
@@ -453,35 +448,4 @@ fn config(options: &Options) -> Result<openraft::Config, StartError> {
     config.validate().map_err(|error| {
         StartError::Raft(format!("{error}; check --heartbeat-interval and --election-timeout"))
     })
-}
-
-/// openraft's view of who leads, in our words, updated for as long as it runs.
-fn follow_leadership(raft: &openraft::Raft<Types, Machine>) -> watch::Receiver<Leadership> {
-    let mut metrics = raft.server_metrics();
-    let read = |metrics: &openraft::type_config::alias::WatchReceiverOf<
-        Types,
-        openraft::metrics::RaftServerMetrics<Types>,
-    >| {
-        let metrics = metrics.borrow_watched();
-        let role = match metrics.state {
-            ServerState::Leader => Role::Leader,
-            ServerState::Candidate => Role::Candidate,
-            ServerState::Learner => Role::Learner,
-            ServerState::Follower | ServerState::Shutdown => Role::Follower,
-        };
-        let leader = metrics.current_leader.map(MemberId);
-        Leadership { role, term: Term(metrics.vote.leader_id.term), leader }
-    };
-    let (leadership_tx, leadership_rx) = watch::channel(read(&metrics));
-    tokio::spawn(async move {
-        while metrics.changed().await.is_ok() {
-            let now = read(&metrics);
-            leadership_tx.send_if_modified(|before| {
-                let changed = *before != now;
-                *before = now;
-                changed
-            });
-        }
-    });
-    leadership_rx
 }

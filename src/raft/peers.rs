@@ -1,75 +1,363 @@
-//! Outgoing calls to peers.
-//!
-//! This version runs clusters of one member, so there is nobody to call: every call says so at once, and nothing waits.
+//! Outgoing calls to peers, as openraft wants them.
 
-use openraft::error::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::RPCOption;
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, Stream, StreamExt};
+use openraft::error::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
-use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
+    RPCTypes,
+};
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RaftNetworkFactory};
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep};
 
-use crate::raft::checkpoint::Checkpoint;
+use crate::model::{DecodeError, MemberId};
+use crate::raft::checkpoint::{Checkpoint, Checkpoints};
+use crate::raft::followers::Followers;
+use crate::raft::log::Log;
+use crate::raft::transfer;
 use crate::raft::types::{Types, Vote};
+use crate::raft::wire::{self, append, vote};
+use crate::transport::{ConnectError, Frame, Lane, Link, Refusal, Transport};
+
+/// Appends that may be on their way to one follower. More would make each smaller, not the whole faster.
+const IN_FLIGHT_MAX: usize = 4;
+
+/// Bytes of them.
+const IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
+
+/// Pauses between attempts to reach a peer: short at first, for one that restarts, and never long.
+const BACKOFF_MS: [u64; 6] = [10, 20, 50, 100, 200, 300];
 
 /// Makes connections to peers.
-pub(super) struct Peers;
-
-/// A connection to one peer.
-pub(super) struct Peer {
-    member: u64,
+#[derive(Clone)]
+pub(super) struct Peers {
+    pub(super) transport: Arc<Transport>,
+    pub(super) log: Log,
+    pub(super) checkpoints: Arc<Checkpoints>,
+    pub(super) followers: Arc<Followers>,
+    /// A follower that answers no append within this time is taken for lost.
+    pub(super) patience: Duration,
+    /// Somebody told this member that it is no longer one.
+    pub(super) removed: Arc<Notify>,
 }
 
-impl Peer {
-    fn unreachable(&self) -> Unreachable<Types> {
-        let member = self.member;
-        Unreachable::from_string(format!("member {member:x} is not reached by this version"))
-    }
+/// A way to one peer on one lane. The connection is made when it is needed, and kept.
+pub(super) struct Peer {
+    peers: Peers,
+    target: MemberId,
+    lane: Lane,
+    link: Option<Link>,
 }
 
 impl RaftNetworkFactory<Types> for Peers {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, _node: &()) -> Peer {
-        Peer { member: target }
+        self.peer(target, Lane::Log)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, _node: &()) -> Peer {
+        self.peer(target, Lane::Heartbeat)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, _node: &()) -> Peer {
+        self.peer(target, Lane::Snapshot)
     }
 }
 
-impl RaftNetworkV2<Types> for Peer {
-    type SnapshotData = Checkpoint;
+impl Peers {
+    fn peer(&self, target: u64, lane: Lane) -> Peer {
+        Peer { peers: self.clone(), target: MemberId(target), lane, link: None }
+    }
+}
 
-    async fn append_entries(
-        &mut self,
-        _rpc: AppendEntriesRequest<Types>,
-        _option: RPCOption,
-    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        Err(self.unreachable().into())
+impl Peer {
+    async fn connect(&self, lane: Lane) -> Result<Link, Unreachable<Types>> {
+        let connected = self.peers.transport.connect(self.target, lane).await;
+        connected.map_err(|error| {
+            if let ConnectError::Refused { refusal: Refusal::Removed, .. } = &error {
+                self.peers.removed.notify_one();
+            }
+            Unreachable::new(&error)
+        })
     }
 
+    /// One question on a connection of its own, and its answer.
+    async fn ask(&self, kind: u8, payload: &[u8], expected: u8) -> Result<Frame, RPCError<Types>> {
+        let mut link = self.connect(Lane::Vote).await?;
+        let answer = async {
+            link.outgoing.put(kind, payload);
+            link.outgoing.flush().await?;
+            let answer = link.incoming.next().await?;
+            answer.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+        };
+        let answer = answer.await.map_err(|error| NetworkError::new(&error))?;
+        wire::expect(&answer, expected).map_err(malformed)?;
+        Ok(answer)
+    }
+}
+
+fn malformed(error: DecodeError) -> RPCError<Types> {
+    NetworkError::new(&error).into()
+}
+
+impl NetBackoff<Types> for Peer {
+    fn backoff(&self) -> Option<Backoff> {
+        let last = BACKOFF_MS[BACKOFF_MS.len() - 1];
+        let pauses = BACKOFF_MS.into_iter().chain(std::iter::repeat(last));
+        Some(Backoff::new(pauses.map(Duration::from_millis)))
+    }
+}
+
+impl NetVote<Types> for Peer {
     async fn vote(
         &mut self,
-        _rpc: VoteRequest<Types>,
+        rpc: VoteRequest<Types>,
         _option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(self.unreachable().into())
+        let answer = self.ask(vote::VOTE, &wire::encode_vote_request(&rpc), vote::VOTED).await?;
+        wire::decode_vote_answer(&answer.payload).map_err(malformed)
     }
 
-    /// The default would grant it.
     async fn pre_vote(
         &mut self,
-        _rpc: VoteRequest<Types>,
+        rpc: VoteRequest<Types>,
         _option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(self.unreachable().into())
+        let request = wire::encode_vote_request(&rpc);
+        let answer = self.ask(vote::PRE_VOTE, &request, vote::VOTED).await?;
+        wire::decode_vote_answer(&answer.payload).map_err(malformed)
     }
+}
+
+impl NetTransferLeader<Types> for Peer {
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        self.ask(vote::TRANSFER, &wire::encode_transfer(&req), vote::TRANSFERRED).await?;
+        // Whether it worked shows in who leads next; there is nothing else to do about it.
+        Ok(Ok(()))
+    }
+}
+
+impl NetSnapshot<Types> for Peer {
+    type SnapshotData = Checkpoint;
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: openraft::type_config::alias::SnapshotOf<Types, Checkpoint>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote,
+        snapshot: openraft::type_config::alias::SnapshotOf<Types, Checkpoint>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(self.unreachable().into())
+        let mut link = self.connect(Lane::Snapshot).await?;
+        let sending = transfer::send(&mut link, vote, snapshot, &self.peers.checkpoints);
+        tokio::select! {
+            sent = sending => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(error) => {
+                    let text = format!("sending a snapshot to {}: {error}", self.target);
+                    // With a pause before the next attempt: whatever it was, it need not be over yet.
+                    Err(Unreachable::from_string(text).into())
+                }
+            },
+            closed = cancel => Err(StreamingError::Closed(closed)),
+        }
+    }
+}
+
+impl NetStreamAppend<Types> for Peer {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let link = match self.link.take() {
+                Some(link) => link,
+                None => {
+                    let connected = self.connect(self.lane).await;
+                    connected
+                        .inspect_err(|_| self.peers.followers.failed(self.target, self.lane))?
+                }
+            };
+            Ok(Exchange::new(self, link, input).boxed())
+        })
+    }
+}
+
+/// Appends going out and their answers coming in, in the same order.
+///
+/// The connection goes back to its peer only when every append has had a good answer; after anything else nobody could say
+/// which answer belongs to what.
+struct Exchange<'s, S> {
+    peer: &'s mut Peer,
+    link: Option<Link>,
+    input: S,
+    input_ended: bool,
+    in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
+    late: Pin<Box<Sleep>>,
+}
+
+struct InFlight {
+    sent: Instant,
+    bytes: usize,
+}
+
+impl<'s, S> Exchange<'s, S>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+{
+    fn new(peer: &'s mut Peer, link: Link, input: S) -> Self {
+        let late = Box::pin(tokio::time::sleep(peer.peers.patience));
+        let (in_flight, in_flight_bytes) = (VecDeque::new(), 0);
+        Self { peer, link: Some(link), input, input_ended: false, in_flight, in_flight_bytes, late }
+    }
+
+    /// Takes requests in as long as there is room.
+    fn take_in(&mut self, cx: &mut Context<'_>) {
+        let Some(link) = &mut self.link else { return };
+        while !self.input_ended
+            && self.in_flight.len() < IN_FLIGHT_MAX
+            && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
+        {
+            let request = match self.input.poll_next_unpin(cx) {
+                Poll::Pending => return,
+                Poll::Ready(None) => {
+                    self.input_ended = true;
+                    return;
+                }
+                Poll::Ready(Some(request)) => request,
+            };
+            let encoded = self.peer.peers.log.encoded(&request.entries);
+            let payload = wire::encode_append(&request, encoded.as_deref());
+            link.outgoing.put(append::REQUEST, &payload);
+            let bytes = payload.len();
+            self.peer.peers.followers.sent(!request.entries.is_empty(), bytes);
+            self.in_flight.push_back(InFlight { sent: Instant::now(), bytes });
+            self.in_flight_bytes += bytes;
+        }
+    }
+
+    /// An answer, if one is there.
+    fn take_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<StreamAppendResult<Types>, RPCError<Types>>> {
+        let Some(link) = &mut self.link else { return Poll::Pending };
+        let frame = match link.incoming.poll_next(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(Some(frame))) => frame,
+            Poll::Ready(Ok(None)) => {
+                let error = NetworkError::from_string("the other end hung up");
+                return Poll::Ready(Err(error.into()));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(NetworkError::new(&error).into())),
+        };
+        let appended = wire::expect(&frame, append::ANSWER)
+            .and_then(|()| wire::decode_appended(&frame.payload));
+        let appended = match appended {
+            Ok(appended) => appended,
+            Err(error) => return Poll::Ready(Err(malformed(error))),
+        };
+        let Some(first) = self.in_flight.pop_front() else {
+            let error = NetworkError::from_string("an answer to nothing");
+            return Poll::Ready(Err(error.into()));
+        };
+        self.in_flight_bytes -= first.bytes;
+        let peer = &self.peer;
+        peer.peers.followers.answered(peer.target, peer.lane, first.sent.elapsed());
+        Poll::Ready(Ok(appended))
+    }
+
+    /// Has the oldest append waited too long?
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(first) = self.in_flight.front() else { return false };
+        let deadline = first.sent + self.peer.peers.patience;
+        while self.late.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return true;
+            }
+            self.late.as_mut().reset(deadline);
+        }
+        false
+    }
+
+    fn fail(
+        &mut self,
+        error: RPCError<Types>,
+    ) -> Poll<Option<Result<StreamAppendResult<Types>, RPCError<Types>>>> {
+        self.link = None;
+        self.peer.peers.followers.failed(self.peer.target, self.peer.lane);
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl<S> Stream for Exchange<'_, S>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+{
+    type Item = Result<StreamAppendResult<Types>, RPCError<Types>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.link.is_none() {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(answer) = this.take_answer(cx) {
+            match answer {
+                Ok(appended) => {
+                    if appended.is_err() {
+                        // The follower has ended its side as well.
+                        this.link = None;
+                    }
+                    return Poll::Ready(Some(Ok(appended)));
+                }
+                Err(error) => return this.fail(error),
+            }
+        }
+        this.take_in(cx);
+        if let Some(link) = &mut this.link
+            && let Poll::Ready(Err(error)) = link.outgoing.poll_flush(cx)
+        {
+            return this.fail(NetworkError::new(&error).into());
+        }
+        if this.is_late(cx) {
+            let timeout = Timeout {
+                action: RPCTypes::AppendEntries,
+                id: this.peer.peers.transport.identity().member.0,
+                target: this.peer.target.0,
+                timeout: this.peer.peers.patience,
+            };
+            return this.fail(timeout.into());
+        }
+        if this.input_ended && this.in_flight.is_empty() {
+            this.peer.link = this.link.take();
+            return Poll::Ready(None);
+        }
+        Poll::Pending
     }
 }

@@ -1,12 +1,15 @@
 //! openraft's own suite on our log and state machine, and members that lose power.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 
+use super::answers::Answers;
 use super::checkpoint::Checkpoints;
 use super::log::Log;
 use super::machine::{Machine, Observer, View};
@@ -16,8 +19,9 @@ use crate::disk::{
     CrashFiles, Fault, Files, Identity, RealFiles, Survival, Tables, Wal, WalError, WalObserver,
     WalOptions,
 };
-use crate::model::{ClusterId, KeyPath, LogTime, MemberId, StoreIndex};
+use crate::model::{Clock, ClusterId, KeyPath, LogTime, MemberId, Random, StoreIndex};
 use crate::store::{Command, Event, HistoryLimits, Write};
+use crate::transport::{self, Dial, Stream, Transport};
 
 struct Quiet;
 
@@ -28,6 +32,31 @@ impl WalObserver for Quiet {
 
 impl Observer for Quiet {
     fn published(&self, _view: &Arc<View>, _events: &[Arc<Event>]) {}
+    fn replaced(&self, _view: &Arc<View>) {}
+}
+
+impl Clock for Quiet {
+    fn now(&self) -> LogTime {
+        LogTime(1000)
+    }
+}
+
+impl Random for Quiet {
+    fn next(&self) -> u64 {
+        1
+    }
+}
+
+impl Dial for Quiet {
+    fn dial<'a>(&'a self, _url: &'a str) -> BoxFuture<'a, io::Result<Stream>> {
+        Box::pin(std::future::ready(Err(io::ErrorKind::ConnectionRefused.into())))
+    }
+}
+
+fn transport() -> Arc<Transport> {
+    let (name, peer_urls) = ("m".to_owned(), Vec::new());
+    let identity = transport::Identity { cluster: CLUSTER, member: ME, name, peer_urls };
+    Arc::new(Transport::new(identity, Arc::new(Quiet), Duration::from_secs(1), Arc::default()))
 }
 
 const LIMITS: HistoryLimits = HistoryLimits { events_max: 100_000, bytes_max: 64 << 20 };
@@ -49,7 +78,10 @@ impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for OnDisk {
         let (wal, recovered) =
             Wal::open(files, &wal, identity, options, Arc::new(Quiet)).expect("a log");
         let log = Log::new(wal, &recovered).expect("an empty log");
-        Ok((dir, log, Machine::new(start, Arc::new(Quiet), checkpoints)))
+        let answers = Arc::new(Answers::new(&Quiet));
+        let machine =
+            Machine::new(start, Arc::new(Quiet), answers, Box::new(|_| {}), ME, checkpoints);
+        Ok((dir, log, machine))
     }
 }
 
@@ -65,6 +97,7 @@ fn options(files: &CrashFiles) -> Options {
     Options {
         member: ME,
         cluster: CLUSTER,
+        alone: false,
         heartbeat: Duration::from_millis(50),
         election: Duration::from_millis(250),
         history: LIMITS,
@@ -74,6 +107,10 @@ fn options(files: &CrashFiles) -> Options {
         wal_dir: Path::new("/data/wal").to_owned(),
         wal: WalOptions { segment_bytes: 16 << 10, prepare_ahead: false, ..WalOptions::default() },
         checkpoint: Path::new("/data/checkpoint.redb").to_owned(),
+        transport: transport(),
+        clock: Arc::new(Quiet),
+        random: Arc::new(Quiet),
+        round_trip_observer: Box::new(|_, _| {}),
         wal_observer: Arc::new(Quiet),
         checkpoint_observer: Box::new(|_| {}),
     }
@@ -91,7 +128,7 @@ async fn write(files: &CrashFiles, from: u64, count: u64) -> u64 {
     let mut done = from;
     if raft.initialize(&[ME]).await.is_ok() {
         while done < from + count {
-            let proposal = raft.propose(LogTime(1000 + done), set(done));
+            let proposal = raft.propose(set(done));
             match tokio::time::timeout(Duration::from_secs(5), proposal).await {
                 Ok(Ok(_)) => done += 1,
                 Ok(Err(crate::model::Unavailable::NotLeader { .. })) => {
@@ -165,9 +202,9 @@ async fn a_failing_disk_ends_consensus_and_says_so() {
     raft.initialize(&[ME]).await.expect("it founds its cluster");
     let mut leadership = raft.leadership();
     leadership.wait_for(|now| now.leader == Some(ME)).await.expect("it leads");
-    raft.propose(LogTime(1), set(0)).await.expect("a write");
+    raft.propose(set(0)).await.expect("a write");
     files.fail_at(files.steps() + 1, Fault::Error(std::io::ErrorKind::StorageFull));
-    let refused = tokio::time::timeout(Duration::from_secs(5), raft.propose(LogTime(2), set(1)));
+    let refused = tokio::time::timeout(Duration::from_secs(5), raft.propose(set(1)));
     assert!(!matches!(refused.await, Ok(Ok(_))), "it was acknowledged without a disk");
     let failed = tokio::time::timeout(Duration::from_secs(5), raft.failed()).await;
     assert!(failed.is_ok(), "nobody is told");

@@ -3,9 +3,11 @@
 use std::fmt;
 
 use openraft::RaftTypeConfig;
-use openraft::impls::{OneshotResponder, TokioRuntime, leader_id_std};
+use openraft::impls::leader_id_std;
+use openraft::raft::responder::Responder;
 
-use crate::model::{LogIndex, LogPosition, LogTime, StoreIndex, Term};
+use crate::model::{LogIndex, LogPosition, LogTime, MemberId, StoreIndex, Term};
+use crate::raft::runtime::Runtime;
 use crate::store::{Applied, Command};
 
 /// openraft's parameters, spelled out so that a change of its defaults changes nothing here.
@@ -14,7 +16,8 @@ pub(super) struct Types;
 
 impl RaftTypeConfig for Types {
     type D = Proposal;
-    type R = Answer;
+    /// Writers get their answer when their own member applies the entry, see `answers`; not from here.
+    type R = ();
     type NodeId = u64;
     /// Where a member is reached stands in the store, which has one place for it.
     type Node = ();
@@ -25,9 +28,9 @@ impl RaftTypeConfig for Types {
     type Payload = openraft::EntryPayload<Proposal, u64, ()>;
     type Entry =
         openraft::Entry<<Self::LeaderId as openraft::vote::RaftLeaderId>::Committed, Self::Payload>;
-    type AsyncRuntime = TokioRuntime;
+    type AsyncRuntime = Runtime;
     type Responder<T>
-        = OneshotResponder<Self, T>
+        = Callback<T>
     where
         T: openraft::OptionalSend + 'static;
     type Batch<T>
@@ -54,10 +57,29 @@ pub(super) fn position(log_id: &LogId) -> LogPosition {
     LogPosition { term: Term(log_id.leader_id.term), index: log_index(log_id.index) }
 }
 
-/// What a log entry carries: a command, and the moment the leader gave it.
+/// Calls back with what became of a proposal in the leader's log. Dropped without a call when consensus ends before.
+pub(super) struct Callback<T>(pub(super) Box<dyn FnOnce(T) + Send>);
+
+impl<T: openraft::OptionalSend + 'static> Responder<Types, T> for Callback<T> {
+    fn on_complete(self, result: T) {
+        (self.0)(result);
+    }
+}
+
+/// Who waits for the outcome of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// The member that its client is connected to.
+    pub(super) member: MemberId,
+    /// That member's own number for it; never used again, also not after a restart.
+    pub(super) ticket: u64,
+}
+
+/// What a log entry carries: a command, the moment the leader gave it, and who wants to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Proposal {
     pub(super) at: LogTime,
+    pub(super) origin: Origin,
     pub(super) command: Command,
 }
 

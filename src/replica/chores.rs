@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use crate::model::{MemberId, Unavailable};
 use crate::raft::{Leadership, Role};
 use crate::replica::Replica;
-use crate::store::Command;
+use crate::store::{Command, Members};
 
 /// Pause after a chore that failed; it is tried again for as long as the member runs.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -22,6 +22,8 @@ pub struct Facts {
     pub client_urls: Vec<String>,
     /// The version this build speaks to its cluster, `MAJOR.MINOR.0`.
     pub cluster_version: String,
+    /// The others are lost for good, and this member goes on without them.
+    pub alone: bool,
 }
 
 impl Replica {
@@ -59,6 +61,36 @@ impl Replica {
         }
     }
 
+    /// Logs who joins, moves and leaves, and the cluster's version, for as long as the member runs.
+    pub async fn follow_members(self) {
+        let mut members = self.inner.hub.members();
+        let cluster = self.inner.options.cluster;
+        let mut known = Members::default();
+        loop {
+            let now = members.borrow_and_update().clone();
+            for (id, record) in now.iter() {
+                let urls = &record.peer_urls;
+                match known.get(id) {
+                    None => {
+                        info!(target: "etcdserver/membership", "added member {id} {urls:?} to cluster {cluster}");
+                    }
+                    Some(before) if before.peer_urls != *urls => {
+                        info!(target: "etcdserver/membership", "updated member {id} {urls:?} in cluster {cluster}");
+                    }
+                    Some(_) => {}
+                }
+            }
+            for (id, _) in known.iter().filter(|(id, _)| now.get(*id).is_none()) {
+                info!(target: "etcdserver/membership", "removed member {id} from cluster {cluster}");
+            }
+            log_version(known.version(), now.version());
+            known = now;
+            if members.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Proposes a tick whenever a key is due, while this member leads; for as long as it runs.
     pub async fn tick(self) {
         let mut deadlines = self.inner.hub.next_deadline();
@@ -72,7 +104,7 @@ impl Replica {
             };
             if wait.is_zero() {
                 // Some other error than a lost leadership ends the member elsewhere.
-                if self.inner.raft.propose(self.now(), Command::Tick).await.is_err() {
+                if self.inner.raft.propose(Command::Tick).await.is_err() {
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
                 continue;
@@ -90,6 +122,9 @@ impl Replica {
     /// # Errors
     /// [`Unavailable::Stopped`]; everything else is tried again.
     pub async fn introduce(&self, facts: &Facts) -> Result<(), Unavailable> {
+        if facts.alone {
+            self.forget_others().await?;
+        }
         while let Some(command) = self.next_introduction(facts) {
             match self.write(command).await {
                 Ok(_) => {}
@@ -127,5 +162,22 @@ impl Replica {
             return Some(Command::SetClusterVersion { version: facts.cluster_version.clone() });
         }
         None
+    }
+}
+
+/// Tools wait for these lines.
+fn log_version(before: Option<&str>, now: Option<&str>) {
+    let short = |version: &str| version.trim_end_matches(".0").to_owned();
+    match (before, now) {
+        (None, Some(now)) => {
+            info!(target: "etcdserver", "set the initial cluster version to {}", short(now));
+        }
+        (Some(before), Some(now)) if before != now => info!(
+            target: "etcdserver",
+            "updated the cluster version from {} to {}",
+            short(before),
+            short(now)
+        ),
+        (_, None) | (Some(_), Some(_)) => {}
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::{LogTime, Unavailable};
+use crate::model::{Fate, LogTime, TimeOut, Unavailable};
 use crate::raft::Answer;
 use crate::replica::Replica;
 use crate::store::Command;
@@ -23,34 +23,34 @@ pub fn request_timeout(election: Duration) -> Duration {
 }
 
 impl Replica {
-    /// Proposes a command and waits until this member has applied it.
+    /// Proposes a command, through whoever leads, and waits until this member has applied it.
     ///
     /// Dropping the future does not take the command back once it is proposed.
     ///
     /// # Errors
-    /// [`Unavailable::TimedOut`] and its kin: the outcome is unknown. The others: nothing happened.
+    /// After the request's time-out; the error says whether the outcome is known.
     pub async fn write(&self, command: Command) -> Result<Answer, Unavailable> {
         let _pending = self.inner.stats.pending();
         let patience = self.patience();
         loop {
-            // A refused proposal has not entered the log, so proposing it again cannot do it twice.
-            let proposal = self.inner.raft.propose(self.now(), command.clone());
-            match patience.limit(proposal).await {
-                Err(Unavailable::NotLeader { .. }) => tokio::time::sleep(RETRY_PAUSE).await,
+            // A refused proposal has not entered the log and never will, so proposing it again cannot do it twice.
+            match patience.limit(self.inner.raft.propose(command.clone()), Fate::Unknown).await {
+                Err(Unavailable::NotLeader { .. }) => patience.pause(Fate::NotWritten).await?,
                 done => return done,
             }
         }
     }
 
-    /// Waits until this member's state holds every write that was acknowledged before the call. Puts nothing into the log.
+    /// Waits until this member's state holds every write that was acknowledged before the call, by whatever member. Puts
+    /// nothing into the log.
     ///
     /// # Errors
-    /// As [`Replica::write`], but nothing can have happened.
+    /// After the request's time-out.
     pub async fn read_barrier(&self) -> Result<(), Unavailable> {
         let patience = self.patience();
         loop {
-            match patience.limit(self.inner.raft.read_barrier()).await {
-                Err(Unavailable::NotLeader { .. }) => tokio::time::sleep(RETRY_PAUSE).await,
+            match patience.limit(self.inner.raft.read_barrier(), Fate::Read).await {
+                Err(Unavailable::NotLeader { .. }) => patience.pause(Fate::Read).await?,
                 done => {
                     self.inner.stats.count_barrier(done.is_ok());
                     return done;
@@ -73,18 +73,15 @@ struct Patience<'a> {
 }
 
 impl Patience<'_> {
-    /// Awaits `attempt` until the request's deadline.
+    /// Awaits `attempt` until the request's deadline; `fate` is what became of it if that passes.
     async fn limit<T>(
         &self,
         attempt: impl Future<Output = Result<T, Unavailable>>,
+        fate: Fate,
     ) -> Result<T, Unavailable> {
         let result = match tokio::time::timeout_at(self.until, attempt).await {
-            // Nobody leads, and there is no time left to wait for somebody.
-            Ok(Err(Unavailable::NotLeader { .. })) if Instant::now() + RETRY_PAUSE > self.until => {
-                Err(self.why())
-            }
             Ok(done) => done,
-            Err(_) => Err(self.why()),
+            Err(_) => Err(self.late(fate)),
         };
         if result.as_ref().is_err_and(|why| !matches!(why, Unavailable::NotLeader { .. })) {
             self.replica.inner.stats.count_failed_proposal();
@@ -92,16 +89,30 @@ impl Patience<'_> {
         result
     }
 
+    /// Nobody leads: waits a moment, or until somebody does.
+    async fn pause(&self, fate: Fate) -> Result<(), Unavailable> {
+        if Instant::now() + RETRY_PAUSE > self.until {
+            self.replica.inner.stats.count_failed_proposal();
+            return Err(self.late(fate));
+        }
+        let mut leadership = self.replica.inner.raft.leadership();
+        leadership.mark_unchanged();
+        // Either is a reason to try again.
+        let _ = tokio::time::timeout(RETRY_PAUSE, leadership.changed()).await;
+        Ok(())
+    }
+
     /// Which of etcd's three texts fits.
-    fn why(&self) -> Unavailable {
+    fn late(&self, fate: Fate) -> Unavailable {
         let options = &self.replica.inner.options;
         let two_elections_ms = u64::try_from(2 * options.election.as_millis()).unwrap_or(u64::MAX);
-        match self.replica.inner.stats.leader_since() {
-            None => Unavailable::TimedOut,
+        let why = match self.replica.inner.stats.leader_since() {
+            None => TimeOut::Unclear,
             Some(since) if since > self.begun && since.0 <= self.begun.0 + two_elections_ms => {
-                Unavailable::TimedOutLeaderFailed
+                TimeOut::LeaderFailed
             }
-            Some(_) => Unavailable::TimedOutConnectionLost,
-        }
+            Some(_) => TimeOut::ConnectionLost,
+        };
+        Unavailable::TimedOut { why, fate }
     }
 }

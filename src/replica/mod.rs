@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::model::{Clock, ClusterId, LogTime, MemberId};
 use crate::raft::{Raft, Status, View};
+use crate::store::Members;
 
 pub use chores::Facts;
 pub use consensus::request_timeout;
@@ -85,6 +86,16 @@ impl Replica {
     /// Start time and leader changes.
     pub fn stats(&self) -> &SelfStats {
         &self.inner.stats
+    }
+
+    /// The facts of the cluster, now and from now on.
+    pub fn members(&self) -> tokio::sync::watch::Receiver<Members> {
+        self.inner.hub.members()
+    }
+
+    /// What members exchange, in numbers.
+    pub fn raft(&self) -> &Raft {
+        &self.inner.raft
     }
 
     /// The live watchers.

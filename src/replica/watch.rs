@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::model::{KeyPath, LogTime, Refusal, Reply, StoreIndex, Unavailable};
 use crate::raft::{Observer, View};
-use crate::store::{Event, Filter, Found, Scan};
+use crate::store::{Event, Filter, Found, Members, Scan};
 
 /// Events a stream may lag behind before it reads from the history again.
 const EVENTS_BUFFERED: usize = 64;
@@ -48,6 +48,7 @@ pub struct Hub {
     requests: AtomicU64,
     view: ArcSwapOption<View>,
     next_deadline: watch::Sender<Option<LogTime>>,
+    members: watch::Sender<Members>,
     watchers_max: usize,
 }
 
@@ -81,6 +82,7 @@ impl Hub {
             requests: AtomicU64::new(0),
             view: ArcSwapOption::empty(),
             next_deadline: watch::Sender::new(None),
+            members: watch::Sender::new(Members::default()),
             watchers_max,
         })
     }
@@ -98,6 +100,11 @@ impl Hub {
     /// When the next key dies; changes whenever that does.
     pub(super) fn next_deadline(&self) -> watch::Receiver<Option<LogTime>> {
         self.next_deadline.subscribe()
+    }
+
+    /// The facts of the cluster; changes whenever one is recorded.
+    pub(super) fn members(&self) -> watch::Receiver<Members> {
+        self.members.subscribe()
     }
 
     /// Ends every watch cleanly and refuses new ones.
@@ -165,6 +172,28 @@ impl Hub {
 
 impl Observer for Hub {
     fn published(&self, view: &Arc<View>, events: &[Arc<Event>]) {
+        self.show(view);
+        // A registration raises the count and then looks at `view`; this stores `view` and then looks at the count. The
+        // fences make sure that one of the two sees the other.
+        fence(Ordering::SeqCst);
+        if !events.is_empty() && self.count.load(Ordering::Relaxed) > 0 {
+            self.announce(events);
+        }
+    }
+
+    /// Everybody who waits searches the history of the new state: there is what they would have been told.
+    fn replaced(&self, view: &Arc<View>) {
+        self.show(view);
+        let mut waiting = self.lock();
+        let entries = std::mem::take(&mut waiting.entries);
+        self.count.store(0, Ordering::Relaxed);
+        drop(waiting);
+        drop(entries);
+    }
+}
+
+impl Hub {
+    fn show(&self, view: &Arc<View>) {
         self.view.store(Some(Arc::clone(view)));
         let next = view.store.next_deadline();
         self.next_deadline.send_if_modified(|deadline| {
@@ -172,12 +201,14 @@ impl Observer for Hub {
             *deadline = next;
             changed
         });
-        // A registration raises the count and then looks at `view`; this stores `view` and then looks at the count. The
-        // fences make sure that one of the two sees the other.
-        fence(Ordering::SeqCst);
-        if !events.is_empty() && self.count.load(Ordering::Relaxed) > 0 {
-            self.announce(events);
-        }
+        let members = view.store.members();
+        self.members.send_if_modified(|known| {
+            let changed = !known.same(members);
+            if changed {
+                *known = members.clone();
+            }
+            changed
+        });
     }
 }
 
@@ -280,10 +311,11 @@ impl Watch {
                     let notice = Notice::new(Arc::clone(event));
                     return Some(self.deliver(notice, Source::History));
                 }
-                Source::Once(event_rx, _) => {
-                    let notice = event_rx.await.ok()?;
-                    return Some(self.deliver(notice, Source::Ended));
-                }
+                Source::Once(event_rx, _) => match event_rx.await {
+                    Ok(notice) => return Some(self.deliver(notice, Source::Ended)),
+                    // The hub is closed, which the history says as well, or a snapshot came.
+                    Err(_) => self.source = Source::History,
+                },
                 Source::Stream(events_rx, _) => match events_rx.recv().await {
                     Some(notice) => {
                         self.next = notice.event.index.next();

@@ -11,14 +11,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::api::{Api, Body};
+use crate::raft::Raft;
 use crate::server::connection::{Patience, PatientStream, TrackedBody};
+use crate::transport::PREFACE;
 
 /// Connections that the system accepts for us while we are busy.
 const BACKLOG: i32 = 1024;
@@ -28,6 +31,12 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// Pause after accept failed, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The first bytes between members come at once.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Peers open a few connections each; clusters have a handful of members.
+const PEER_CONNECTIONS_MAX: usize = 1024;
 
 /// What all listeners of a member share.
 #[derive(Clone)]
@@ -62,42 +71,92 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts and serves until `stop`; then lets the requests under way finish.
-pub(super) async fn serve(
-    listener: TcpListener,
-    face: Face,
-    api: Arc<Api>,
-    limits: Limits,
-    connections: TaskTracker,
-    stop: CancellationToken,
-) {
-    loop {
-        // Who finds the house full waits in the backlog.
-        let permit = tokio::select! {
-            permit = Arc::clone(&limits.connections).acquire_owned() => permit,
-            () = stop.cancelled() => return,
-        };
-        let Ok(permit) = permit else { return };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                warn!(target: "etcdmain", "cannot accept a connection: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
+impl Limits {
+    /// The same, with connections of their own.
+    pub(super) fn for_peers(&self) -> Self {
+        Self { connections: Arc::new(Semaphore::new(PEER_CONNECTIONS_MAX)), ..self.clone() }
+    }
+}
+
+/// One socket and what is behind it.
+pub(super) struct Listener {
+    pub(super) socket: TcpListener,
+    pub(super) face: Face,
+    pub(super) api: Arc<Api>,
+    pub(super) raft: Raft,
+    pub(super) limits: Limits,
+    pub(super) connections: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+impl Listener {
+    /// Accepts and serves until it is to stop; then lets the requests under way finish.
+    pub(super) async fn serve(self) {
+        loop {
+            // Who finds the house full waits in the backlog.
+            let permit = tokio::select! {
+                permit = Arc::clone(&self.limits.connections).acquire_owned() => permit,
+                () = self.stop.cancelled() => return,
+            };
+            let Ok(permit) = permit else { return };
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = self.stop.cancelled() => return,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(target: "etcdmain", "cannot accept a connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            if let Err(error) = tune(&stream) {
+                debug!(target: "etcdmain", "cannot tune a connection: {error}");
             }
-        };
-        if let Err(error) = tune(&stream) {
-            debug!(target: "etcdmain", "cannot tune a connection: {error}");
+            self.spawn(stream, permit);
         }
-        let (api, limits, stop) = (Arc::clone(&api), limits.clone(), stop.clone());
-        connections.spawn(async move {
-            serve_connection(stream, face, api, limits, stop).await;
+    }
+
+    fn spawn(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        let (api, limits, stop) = (Arc::clone(&self.api), self.limits.clone(), self.stop.clone());
+        let face = self.face;
+        if face != Face::Peers {
+            self.connections.spawn(async move {
+                serve_connection(stream, face, api, limits, stop).await;
+                drop(permit);
+            });
+            return;
+        }
+        // Nobody waits for peers to finish: their connections end with consensus.
+        let raft = self.raft.clone();
+        tokio::spawn(async move {
+            let first = tokio::time::timeout(limits.patience.head, is_peer(&stream)).await;
+            match first {
+                Ok(Ok(true)) => serve_peer(stream, raft).await,
+                Ok(Ok(false)) => serve_connection(stream, face, api, limits, stop).await,
+                // Nothing came, or nothing whole.
+                Ok(Err(_)) | Err(_) => {}
+            }
             drop(permit);
         });
+    }
+}
+
+/// Does a connection begin as those between members do? HTTP begins with a letter.
+async fn is_peer(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(first[0] == PREFACE[0])
+}
+
+async fn serve_peer(mut stream: TcpStream, raft: Raft) {
+    let mut preface = [0; PREFACE.len()];
+    let read = tokio::time::timeout(PREFACE_TIMEOUT, stream.read_exact(&mut preface)).await;
+    if matches!(read, Ok(Ok(_))) && preface == *PREFACE {
+        raft.serve_peer(Box::new(stream)).await;
     }
 }
 

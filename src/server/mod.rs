@@ -1,9 +1,13 @@
 //! Puts a member together: starts it bottom-up, runs it, drains it top-down.
 
+mod bootstrap;
 mod clock;
 mod connection;
+mod dial;
 mod listen;
 mod observe;
+mod peer_http;
+mod random;
 pub mod telemetry;
 
 use std::io;
@@ -21,14 +25,18 @@ use tracing::{error, info, warn};
 
 use crate::api::{self, Api, CLUSTER_VERSION, ETCD_VERSION, Metrics};
 use crate::disk::{DataDir, DataDirError, RealFiles, WalOptions};
-use crate::model::{ClusterId, MemberId};
 use crate::raft::{self, Raft, StartError};
-use crate::replica::{self, Facts, Hub, Replica, identity};
+use crate::replica::{self, Facts, Hub, Replica};
 use crate::store::HistoryLimits;
+use crate::transport::{self, AddressBook, Transport};
 
+pub use bootstrap::BootstrapError;
+use bootstrap::Identity;
 pub use clock::SystemClock;
 use connection::Patience;
+pub use dial::TcpDial;
 use listen::{Face, Limits};
+pub use random::SystemRandom;
 
 /// After this a stop no longer waits for clients.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
@@ -43,12 +51,18 @@ pub struct Options {
     pub initial_cluster: Vec<(String, Vec<String>)>,
     /// Part of the ids.
     pub initial_cluster_token: String,
+    /// The cluster is there already, and this member joins it.
+    pub join: bool,
+    /// Go on alone with the data of a member whose cluster lost its majority.
+    pub force_new_cluster: bool,
     /// Where clients connect.
     pub client_listeners: Vec<SocketAddr>,
     /// Where peers connect.
     pub peer_listeners: Vec<SocketAddr>,
     /// Where `/metrics` and `/health` are served besides.
     pub metrics_listeners: Vec<SocketAddr>,
+    /// Where peers are told to connect.
+    pub advertise_peer_urls: Vec<String>,
     /// Where clients are told to connect.
     pub advertise_client_urls: Vec<String>,
     /// Time between two heartbeats.
@@ -96,55 +110,96 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
-    /// The list of founders leaves this member out.
-    #[error(
-        "couldn't find local name \"{0}\" in the initial cluster configuration: name this member in --initial-cluster, or \
-         start it with a --name that is there"
-    )]
-    NotAFounder(String),
+    /// Who this member is cannot be told.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
     /// Consensus or the disk failed while the member ran.
     #[error("this member stops: {0}")]
     Failed(String),
 }
 
-/// Runs a member until `stop` is cancelled or it fails.
+/// Runs a member until `stop` is cancelled, it fails, or it is removed from its cluster.
 ///
 /// # Errors
 /// See [`ServerError`]; the texts name the fix.
 pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ServerError> {
     info!(target: "etcdmain", "etcd Version: {ETCD_VERSION} (cairn {})", env!("CARGO_PKG_VERSION"));
-    let data_dir = DataDir::open(&RealFiles, &options.data_dir)?;
-    let (member, cluster, founders) = identify(&options)?;
+    let data_dir = Arc::new(DataDir::open(&RealFiles, &options.data_dir)?);
     let listeners = Listeners::bind(&options)?;
+    let identity = tokio::select! {
+        identity = bootstrap::identify(&options, &data_dir) => identity?,
+        () = stop.cancelled() => return Ok(()),
+    };
     let metrics = Metrics::new();
     let hub = Hub::new(options.watchers_max);
-    let raft = start_raft(&options, &data_dir, member, cluster, &metrics, &hub).await?;
-    let ids: Vec<_> = founders.iter().map(|(id, _)| *id).collect();
-    if !raft.is_initialized().await.unwrap_or(true) {
-        raft.initialize(&ids).await?;
+    let raft = start_raft(&options, &data_dir, &identity, &metrics, &hub).await?;
+    let founders: Vec<_> = identity.founders.iter().map(|(id, _)| *id).collect();
+    if !founders.is_empty() && !raft.is_initialized().await.unwrap_or(true) {
+        raft.initialize(&founders).await?;
     }
     let replica = Replica::new(
         raft.clone(),
         hub,
         Arc::new(SystemClock),
         replica::Options {
-            member,
-            cluster,
+            member: identity.member,
+            cluster: identity.cluster,
             name: options.name.clone(),
             election: options.election,
         },
     );
     metrics.observe_member(replica.clone());
-    tokio::spawn(replica.clone().follow_leader());
-    tokio::spawn(replica.clone().tick());
     let facts = Facts {
-        founders,
+        founders: identity.founders.clone(),
         client_urls: options.advertise_client_urls.clone(),
         cluster_version: CLUSTER_VERSION.to_owned(),
+        alone: options.force_new_cluster,
     };
+    let chores = CancellationToken::new();
+    start_chores(&replica, &chores);
+    let keep = keep_addresses(replica.clone(), identity, Arc::clone(&data_dir));
+    tokio::spawn(chores.clone().run_until_cancelled_owned(keep));
     let result = serve(options, listeners, &raft, replica, metrics, &facts, stop).await;
+    chores.cancel();
     raft.shutdown().await;
     result
+}
+
+fn start_chores(replica: &Replica, stop: &CancellationToken) {
+    tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().follow_leader()));
+    tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().follow_members()));
+    tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().tick()));
+    tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().reconcile()));
+}
+
+/// Keeps where the others are reached, for the next start: what the log says of it comes only after the others are reached.
+async fn keep_addresses(replica: Replica, mut identity: Identity, data_dir: Arc<DataDir>) {
+    let mut members = replica.members();
+    loop {
+        let known: Vec<_> = members
+            .borrow_and_update()
+            .iter()
+            .map(|(id, record)| (id, record.peer_urls.clone()))
+            .collect();
+        if !known.is_empty() && known != identity.peers {
+            identity.peers = known;
+            let (kept, data_dir) = (identity.clone(), Arc::clone(&data_dir));
+            let written = tokio::task::spawn_blocking(move || kept.keep(&data_dir)).await;
+            if let Ok(Err(error)) = written {
+                warn!(target: "etcdserver", "{error}; a restart may not find the other members");
+            }
+        }
+        if members.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Why a member ends.
+enum End {
+    Stopped,
+    Removed,
+    Failed(ServerError),
 }
 
 /// Serves until told to stop, and drains.
@@ -166,18 +221,41 @@ async fn serve(
     let api = Api::new(replica.clone(), metrics, options.api);
     let (connections, acceptors) = (TaskTracker::new(), CancellationToken::new());
     for (listener, face) in listeners.all {
-        let (api, limits) = (Arc::clone(&api), limits.clone());
-        let accept =
-            listen::serve(listener, face, api, limits, connections.clone(), acceptors.clone());
-        connections.spawn(accept);
+        let listener = listen::Listener {
+            face,
+            api: Arc::clone(&api),
+            raft: raft.clone(),
+            // However many clients there are, peers find their way in.
+            limits: if face == Face::Peers { limits.for_peers() } else { limits.clone() },
+            connections: connections.clone(),
+            stop: acceptors.clone(),
+            socket: listener,
+        };
+        connections.spawn(listener.serve());
     }
-    let result = tokio::select! {
-        failure = raft.failed() => Err(ServerError::Failed(failure)),
-        result = live(&replica, facts, &options.data_dir) => result,
-        () = stop.cancelled() => Ok(()),
+    let end = tokio::select! {
+        failure = raft.failed() => End::Failed(ServerError::Failed(failure)),
+        result = live(&replica, facts, &options.data_dir) => match result {
+            Ok(never) => match never {},
+            Err(error) => End::Failed(error),
+        },
+        () = raft.removed() => End::Removed,
+        () = stop.cancelled() => End::Stopped,
     };
-    if let Err(failure) = &result {
-        error!(target: "etcdserver", "{failure}");
+    match &end {
+        End::Failed(failure) => error!(target: "etcdserver", "{failure}"),
+        // Whoever leads hands over while it still answers everybody.
+        End::Stopped => raft.hand_over().await,
+        End::Removed => {
+            error!(target: "etcdserver", "the member has been permanently removed from the cluster");
+            error!(
+                target: "etcdserver",
+                "the data-dir used by this member must be removed. To let it join again, empty {}, add it with `etcdctl \
+                 member add` and start it with --initial-cluster-state=existing",
+                options.data_dir.display(),
+            );
+            replica.leave().await;
+        }
     }
     acceptors.cancel();
     replica.hub().close();
@@ -185,7 +263,10 @@ async fn serve(
     if tokio::time::timeout(DRAIN_MAX, connections.wait()).await.is_err() {
         warn!(target: "etcdmain", "some clients did not finish in time and are cut off");
     }
-    result
+    match end {
+        End::Failed(failure) => Err(failure),
+        End::Stopped | End::Removed => Ok(()),
+    }
 }
 
 /// Introduces the member, and then lives for ever.
@@ -193,7 +274,7 @@ async fn live(
     replica: &Replica,
     facts: &Facts,
     data_dir: &std::path::Path,
-) -> Result<(), ServerError> {
+) -> Result<std::convert::Infallible, ServerError> {
     if let Err(why) = replica.introduce(facts).await {
         return Err(ServerError::Failed(why.to_string()));
     }
@@ -205,51 +286,36 @@ async fn live(
         facts.client_urls.join(" "),
         options.cluster,
     );
-    info!(
-        target: "etcdserver",
-        "set the initial cluster version to {}",
-        CLUSTER_VERSION.trim_end_matches(".0"),
-    );
     info!(target: "embed", "ready to serve client requests (data in {})", data_dir.display());
     // Where systemd started it, it hears that the member is ready; elsewhere nobody does.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     std::future::pending().await
 }
 
-type Founders = Vec<(MemberId, Vec<String>)>;
-
-/// Who this member is, in which cluster, and who founded it.
-fn identify(options: &Options) -> Result<(MemberId, ClusterId, Founders), ServerError> {
-    let token = &options.initial_cluster_token;
-    let mut own = None;
-    let mut founders = Founders::new();
-    for (name, peer_urls) in &options.initial_cluster {
-        let id = identity::founding_member(peer_urls, token);
-        if *name == options.name {
-            own = Some(id);
-        }
-        founders.push((id, peer_urls.clone()));
-    }
-    let own = own.ok_or_else(|| ServerError::NotAFounder(options.name.clone()))?;
-    let cluster = identity::cluster(founders.iter().map(|(id, _)| *id));
-    for (id, urls) in &founders {
-        info!(target: "etcdserver/membership", "added member {id} {urls:?} to cluster {cluster}");
-    }
-    Ok((own, cluster, founders))
-}
-
 async fn start_raft(
     options: &Options,
     data_dir: &DataDir,
-    member: MemberId,
-    cluster: ClusterId,
+    identity: &Identity,
     metrics: &Arc<Metrics>,
     hub: &Arc<Hub>,
 ) -> Result<Raft, ServerError> {
-    let commits = Arc::clone(metrics);
+    let transport = Transport::new(
+        transport::Identity {
+            cluster: identity.cluster,
+            member: identity.member,
+            name: options.name.clone(),
+            peer_urls: options.advertise_peer_urls.clone(),
+        },
+        Arc::new(TcpDial),
+        // A peer that is not there must not hold up an election, nor a write that could go to the next leader.
+        options.election / 2,
+        Arc::new(AddressBook::new(identity.peers.clone())),
+    );
+    let (commits, heartbeats) = (Arc::clone(metrics), Arc::clone(metrics));
     let raft = raft::Options {
-        member,
-        cluster,
+        member: identity.member,
+        cluster: identity.cluster,
+        alone: options.force_new_cluster,
         heartbeat: options.heartbeat,
         election: options.election,
         history: options.history,
@@ -258,8 +324,12 @@ async fn start_raft(
         wal_dir: data_dir.wal(),
         wal: WalOptions { sync: options.sync, ..WalOptions::default() },
         checkpoint: data_dir.checkpoint(),
+        transport: Arc::new(transport),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
         wal_observer: Arc::new(observe::Disk::new(Arc::clone(metrics))),
         checkpoint_observer: Box::new(move |took| commits.checkpoint_committed(took)),
+        round_trip_observer: Box::new(move |peer, took| heartbeats.round_trip(peer, took)),
     };
     Ok(Raft::start(raft, Arc::clone(hub) as Arc<dyn raft::Observer>).await?)
 }

@@ -47,20 +47,36 @@ impl Members {
         self.version.as_deref()
     }
 
-    /// A member is here from now on, or moved if it was. One that left for good does not come back. `false` when nothing
-    /// changed; so say the others.
+    /// Is somebody other than `except` reached at one of these URLs?
+    pub fn has_url(&self, peer_urls: &[String], except: Option<MemberId>) -> bool {
+        let at = |record: &MemberRecord| record.peer_urls.iter().any(|url| peer_urls.contains(url));
+        self.iter().any(|(id, record)| Some(id) != except && at(record))
+    }
+
+    /// Are these the very same records? `false` does not say that they differ.
+    pub fn same(&self, other: &Self) -> bool {
+        self.present.ptr_eq(&other.present)
+            && self.removed.ptr_eq(&other.removed)
+            && self.version == other.version
+    }
+
+    /// A member is here from now on. One that is here already or left for good is not added, nor one at somebody else's
+    /// URL. `false` when nothing changed; so say the others.
     pub(super) fn add(&mut self, id: MemberId, peer_urls: &[String]) -> bool {
-        let peer_urls = sorted(peer_urls);
-        let known = self.present.get(&id).is_some_and(|record| record.peer_urls == peer_urls);
-        if known || self.removed.contains(&id) {
+        let known = self.present.contains_key(&id) || self.removed.contains(&id);
+        if known || self.has_url(peer_urls, Some(id)) {
             return false;
         }
-        self.present.entry(id).or_default().peer_urls = peer_urls;
+        let record = MemberRecord { peer_urls: sorted(peer_urls), ..MemberRecord::default() };
+        self.present.insert(id, record);
         true
     }
 
-    /// A member moved; nobody who is not here can.
+    /// A member moved; nobody who is not here can, nor to where somebody else is.
     pub(super) fn update(&mut self, id: MemberId, peer_urls: &[String]) -> bool {
+        if self.has_url(peer_urls, Some(id)) {
+            return false;
+        }
         let Some(record) = self.present.get_mut(&id) else { return false };
         record.peer_urls = sorted(peer_urls);
         true
@@ -77,8 +93,11 @@ impl Members {
     }
 
     pub(super) fn remove(&mut self, id: MemberId) -> bool {
-        self.removed.insert(id);
-        self.present.remove(&id).is_some()
+        let was_here = self.present.remove(&id).is_some();
+        if was_here {
+            self.removed.insert(id);
+        }
+        was_here
     }
 
     pub(super) fn set_version(&mut self, version: &str) -> bool {

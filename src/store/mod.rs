@@ -24,7 +24,7 @@ pub use event::{Action, Event, Removed, Shown};
 pub use filter::Filter;
 pub use history::{Found, History, HistoryLimits, Scan};
 pub use members::{MemberRecord, Members};
-pub use snapshot::{Change, Header, Loader};
+pub use snapshot::{Change, Header, Loader, Position, Record};
 pub use tree::{Body, Node};
 
 use std::sync::Arc;
@@ -55,6 +55,8 @@ pub enum Applied {
     Expired(Vec<Arc<Event>>),
     /// A fact of the cluster was recorded. Watchers of keys never see it.
     Recorded,
+    /// A fact of the cluster was known already, or cannot be; nothing changed.
+    Known,
 }
 
 impl Applied {
@@ -63,7 +65,7 @@ impl Applied {
         match self {
             Self::Changed(event) => std::slice::from_ref(event),
             Self::Expired(events) => events,
-            Self::Refused(_) | Self::Recorded => &[],
+            Self::Refused(_) | Self::Recorded | Self::Known => &[],
         }
     }
 }

@@ -154,7 +154,7 @@ impl Store {
             self.index = self.index.next();
             self.history.push_silent();
         }
-        Applied::Recorded
+        if slots > 0 { Applied::Recorded } else { Applied::Known }
     }
 
     /// A node as `write` wants it, made by the next index.

@@ -14,6 +14,7 @@ use crate::store::history::{History, HistoryLimits};
 use crate::store::members::Members;
 use crate::store::tree::{self, Body, Link, Node, Tree};
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// One record to write or to remove.
@@ -23,6 +24,24 @@ pub enum Change {
     PutNode(KeyPath, Vec<u8>),
     /// No node at this key any more.
     DropNode(KeyPath),
+}
+
+/// One of the records that together with the header make a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A node at its key.
+    Node(KeyPath, Vec<u8>),
+    /// What took an index; an empty record is a fact of the cluster.
+    Event(StoreIndex, Vec<u8>),
+}
+
+/// A place among a store's records, which stand in one order: nodes, each behind its directory, then events by index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// At the node with this key.
+    Node(KeyPath),
+    /// At the event with this index.
+    Event(StoreIndex),
 }
 
 /// Everything that is not a node and not an event: small, and written whole each time.
@@ -45,12 +64,34 @@ impl Store {
     /// Events in the history from `from` on, encoded, with their index; an empty record is a fact of the cluster.
     pub fn events_since(&self, from: StoreIndex, visit: &mut impl FnMut(StoreIndex, Vec<u8>)) {
         for (index, slot) in self.history.slots_from(from) {
-            let mut out = Writer::default();
-            if let Some(event) = slot {
-                event.encode(&mut out);
-            }
-            visit(index, out.finish());
+            visit(index, encode_slot(slot));
         }
+    }
+
+    /// Calls `visit` with the records behind `after`, or with all, until it breaks. Walks only what it visits.
+    pub fn records_after(
+        &self,
+        after: Option<&Position>,
+        visit: &mut impl FnMut(Record) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let names: Vec<_> = match after {
+            Some(Position::Node(path)) => path.names().collect(),
+            Some(Position::Event(_)) | None => Vec::new(),
+        };
+        let first_event = match after {
+            Some(Position::Event(index)) => index.next(),
+            Some(Position::Node(_)) | None => {
+                let root = self.tree.root();
+                tree::walk_after(&KeyPath::root(), root, &names, &mut |path, node| {
+                    visit(Record::Node(path.clone(), encode_node(node)))
+                })?;
+                StoreIndex(0)
+            }
+        };
+        for (index, slot) in self.history.slots_from(first_event) {
+            visit(Record::Event(index, encode_slot(slot)))?;
+        }
+        ControlFlow::Continue(())
     }
 
     /// The header record.
@@ -77,6 +118,14 @@ impl Store {
         });
         digest
     }
+}
+
+fn encode_slot(slot: Option<&Arc<Event>>) -> Vec<u8> {
+    let mut out = Writer::default();
+    if let Some(event) = slot {
+        event.encode(&mut out);
+    }
+    out.finish()
 }
 
 fn diff(path: &KeyPath, old: &Link, new: &Link, visit: &mut impl FnMut(Change)) {
@@ -305,6 +354,41 @@ mod tests {
             store.events_since(StoreIndex(from), &mut |_, _| seen += 1);
             assert_eq!(seen, count, "from {from}");
         }
+    }
+
+    #[test]
+    fn records_go_on_behind_any_of_them() {
+        let mut store = store();
+        // A name that sorts before the slash: order is by names, not by the bytes of whole keys.
+        let write = Writing { value: b"v"[..].into(), dir: false, ttl: None, refresh: false };
+        store.apply(LogTime(1), &Command::Set { path: KeyPath::from("/d-/x"), write });
+        let after = |position: Option<&Position>| {
+            let mut records = Vec::new();
+            let _ = store.records_after(position, &mut |record| {
+                records.push(record);
+                ControlFlow::Continue(())
+            });
+            records
+        };
+        let all = after(None);
+        assert_eq!(all.len(), 6 + 5);
+        for (place, record) in all.iter().enumerate() {
+            let position = match record {
+                Record::Node(path, _) => Position::Node(path.clone()),
+                Record::Event(index, _) => Position::Event(*index),
+            };
+            assert_eq!(after(Some(&position)), all[place + 1..], "behind {position:?}");
+        }
+        let gone = Position::Node(KeyPath::from("/d/w/deep"));
+        assert_eq!(after(Some(&gone)), all[2..], "behind a key that is not there");
+        let mut loader = Loader::new(LIMITS, &store.header()).unwrap();
+        for record in &all {
+            match record {
+                Record::Node(path, record) => loader.node(path.as_bytes(), record).unwrap(),
+                Record::Event(index, record) => loader.event(*index, record).unwrap(),
+            }
+        }
+        assert_eq!(loader.finish().unwrap().digest(), store.digest());
     }
 
     #[test]

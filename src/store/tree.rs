@@ -3,6 +3,7 @@
 //! Owns: what is where. Never knows: deadlines' order, indexes to come, who may read.
 //! A write copies only the nodes on its path; everything else is shared with older trees.
 
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -218,6 +219,32 @@ pub(super) fn walk_below(path: &KeyPath, node: &Node, visit: &mut impl FnMut(&Ke
             walk_below(&child_path, child, visit);
         }
     }
+}
+
+/// Calls `visit` with every node below `node`, which stands at `path`, that comes behind the one which `after` leads to,
+/// until it breaks. `after` is relative to `path`; with nothing in it all nodes are visited.
+pub(super) fn walk_after(
+    path: &KeyPath,
+    node: &Node,
+    after: &[&[u8]],
+    visit: &mut impl FnMut(&KeyPath, &Node) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let Body::Dir(children) = &node.body else { return ControlFlow::Continue(()) };
+    let from = match after.split_first() {
+        Some((name, rest)) => {
+            if let Some(child) = children.get(*name) {
+                walk_after(&path.child(name), child, rest, visit)?;
+            }
+            Bound::Excluded(*name)
+        }
+        None => Bound::Unbounded,
+    };
+    for (name, child) in children.range::<_, [u8]>((from, Bound::Unbounded)) {
+        let child_path = path.child(name);
+        visit(&child_path, child)?;
+        walk_after(&child_path, child, &[], visit)?;
+    }
+    ControlFlow::Continue(())
 }
 
 /// The paths below a directory that is being removed, relative to it.

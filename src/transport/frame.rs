@@ -1,10 +1,14 @@
 //! A stream cut into frames: length, checksum, kind, payload.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::poll_read_buf;
 
 use crate::transport::traffic::PeerTraffic;
 
@@ -57,31 +61,36 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// # Errors
     /// When the stream breaks, ends inside a frame, or holds what is no frame.
     pub async fn next(&mut self) -> io::Result<Option<Frame>> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// As [`FrameReader::next`].
+    ///
+    /// # Errors
+    /// As [`FrameReader::next`].
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Frame>>> {
         loop {
             if let Some(frame) = self.buffered()? {
-                return Ok(Some(frame));
+                return Poll::Ready(Ok(Some(frame)));
             }
             if self.buffer.capacity() > BUFFER_BYTES_KEPT && self.buffer.is_empty() {
                 self.buffer = BytesMut::new();
             }
             self.buffer.reserve(READ_BYTES);
-            let count = self.stream.read_buf(&mut self.buffer).await?;
+            let count = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buffer))?;
             self.peer.count_received(count);
             if count == 0 {
-                return if self.buffer.is_empty() {
+                return Poll::Ready(if self.buffer.is_empty() {
                     Ok(None)
                 } else {
                     Err(io::ErrorKind::UnexpectedEof.into())
-                };
+                });
             }
         }
     }
 
     /// A frame that is there already.
-    ///
-    /// # Errors
-    /// When what is there is no frame.
-    pub fn buffered(&mut self) -> io::Result<Option<Frame>> {
+    fn buffered(&mut self) -> io::Result<Option<Frame>> {
         let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -112,12 +121,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 pub struct FrameWriter<W> {
     stream: W,
     buffer: Vec<u8>,
+    /// How much of the buffer is sent.
+    sent: usize,
     peer: Arc<PeerTraffic>,
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     pub(super) fn new(stream: W, peer: Arc<PeerTraffic>) -> Self {
-        Self { stream, buffer: Vec::new(), peer }
+        Self { stream, buffer: Vec::new(), sent: 0, peer }
     }
 
     pub(super) fn count_for(&mut self, peer: Arc<PeerTraffic>) {
@@ -139,28 +150,48 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.buffer.extend_from_slice(payload);
     }
 
-    /// Bytes that wait for [`FrameWriter::flush`].
-    pub fn waiting(&self) -> usize {
-        self.buffer.len()
-    }
-
-    /// Sends all frames. Must not be dropped half-way, unless the connection is dropped with it.
+    /// Sends all frames. Loses nothing when it is dropped half-way: the next one goes on.
     ///
     /// # Errors
     /// When the stream breaks.
     pub async fn flush(&mut self) -> io::Result<()> {
-        let sent = self.stream.write_all(&self.buffer).await;
-        let sent = match sent {
-            Ok(()) => self.stream.flush().await,
-            Err(error) => Err(error),
-        };
-        match sent {
-            Ok(()) => self.peer.count_sent(self.buffer.len()),
-            Err(_) => self.peer.count_sent_failure(),
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// As [`FrameWriter::flush`].
+    ///
+    /// # Errors
+    /// As [`FrameWriter::flush`].
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.buffer.is_empty() {
+            return Poll::Ready(Ok(()));
         }
+        while self.sent < self.buffer.len() {
+            let rest = &self.buffer[self.sent..];
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest)) {
+                Ok(0) => return Poll::Ready(Err(self.failed(io::ErrorKind::WriteZero.into()))),
+                Ok(count) => self.sent += count,
+                Err(error) => return Poll::Ready(Err(self.failed(error))),
+            }
+        }
+        if let Err(error) = ready!(Pin::new(&mut self.stream).poll_flush(cx)) {
+            return Poll::Ready(Err(self.failed(error)));
+        }
+        self.peer.count_sent(self.buffer.len());
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_BYTES_KEPT);
-        sent
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Is anything put that was not sent yet?
+    pub fn is_waiting(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    fn failed(&self, error: io::Error) -> io::Error {
+        self.peer.count_sent_failure();
+        error
     }
 }
 

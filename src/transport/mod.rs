@@ -33,9 +33,9 @@ pub use traffic::{PeerTraffic, Traffic};
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A stream of bytes in both directions: TCP, later TLS, in tests a pipe.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Duplex for T {}
 
 /// A stream whose kind does not matter any more.
 pub type Stream = Box<dyn Duplex>;

@@ -141,7 +141,7 @@ impl Step {
         if condition.value.is_none() && condition.index == StoreIndex(0) {
             condition.index = StoreIndex(right_index);
         }
-        let urls = vec![format!("http://{}", self.value.len()), "http://0".to_owned()];
+        let urls = vec![format!("http://{}", self.value.len() % 4)];
         Some(match self.op {
             Op::Set => Command::Set { path, write },
             Op::Create => Command::Create { path, write },

@@ -141,11 +141,21 @@ impl Model {
     /// The indexes that a fact takes: none when it is known or cannot be.
     fn record(&mut self, command: &Command) -> u64 {
         let before = (self.members.clone(), self.version.clone());
+        let taken = |id: u64, urls: &[String]| {
+            let others = self.members.iter().filter(|(other, _)| **other != id);
+            others.flat_map(|(_, member)| &member.1).any(|url| urls.contains(url))
+        };
         match command {
-            Command::AddMember { id, peer_urls } if !self.members_gone.contains(&id.0) => {
-                self.members.entry(id.0).or_default().1 = in_order(peer_urls);
+            Command::AddMember { id, peer_urls } => {
+                let known = self.members.contains_key(&id.0) || self.members_gone.contains(&id.0);
+                if !known && !taken(id.0, peer_urls) {
+                    self.members.entry(id.0).or_default().1 = in_order(peer_urls);
+                }
             }
             Command::UpdateMember { id, peer_urls } => {
+                if taken(id.0, peer_urls) {
+                    return 0;
+                }
                 // A move takes an index even when it leads to the same place.
                 let Some(member) = self.members.get_mut(&id.0) else { return 0 };
                 member.1 = in_order(peer_urls);
@@ -158,12 +168,14 @@ impl Model {
                 }
             }
             Command::RemoveMember { id } => {
+                if self.members.remove(&id.0).is_none() {
+                    return 0;
+                }
                 self.members_gone.insert(id.0);
-                return if self.members.remove(&id.0).is_some() { 2 } else { 0 };
+                return 2;
             }
             Command::SetClusterVersion { version } => self.version = Some(version.clone()),
-            Command::AddMember { .. }
-            | Command::Set { .. }
+            Command::Set { .. }
             | Command::Create { .. }
             | Command::CreateInOrder { .. }
             | Command::Update { .. }

@@ -169,7 +169,9 @@ async fn write(api: &Context, command: Command, terse: bool) -> Response<Body> {
     let event = match answer.applied {
         Applied::Changed(event) => event,
         Applied::Refused(refusal) => return error::refused(&refusal, answer.index),
-        Applied::Expired(_) | Applied::Recorded => unreachable!("no client sends such commands"),
+        Applied::Expired(_) | Applied::Recorded | Applied::Known => {
+            unreachable!("no client sends such commands")
+        }
     };
     let fresh =
         event.action == Action::Create || (event.action == Action::Set && event.prev.is_none());

@@ -1,0 +1,249 @@
+//! Who waits for which entry.
+//!
+//! A write is answered by the member that its client is connected to, when that member applies the entry: so the client
+//! reads its own write there, whoever leads, and an answer does not depend on the connection over which the write was
+//! forwarded. Each proposal carries a ticket; this is where tickets are redeemed.
+//!
+//! Holds: a ticket is redeemed once. "It did not happen" is said only when it can never happen: the proposal was bound to
+//! the leader of one term, and either that leader refused it or an entry of a later term has been applied.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::model::{Fate, LogIndex, MemberId, Random, Term, TimeOut, Unavailable};
+use crate::raft::types::Answer;
+
+/// The entry may have been applied, but not here.
+const LOST: Unavailable =
+    Unavailable::TimedOut { why: TimeOut::ConnectionLost, fate: Fate::Unknown };
+
+/// What a ticket is redeemed for.
+pub(super) type Outcome = Result<Answer, Unavailable>;
+
+/// The tickets of one member.
+pub(super) struct Answers {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    tickets: BTreeMap<u64, Ticket>,
+    /// Readers by the entry they wait for.
+    readers: BTreeMap<LogIndex, Vec<oneshot::Sender<()>>>,
+    applied: LogIndex,
+    term: Term,
+    closed: bool,
+}
+
+struct Ticket {
+    /// The term whose leader was asked.
+    term: Term,
+    outcome_tx: oneshot::Sender<Outcome>,
+}
+
+impl Answers {
+    /// Numbers start at random: an entry from before a restart must not redeem a ticket from after it.
+    pub(super) fn new(random: &dyn Random) -> Self {
+        Self { state: Mutex::new(State { next: random.next(), ..State::default() }) }
+    }
+
+    /// A ticket for a proposal to the leader of `term`.
+    ///
+    /// # Errors
+    /// When that term is over, or the member stops: then nothing may be proposed.
+    pub(super) fn issue(
+        &self,
+        term: Term,
+    ) -> Result<(u64, oneshot::Receiver<Outcome>), Unavailable> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Unavailable::Stopped);
+        }
+        if term < state.term {
+            return Err(Unavailable::NotLeader { leader: None });
+        }
+        let ticket = state.next;
+        state.next = state.next.wrapping_add(1);
+        let (outcome_tx, outcome_rx) = oneshot::channel();
+        state.tickets.insert(ticket, Ticket { term, outcome_tx });
+        Ok((ticket, outcome_rx))
+    }
+
+    /// The leader refused the proposal, or was never asked.
+    pub(super) fn refuse(&self, ticket: u64, leader: Option<MemberId>) {
+        let ticket = self.lock().tickets.remove(&ticket);
+        redeem(ticket, Err(Unavailable::NotLeader { leader }));
+    }
+
+    /// Entries were applied and published. `answers` are those of this member's own tickets among them.
+    pub(super) fn applied(
+        &self,
+        upto: LogIndex,
+        term: Term,
+        answers: impl Iterator<Item = (u64, Answer)>,
+    ) {
+        let mut state = self.lock();
+        for (ticket, answer) in answers {
+            // Nobody waits for what was proposed before a restart.
+            redeem(state.tickets.remove(&ticket), Ok(answer));
+        }
+        if term > state.term {
+            state.term = term;
+            // What the leader of an earlier term had taken and did not get into the log before this entry never will be.
+            let late = state.tickets.iter().filter(|(_, ticket)| ticket.term < term);
+            let late: Vec<_> = late.map(|(number, _)| *number).collect();
+            for number in late {
+                let refusal = Err(Unavailable::NotLeader { leader: None });
+                redeem(state.tickets.remove(&number), refusal);
+            }
+        }
+        state.advance(upto);
+    }
+
+    /// A snapshot took the place of the entries up to `upto`. Whose tickets were among them, nobody can tell any more.
+    pub(super) fn skipped(&self, upto: LogIndex, term: Term) {
+        let mut state = self.lock();
+        for (_, ticket) in std::mem::take(&mut state.tickets) {
+            redeem(Some(ticket), Err(LOST));
+        }
+        state.term = state.term.max(term);
+        state.advance(upto);
+    }
+
+    /// Waits until the entry at `index` is applied and published. `false` when the member stops before.
+    pub(super) async fn reach(&self, index: LogIndex) -> bool {
+        let reached = {
+            let mut state = self.lock();
+            if state.applied >= index {
+                return true;
+            }
+            if state.closed {
+                return false;
+            }
+            let (reached_tx, reached_rx) = oneshot::channel();
+            state.readers.entry(index).or_default().push(reached_tx);
+            reached_rx
+        };
+        reached.await.is_ok()
+    }
+
+    /// The member stops: nobody gets an answer any more.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.readers.clear();
+        for (_, ticket) in std::mem::take(&mut state.tickets) {
+            redeem(Some(ticket), Err(Unavailable::Interrupted));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing below panics half-way, so a poisoned lock still guards whole maps.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn advance(&mut self, upto: LogIndex) {
+        self.applied = upto;
+        while let Some(first) = self.readers.first_entry() {
+            if *first.key() > upto {
+                break;
+            }
+            for reader in first.remove() {
+                // A reader that hung up misses nothing.
+                let _ = reader.send(());
+            }
+        }
+    }
+}
+
+fn redeem(ticket: Option<Ticket>, outcome: Outcome) {
+    if let Some(ticket) = ticket {
+        // A writer that hung up misses nothing.
+        let _ = ticket.outcome_tx.send(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{LogPosition, StoreIndex};
+    use crate::store::Applied;
+
+    struct Fixed(u64);
+
+    impl Random for Fixed {
+        fn next(&self) -> u64 {
+            self.0
+        }
+    }
+
+    fn answer(index: u64, term: u64) -> Answer {
+        let position = LogPosition { term: Term(term), index: LogIndex(index) };
+        Answer { applied: Applied::Recorded, index: StoreIndex(index), position }
+    }
+
+    fn unavailable(outcome: Outcome) -> Unavailable {
+        outcome.err().expect("no answer")
+    }
+
+    #[tokio::test]
+    async fn a_ticket_is_redeemed_when_its_entry_is_applied() {
+        let answers = Answers::new(&Fixed(u64::MAX));
+        let (first, first_rx) = answers.issue(Term(1)).unwrap();
+        let (second, second_rx) = answers.issue(Term(1)).unwrap();
+        assert_eq!((first, second), (u64::MAX, 0), "numbers may wrap");
+        answers.applied(LogIndex(5), Term(1), [(second, answer(5, 1))].into_iter());
+        assert_eq!(second_rx.await.unwrap().unwrap().index, StoreIndex(5));
+        answers.refuse(first, Some(MemberId(3)));
+        let refusal = unavailable(first_rx.await.unwrap());
+        assert_eq!(refusal, Unavailable::NotLeader { leader: Some(MemberId(3)) });
+    }
+
+    #[tokio::test]
+    async fn what_a_later_term_left_behind_did_not_happen() {
+        let answers = Answers::new(&Fixed(1));
+        let (old, old_rx) = answers.issue(Term(1)).unwrap();
+        let (_, new_rx) = answers.issue(Term(2)).unwrap();
+        // An entry of the old term, applied in the same batch as one of the new term, still counts.
+        let (kept, kept_rx) = answers.issue(Term(1)).unwrap();
+        answers.applied(LogIndex(9), Term(2), [(kept, answer(8, 1))].into_iter());
+        assert!(kept_rx.await.unwrap().is_ok());
+        let refusal = unavailable(old_rx.await.unwrap());
+        assert_eq!(refusal, Unavailable::NotLeader { leader: None });
+        // Too late for the old leader; the ticket is gone, and no other is to be had from that term.
+        answers.applied(LogIndex(10), Term(2), [(old, answer(10, 1))].into_iter());
+        assert!(answers.issue(Term(1)).is_err());
+        answers.close();
+        assert_eq!(unavailable(new_rx.await.unwrap()), Unavailable::Interrupted);
+    }
+
+    #[tokio::test]
+    async fn behind_a_snapshot_nobody_knows() {
+        let answers = Answers::new(&Fixed(1));
+        let (_, outcome_rx) = answers.issue(Term(1)).unwrap();
+        answers.skipped(LogIndex(100), Term(1));
+        assert_eq!(unavailable(outcome_rx.await.unwrap()), LOST);
+        assert!(answers.reach(LogIndex(100)).await);
+    }
+
+    #[tokio::test]
+    async fn readers_wait_for_their_entry() {
+        let answers = Answers::new(&Fixed(1));
+        let reader = answers.reach(LogIndex(7));
+        tokio::pin!(reader);
+        answers.applied(LogIndex(6), Term(1), std::iter::empty());
+        assert!(futures_util::poll!(reader.as_mut()).is_pending());
+        answers.applied(LogIndex(8), Term(1), std::iter::empty());
+        assert!(reader.await);
+        let late = answers.reach(LogIndex(9));
+        tokio::pin!(late);
+        assert!(futures_util::poll!(late.as_mut()).is_pending());
+        answers.close();
+        assert!(!late.await);
+    }
+}

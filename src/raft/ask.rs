@@ -1,0 +1,236 @@
+//! What a follower asks of its leader: to put writes into the log, and how far the log is.
+//!
+//! There is one connection, to whoever leads; a task of its own owns it. Questions that were never sent are refused at once
+//! and may be asked again. A write that was sent and whose connection broke is settled by the log: see `answers`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{LogIndex, MemberId, Term, Unavailable};
+use crate::raft::Progress;
+use crate::raft::answers::Answers;
+use crate::raft::wire::{self, Propose, ask};
+use crate::store::Command;
+use crate::transport::{Frame, Lane, Link, Transport};
+
+/// Questions that wait for the connection; beyond that, whoever asks waits as well.
+const QUESTIONS_BUFFERED: usize = 4096;
+
+/// Questions that go out with one write.
+const BATCH_MAX: usize = 256;
+
+/// After a connection could not be made, questions are refused for this time without trying again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+enum Question {
+    Write { leader: MemberId, term: Term, ticket: u64, command: Command },
+    Read { leader: MemberId, index_tx: Reply<LogIndex> },
+    Progress { leader: MemberId, progress_tx: Reply<BTreeMap<MemberId, Progress>> },
+}
+
+/// Dropped without a word, it says that the leader could not be asked.
+type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
+
+impl Question {
+    fn leader(&self) -> MemberId {
+        match self {
+            Self::Write { leader, .. }
+            | Self::Read { leader, .. }
+            | Self::Progress { leader, .. } => *leader,
+        }
+    }
+}
+
+/// The way to the leader.
+#[derive(Clone)]
+pub(super) struct Asker {
+    questions_tx: mpsc::Sender<Question>,
+}
+
+impl Asker {
+    /// Starts the task; it ends with the last handle, or with `stop`.
+    pub(super) fn start(
+        transport: Arc<Transport>,
+        answers: Arc<Answers>,
+        stop: CancellationToken,
+    ) -> Self {
+        let (questions_tx, questions_rx) = mpsc::channel(QUESTIONS_BUFFERED);
+        let task = Task { transport, answers, questions_rx, rounds: 0 };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = task.run() => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        Self { questions_tx }
+    }
+
+    /// Hands a write to the leader of `term`. Its ticket is refused, or redeemed when the entry is applied here.
+    ///
+    /// # Errors
+    /// [`Unavailable::Stopped`].
+    pub(super) async fn write(
+        &self,
+        leader: MemberId,
+        term: Term,
+        ticket: u64,
+        command: Command,
+    ) -> Result<(), Unavailable> {
+        let question = Question::Write { leader, term, ticket, command };
+        self.questions_tx.send(question).await.map_err(|_| Unavailable::Stopped)
+    }
+
+    /// Asks the leader up to where the log must be applied before a read is not stale.
+    ///
+    /// # Errors
+    /// [`Unavailable::NotLeader`] when it cannot tell.
+    pub(super) async fn read_index(&self, leader: MemberId) -> Result<LogIndex, Unavailable> {
+        let (index_tx, index_rx) = oneshot::channel();
+        let question = Question::Read { leader, index_tx };
+        self.questions_tx.send(question).await.map_err(|_| Unavailable::Stopped)?;
+        index_rx.await.unwrap_or(Err(Unavailable::NotLeader { leader: None }))
+    }
+
+    /// Asks the leader how far the followers are.
+    ///
+    /// # Errors
+    /// [`Unavailable::NotLeader`] when it cannot tell.
+    pub(super) async fn progress(
+        &self,
+        leader: MemberId,
+    ) -> Result<BTreeMap<MemberId, Progress>, Unavailable> {
+        let (progress_tx, progress_rx) = oneshot::channel();
+        let question = Question::Progress { leader, progress_tx };
+        self.questions_tx.send(question).await.map_err(|_| Unavailable::Stopped)?;
+        progress_rx.await.unwrap_or(Err(Unavailable::NotLeader { leader: None }))
+    }
+}
+
+struct Task {
+    transport: Arc<Transport>,
+    answers: Arc<Answers>,
+    questions_rx: mpsc::Receiver<Question>,
+    rounds: u64,
+}
+
+/// Who waits for an answer, by the number of the question.
+#[derive(Default)]
+struct Waiting {
+    readers: BTreeMap<u64, Reply<LogIndex>>,
+    progress: BTreeMap<u64, Reply<BTreeMap<MemberId, Progress>>>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut waiting = Vec::new();
+        while self.questions_rx.recv_many(&mut waiting, BATCH_MAX).await > 0 {
+            let leader = waiting.first().map(Question::leader).expect("there is at least one");
+            match self.transport.connect(leader, Lane::Ask).await {
+                Ok(link) => self.converse(link, &mut waiting).await,
+                Err(_) => {
+                    self.refuse(&mut waiting);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Talks to one leader until the connection breaks or somebody else is to be asked. Leaves the questions to
+    /// somebody else in `waiting`.
+    async fn converse(&mut self, mut link: Link, waiting: &mut Vec<Question>) {
+        let mut asked = Waiting::default();
+        loop {
+            if waiting.iter().any(|question| question.leader() != link.peer) {
+                return;
+            }
+            for question in waiting.drain(..) {
+                put(question, &mut link, &mut self.rounds, &mut asked);
+            }
+            let more = tokio::select! {
+                biased;
+                answer = link.incoming.next() => match answer {
+                    Ok(Some(frame)) => self.hear(&frame, &mut asked).is_ok(),
+                    Ok(None) | Err(_) => false,
+                },
+                // What is cut off here goes on the next time around.
+                sent = link.outgoing.flush(), if link.outgoing.is_waiting() => sent.is_ok(),
+                count = self.questions_rx.recv_many(waiting, BATCH_MAX) => count > 0,
+            };
+            if !more {
+                // Readers hear of it when their senders are dropped; writers from the log.
+                return;
+            }
+        }
+    }
+
+    fn hear(&self, frame: &Frame, asked: &mut Waiting) -> io::Result<()> {
+        let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        match frame.kind {
+            ask::REFUSED => {
+                let (ticket, leader) = wire::decode_refused(&frame.payload).map_err(malformed)?;
+                self.answers.refuse(ticket, leader);
+            }
+            ask::READ_AT | ask::READ_REFUSED => {
+                let (round, at) = wire::decode_read(&frame.payload).map_err(malformed)?;
+                let answer = if frame.kind == ask::READ_AT {
+                    Ok(at)
+                } else {
+                    Err(Unavailable::NotLeader { leader: None })
+                };
+                if let Some(index_tx) = asked.readers.remove(&round) {
+                    // The reader may have given up.
+                    let _ = index_tx.send(answer);
+                }
+            }
+            ask::PROGRESS_IS | ask::PROGRESS_REFUSED => {
+                let (round, progress) = wire::decode_progress(&frame.payload).map_err(malformed)?;
+                let answer = if frame.kind == ask::PROGRESS_IS {
+                    Ok(progress)
+                } else {
+                    Err(Unavailable::NotLeader { leader: None })
+                };
+                if let Some(progress_tx) = asked.progress.remove(&round) {
+                    // Whoever asked may have given up.
+                    let _ = progress_tx.send(answer);
+                }
+            }
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+        Ok(())
+    }
+
+    /// None of these was sent to anybody.
+    fn refuse(&self, waiting: &mut Vec<Question>) {
+        for question in waiting.drain(..) {
+            match question {
+                Question::Write { ticket, .. } => self.answers.refuse(ticket, None),
+                // Dropping their senders refuses them.
+                Question::Read { .. } | Question::Progress { .. } => {}
+            }
+        }
+    }
+}
+
+fn put(question: Question, link: &mut Link, rounds: &mut u64, asked: &mut Waiting) {
+    match question {
+        Question::Write { term, ticket, command, .. } => {
+            let propose = Propose { ticket, term, command };
+            link.outgoing.put(ask::PROPOSE, &propose.encode());
+        }
+        Question::Read { index_tx, .. } => {
+            *rounds += 1;
+            link.outgoing.put(ask::READ, &wire::encode_read(*rounds, LogIndex(0)));
+            asked.readers.insert(*rounds, index_tx);
+        }
+        Question::Progress { progress_tx, .. } => {
+            *rounds += 1;
+            link.outgoing.put(ask::PROGRESS, &wire::encode_progress(*rounds, &BTreeMap::new()));
+            asked.progress.insert(*rounds, progress_tx);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Calls of peers to us.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, Stream, StreamExt};
+use futures_util::{FutureExt, future};
+use openraft::raft::AppendEntriesRequest;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::model::{LogIndex, MemberId, Unavailable};
+use crate::raft::types::{Origin, Types};
+use crate::raft::wire::{self, Propose, append, ask, snapshot, vote};
+use crate::raft::{Raft, Role};
+use crate::transport::{AcceptError, Frame, Gate, Incoming, Lane, Link, Refusal, Stream as Bytes};
+
+/// Refusals and read indexes on their way to one follower.
+const REPLIES_BUFFERED: usize = 65_536;
+
+/// A connection that was refused is told so again and again by a stranger that does not give up; the log hears of it less.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+
+impl Gate for Raft {
+    fn admit(&self, from: MemberId) -> Result<(), Refusal> {
+        if self.view().store.members().was_removed(from) {
+            return Err(Refusal::Removed);
+        }
+        Ok(())
+    }
+}
+
+impl Raft {
+    /// Serves a connection that a peer has opened, from behind the preface to its end.
+    pub async fn serve_peer(&self, stream: Bytes) {
+        let accepted = self.shared.transport.accept(stream, self).await;
+        let link = match accepted {
+            Ok(link) => link,
+            Err(error @ AcceptError::Refused { .. }) => {
+                warn!(target: "rafthttp", "a peer was not let in: {error}");
+                tokio::time::sleep(REFUSAL_PAUSE).await;
+                return;
+            }
+            Err(AcceptError::Io(error)) => {
+                debug!(target: "rafthttp", "a peer did not introduce itself: {error}");
+                return;
+            }
+        };
+        let (peer, lane) = (link.peer, link.lane);
+        let served = async {
+            match lane {
+                Lane::Heartbeat | Lane::Log => self.serve_appends(link).await,
+                Lane::Vote => self.serve_votes(link).await,
+                Lane::Snapshot => self.serve_snapshot(link).await,
+                Lane::Ask => self.serve_questions(link).await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = served => ended,
+            () = self.shared.stop.cancelled() => Ok(()),
+        };
+        if let Err(error) = ended {
+            if error.kind() == io::ErrorKind::InvalidData {
+                self.shared.transport.traffic().of(peer).count_received_failure();
+                warn!(target: "rafthttp", "peer {peer} said what cannot be understood: {error}");
+            } else {
+                debug!(target: "rafthttp", "a connection of peer {peer} ended: {error}");
+            }
+        }
+    }
+
+    async fn serve_appends(&self, link: Link) -> io::Result<()> {
+        let Link { incoming, mut outgoing, open: _open, .. } = link;
+        let requests = self.requests(incoming, self.shared.stop.clone());
+        let mut answers = pin!(self.raft.stream_append(requests));
+        while let Some(answer) = answers.next().await {
+            let mut next = Some(answer);
+            while let Some(answer) = next {
+                let appended = answer.map_err(io::Error::other)?;
+                outgoing.put(append::ANSWER, &wire::encode_appended(&appended));
+                // Whatever else is ready goes with it.
+                next = answers.next().now_or_never().flatten();
+            }
+            outgoing.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Appends as they come in; ends with the connection, with what cannot be understood, and with the member.
+    fn requests(
+        &self,
+        incoming: Incoming,
+        stop: CancellationToken,
+    ) -> impl Stream<Item = AppendEntriesRequest<Types>> + Send + use<> {
+        let followers = Arc::clone(&self.shared.followers);
+        let requests = stream::unfold(incoming, move |mut incoming| {
+            let followers = Arc::clone(&followers);
+            async move {
+                let frame = incoming.next().await.ok()??;
+                let request = wire::expect(&frame, append::REQUEST)
+                    .and_then(|()| wire::decode_append(&frame.payload));
+                match request {
+                    Ok(request) => {
+                        followers.received(!request.entries.is_empty(), frame.payload.len());
+                        Some((request, incoming))
+                    }
+                    Err(error) => {
+                        warn!(target: "rafthttp", "log entries cannot be understood: {error}");
+                        None
+                    }
+                }
+            }
+        });
+        requests.take_until(stop.cancelled_owned())
+    }
+
+    async fn serve_votes(&self, mut link: Link) -> io::Result<()> {
+        while let Some(frame) = link.incoming.next().await? {
+            match frame.kind {
+                vote::VOTE | vote::PRE_VOTE => {
+                    let request = wire::decode_vote_request(&frame.payload).map_err(malformed)?;
+                    let answer = if frame.kind == vote::VOTE {
+                        self.raft.vote(request).await
+                    } else {
+                        self.raft.pre_vote(request).await
+                    };
+                    let answer = answer.map_err(io::Error::other)?;
+                    link.outgoing.put(vote::VOTED, &wire::encode_vote_answer(&answer));
+                }
+                vote::TRANSFER => {
+                    let request = wire::decode_transfer(&frame.payload).map_err(malformed)?;
+                    let answer = self.raft.handle_transfer_leader(request).await;
+                    if let Err(refusal) = answer.map_err(io::Error::other)? {
+                        warn!(target: "raft", "leadership was not taken over: {refusal}");
+                    }
+                    link.outgoing.put(vote::TRANSFERRED, &[]);
+                }
+                _ => return Err(unknown(&frame)),
+            }
+            link.outgoing.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn serve_snapshot(&self, mut link: Link) -> io::Result<()> {
+        let arrived = self.shared.arrivals.receive(&mut link, self.shared.history).await?;
+        let installed = self.raft.install_full_snapshot(arrived.vote, arrived.snapshot).await;
+        match installed {
+            Ok(answer) => {
+                link.outgoing.put(snapshot::INSTALLED, &wire::encode_one_vote(&answer.vote));
+            }
+            Err(error) => link.outgoing.put(snapshot::FAILED, error.to_string().as_bytes()),
+        }
+        link.outgoing.flush().await
+    }
+
+    /// Writes and read indexes that a follower asks for, for as long as it does.
+    async fn serve_questions(&self, link: Link) -> io::Result<()> {
+        let Link { peer, mut incoming, mut outgoing, open: _open, .. } = link;
+        let (replies_tx, mut replies_rx) = mpsc::channel::<(u8, Vec<u8>)>(REPLIES_BUFFERED);
+        let questions = async {
+            while let Some(frame) = incoming.next().await? {
+                match frame.kind {
+                    ask::PROPOSE => {
+                        let propose = Propose::decode(&frame.payload).map_err(malformed)?;
+                        self.propose_for(peer, propose, &replies_tx).await;
+                    }
+                    ask::READ => {
+                        let (round, _) = wire::decode_read(&frame.payload).map_err(malformed)?;
+                        self.read_for(round, &replies_tx);
+                    }
+                    ask::PROGRESS => {
+                        let (round, _) =
+                            wire::decode_progress(&frame.payload).map_err(malformed)?;
+                        self.progress_for(round, &replies_tx).await;
+                    }
+                    _ => return Err(unknown(&frame)),
+                }
+            }
+            Ok::<_, io::Error>(())
+        };
+        let replies = async {
+            while let Some((kind, payload)) = replies_rx.recv().await {
+                outgoing.put(kind, &payload);
+                while let Ok((kind, payload)) = replies_rx.try_recv() {
+                    outgoing.put(kind, &payload);
+                }
+                outgoing.flush().await?;
+            }
+            Ok::<_, io::Error>(())
+        };
+        let (questions, replies) = (pin!(questions), pin!(replies));
+        future::select(questions, replies).await.factor_first().0
+    }
+
+    /// Puts a follower's write into the log, if this member still leads the term it is meant for. The follower sees the
+    /// entry when it applies it, so only a refusal is answered.
+    async fn propose_for(
+        &self,
+        peer: MemberId,
+        propose: Propose,
+        replies: &mpsc::Sender<(u8, Vec<u8>)>,
+    ) {
+        let Propose { ticket, term, command } = propose;
+        let origin = Origin { member: peer, ticket };
+        let replies_on_refusal = replies.clone();
+        let refused = move |leader: Option<MemberId>| {
+            let reply = (ask::REFUSED, wire::encode_refused(ticket, leader));
+            // With so many replies waiting the follower does not read any more. Its writer learns of the refusal when the
+            // follower applies an entry of a later term.
+            let _ = replies_on_refusal.try_send(reply);
+        };
+        // A member that is ending cannot even refuse: the connection ends with it.
+        let _ = self.put_into_log(term, origin, command, Box::new(refused)).await;
+    }
+
+    /// Finds out how far the log is, for readers on a follower.
+    fn read_for(&self, round: u64, replies: &mpsc::Sender<(u8, Vec<u8>)>) {
+        let (this, replies) = (self.clone(), replies.clone());
+        tokio::spawn(async move {
+            let reply = match this.read_index().await {
+                Ok(at) => (ask::READ_AT, wire::encode_read(round, at)),
+                Err(_) => (ask::READ_REFUSED, wire::encode_read(round, LogIndex(0))),
+            };
+            // The follower may be gone.
+            let _ = replies.send(reply).await;
+        });
+    }
+
+    async fn progress_for(&self, round: u64, replies: &mpsc::Sender<(u8, Vec<u8>)>) {
+        let leads = self.leadership.borrow().role == Role::Leader;
+        let kind = if leads { ask::PROGRESS_IS } else { ask::PROGRESS_REFUSED };
+        // The follower may be gone.
+        let _ = replies.send((kind, wire::encode_progress(round, &self.progress()))).await;
+    }
+
+    /// Up to where the log must be applied before a read is not stale. Only the leader can tell.
+    pub(super) async fn read_index(&self) -> Result<LogIndex, Unavailable> {
+        if self.leadership().borrow().role != Role::Leader {
+            return Err(Unavailable::NotLeader { leader: None });
+        }
+        self.linear_read_index().await
+    }
+}
+
+fn malformed(error: crate::model::DecodeError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+fn unknown(frame: &Frame) -> io::Error {
+    let text = format!("an unknown message of kind {}", frame.kind);
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}

@@ -1,0 +1,92 @@
+//! When the next checkpoint is due.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tracing::info;
+
+use crate::disk::{WalError, WalObserver};
+use crate::model::Unavailable;
+use crate::raft::Raft;
+
+/// A member that has nothing to do for so long writes a checkpoint, so that its restart is quick.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Below this a checkpoint is not worth its writes.
+const IDLE_WAL_BYTES_MIN: u64 = 4 << 20;
+
+/// How much was written to the log since the last checkpoint.
+pub(super) struct Pace {
+    wal_bytes: AtomicU64,
+    wal_bytes_max: u64,
+    due: Notify,
+}
+
+impl Pace {
+    pub(super) fn new(wal_bytes_max: u64) -> Self {
+        Self { wal_bytes: AtomicU64::new(0), wal_bytes_max, due: Notify::new() }
+    }
+}
+
+/// Counts what the log writes.
+pub(super) struct Counting {
+    inner: Arc<dyn WalObserver>,
+    pace: Arc<Pace>,
+}
+
+impl Counting {
+    pub(super) fn new(inner: Arc<dyn WalObserver>, pace: Arc<Pace>) -> Self {
+        Self { inner, pace }
+    }
+}
+
+impl WalObserver for Counting {
+    fn synced(&self, took: Duration, bytes: usize) {
+        let before = self.pace.wal_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if before + bytes as u64 >= self.pace.wal_bytes_max {
+            self.pace.due.notify_one();
+        }
+        self.inner.synced(took, bytes);
+    }
+
+    fn failed(&self, error: &WalError) {
+        self.inner.failed(error);
+    }
+}
+
+impl Raft {
+    /// Writes a checkpoint soon, if anything changed since the last.
+    ///
+    /// # Errors
+    /// When consensus has ended.
+    pub async fn checkpoint(&self) -> Result<(), Unavailable> {
+        self.shared.pace.wal_bytes.store(0, Ordering::Relaxed);
+        self.raft.trigger().snapshot().await.map_err(|_| Unavailable::Stopped)
+    }
+
+    pub(super) async fn write_checkpoints(self) {
+        let pace = Arc::clone(&self.shared.pace);
+        let mut bytes_before = 0;
+        loop {
+            let due = tokio::select! {
+                () = pace.due.notified() => true,
+                () = tokio::time::sleep(IDLE) => {
+                    let bytes = pace.wal_bytes.load(Ordering::Relaxed);
+                    let idle = bytes == bytes_before;
+                    bytes_before = bytes;
+                    idle && bytes >= IDLE_WAL_BYTES_MIN
+                }
+            };
+            let enough = pace.wal_bytes.load(Ordering::Relaxed) > 0;
+            if due && enough {
+                let index = self.view.load().position.index;
+                info!(target: "etcdserver", "start to snapshot (applied: {index})");
+                if self.checkpoint().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

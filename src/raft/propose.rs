@@ -1,0 +1,84 @@
+//! A write's way into the log.
+
+use openraft::error::ClientWriteError;
+use openraft::raft::ClientWriteResult;
+use openraft::vote::RaftLeaderId;
+
+use crate::model::{MemberId, Term, Unavailable};
+use crate::raft::Raft;
+use crate::raft::answers::Answers;
+use crate::raft::types::{Answer, Callback, Origin, Proposal, Types};
+use crate::store::Command;
+
+type LeaderId = openraft::type_config::alias::LeaderIdOf<Types>;
+
+impl Raft {
+    /// Puts a command into the log, here or on the leader, and waits until this member has applied it. There is no deadline
+    /// here. Dropping the future does not take a command back.
+    ///
+    /// # Errors
+    /// [`Unavailable::NotLeader`] when it did not enter the log and never will; [`Unavailable::Stopped`]; otherwise the
+    /// outcome is unknown.
+    pub async fn propose(&self, command: Command) -> Result<Answer, Unavailable> {
+        let leadership = *self.leadership.borrow();
+        let leader = leadership.leader.ok_or(Unavailable::NotLeader { leader: None })?;
+        let shared = &self.shared;
+        let (ticket, outcome_rx) = shared.answers.issue(leadership.term)?;
+        let mut unsent = Unsent { answers: &shared.answers, ticket: Some(ticket) };
+        if leader == shared.member {
+            let origin = Origin { member: shared.member, ticket };
+            let answers = std::sync::Arc::clone(&shared.answers);
+            let refused = move |leader| answers.refuse(ticket, leader);
+            self.put_into_log(leadership.term, origin, command, refused).await?;
+        } else {
+            shared.asker.write(leader, leadership.term, ticket, command).await?;
+        }
+        unsent.ticket = None;
+        outcome_rx.await.unwrap_or(Err(Unavailable::Stopped))
+    }
+
+    /// Puts a command into the log if this member leads `term`; else `refused` is called, with whoever leads instead.
+    ///
+    /// # Errors
+    /// When consensus has ended; then nobody is called.
+    pub(super) async fn put_into_log(
+        &self,
+        term: Term,
+        origin: Origin,
+        command: Command,
+        refused: impl FnOnce(Option<MemberId>) + Send + 'static,
+    ) -> Result<(), Unavailable> {
+        let proposal = Proposal { at: self.shared.clock.now(), origin, command };
+        let became = move |result: ClientWriteResult<Types>| match result {
+            // Whoever waits for it sees it when it is applied.
+            Ok(_) => {}
+            Err(ClientWriteError::ForwardToLeader(forward)) => {
+                refused(forward.leader_id.map(MemberId));
+            }
+            // It was in the log and is no more; a later leader may have it all the same. The log will tell.
+            Err(ClientWriteError::LogEntryDiscarded(_)) => {}
+            Err(
+                ClientWriteError::ChangeMembershipError(_)
+                | ClientWriteError::PreconditionFailed(_),
+            ) => unreachable!("no command changes the voters"),
+        };
+        let leader = LeaderId::new(term.0, self.shared.member.0).to_committed();
+        let write = self.raft.write(proposal).with_leader(leader);
+        let taken = write.responder(Callback(Box::new(became))).await;
+        taken.map_err(|_| Unavailable::Stopped)
+    }
+}
+
+/// A ticket whose proposal has not left yet. Whoever asked may go away before that; then it is given back.
+struct Unsent<'a> {
+    answers: &'a Answers,
+    ticket: Option<u64>,
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.answers.refuse(ticket, None);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Reads that are not stale.
+//!
+//! All readers that wait at the same moment share one round: the leader confirms with a majority that it still leads, and
+//! says up to where the log must be applied. No entry is written.
+
+use openraft::ReadPolicy;
+use openraft::error::{LinearizableReadError, RaftError};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::model::{LogIndex, MemberId, Unavailable};
+use crate::raft::{Raft, types};
+
+/// Readers that wait for the next round; beyond that they wait to wait.
+const READERS_BUFFERED: usize = 16_384;
+
+/// Readers that one round takes along.
+const ROUND_MAX: usize = 4096;
+
+type Reader = oneshot::Sender<Result<(), Unavailable>>;
+
+/// Where readers queue up.
+pub(super) struct Readers {
+    readers_tx: mpsc::Sender<Reader>,
+}
+
+impl Readers {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Reader>) {
+        let (readers_tx, readers_rx) = mpsc::channel(READERS_BUFFERED);
+        (Self { readers_tx }, readers_rx)
+    }
+}
+
+impl Raft {
+    /// Returns once this member has applied everything that was committed anywhere before the call (ReadIndex).
+    ///
+    /// # Errors
+    /// [`Unavailable::NotLeader`] when nobody can tell now; somebody may later.
+    pub async fn read_barrier(&self) -> Result<(), Unavailable> {
+        let (done_tx, done_rx) = oneshot::channel();
+        let queued = self.shared.readers.readers_tx.send(done_tx).await;
+        queued.map_err(|_| Unavailable::Stopped)?;
+        done_rx.await.unwrap_or(Err(Unavailable::Stopped))
+    }
+
+    /// One round after the other, each for all who wait when it begins.
+    pub(super) async fn serve_readers(self, mut readers_rx: mpsc::Receiver<Reader>) {
+        let mut readers = Vec::new();
+        while readers_rx.recv_many(&mut readers, ROUND_MAX).await > 0 {
+            // A leader that is gone, or cut off, never answers: the next round asks the next one.
+            let round = tokio::time::timeout(self.shared.election, self.round());
+            let done = round.await.unwrap_or(Err(Unavailable::NotLeader { leader: None }));
+            for reader in readers.drain(..) {
+                // It may have given up.
+                let _ = reader.send(done);
+            }
+        }
+    }
+
+    async fn round(&self) -> Result<(), Unavailable> {
+        let leader = self.leadership.borrow().leader;
+        let leader = leader.ok_or(Unavailable::NotLeader { leader: None })?;
+        let index = if leader == self.shared.member {
+            self.linear_read_index().await?
+        } else {
+            self.shared.asker.read_index(leader).await?
+        };
+        let reached = self.shared.answers.reach(index).await;
+        if reached { Ok(()) } else { Err(Unavailable::Stopped) }
+    }
+
+    /// As leader: up to where the log must be applied, confirmed by a majority after the call.
+    pub(super) async fn linear_read_index(&self) -> Result<LogIndex, Unavailable> {
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => Ok(types::log_index(linearizer.read_log_id().index())),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(Unavailable::NotLeader { leader: forward.leader_id.map(MemberId) })
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(Unavailable::NotLeader { leader: None })
+            }
+            Err(RaftError::Fatal(_)) => Err(Unavailable::Stopped),
+        }
+    }
+}

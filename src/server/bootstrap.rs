@@ -1,0 +1,425 @@
+//! Which member is this, of which cluster? Decided once, when the data directory is new, and kept there.
+//!
+//! | data directory | flags | what happens |
+//! |---|---|---|
+//! | has a member | | it goes on; what `--initial-...` says is not looked at |
+//! | empty | `--initial-cluster-state=new` | it founds the cluster with the others in `--initial-cluster` |
+//! | empty | `existing`, added with `member add` | it joins as the member that was added |
+//! | empty | `existing`, was a member before | it has lost its data: its old self is removed, and it joins as a new one |
+//!
+//! Etcd lets a member that lost its data come back under its old id. It may then vote twice in one term, and entries that
+//! were acknowledged may be lost; so here it gets a new one.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::disk::{DataDir, DataDirError, RealFiles};
+use crate::model::{ClusterId, MemberId};
+use crate::replica::identity;
+use crate::server::peer_http::{self, Cluster, Listed};
+use crate::server::{Options, dial};
+
+/// How long a member that lost its data tries to take the place of its old self, in elections: the others must first notice
+/// that it is gone.
+const REPLACE_ELECTIONS: u32 = 10;
+
+/// Pause between such attempts.
+const REPLACE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long names of peers may take to have an address, as in etcd.
+const RESOLVE_MAX: Duration = Duration::from_secs(30);
+
+/// How long a member that joins looks for somebody who knows the cluster.
+const JOIN_MAX: Duration = Duration::from_secs(5);
+
+/// Why a member cannot find its place.
+#[derive(Debug, Error)]
+pub enum BootstrapError {
+    /// The list of founders leaves this member out.
+    #[error(
+        "couldn't find local name \"{0}\" in the initial cluster configuration: name this member in --initial-cluster, or \
+         start it with a --name that is there"
+    )]
+    NotAFounder(String),
+    /// The cluster knows this member, but the data directory does not.
+    #[error(
+        "member {0} has already been bootstrapped: the cluster is running with it, but its data directory {1} is empty. If \
+         the data is elsewhere, name it with --data-dir. If it is lost, start with --initial-cluster-state=existing, and it \
+         joins again"
+    )]
+    AlreadyBootstrapped(MemberId, String),
+    /// Nobody in the list answers.
+    #[error(
+        "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs ({0}): check \
+         --initial-cluster and that a majority of its members runs"
+    )]
+    NobodyAnswers(String),
+    /// The list is not the cluster's.
+    #[error(
+        "error validating peerURLs: member count is unequal: --initial-cluster has {said}, the cluster has {known} \
+         ({members}). Add this member with `etcdctl member add`, and start it with the ETCD_INITIAL_CLUSTER that it prints"
+    )]
+    UnequalCount {
+        /// Members in the flag.
+        said: usize,
+        /// Members in the cluster.
+        known: usize,
+        /// Those of the cluster.
+        members: String,
+    },
+    /// A member of the list is not the cluster's.
+    #[error(
+        "error validating peerURLs: unmatched member while checking PeerURLs: {name}={urls} of --initial-cluster is not in the \
+         cluster, which has {members}: write the URLs as `etcdctl member list` shows them"
+    )]
+    Unmatched {
+        /// Its name.
+        name: String,
+        /// Its URLs.
+        urls: String,
+        /// Those of the cluster.
+        members: String,
+    },
+    /// The list says something else of this member than the member itself.
+    #[error(
+        "--initial-cluster has {name}={listed} but missing from --initial-advertise-peer-urls={advertised} ({why}): write the \
+         same URLs in both"
+    )]
+    OtherUrls {
+        /// Its name.
+        name: String,
+        /// Its URLs in the list.
+        listed: String,
+        /// Those in the other flag.
+        advertised: String,
+        /// What was found out.
+        why: String,
+    },
+    /// Its old self could not be replaced.
+    #[error(
+        "this member was {0} and has lost its data, and the cluster does not let it join again: {1}. Remove it with `etcdctl \
+         member remove {0}`, add it with `etcdctl member add`, and start it again"
+    )]
+    NotReplaced(MemberId, String),
+    /// There is nothing to go on with.
+    #[error(
+        "--force-new-cluster goes on alone with the data of a member that lost its majority, but there is no member in {0}: \
+         name the survivor's --data-dir, or leave the flag out"
+    )]
+    NothingToForce(String),
+    /// The others are alive.
+    #[error(
+        "--force-new-cluster: member {0} still answers at {1}. The cluster would go on twice; stop the others for good first, \
+         or leave the flag out"
+    )]
+    OthersAlive(MemberId, String),
+    /// What is kept cannot be read.
+    #[error("{path} cannot be read: {source}: restore it from a backup of this member's directory")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+}
+
+/// Who this member is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) cluster: ClusterId,
+    pub(super) member: MemberId,
+    /// Those who found the cluster together; nobody when it was there before this member.
+    pub(super) founders: Vec<(MemberId, Vec<String>)>,
+    /// Where members were reached when that was last known.
+    pub(super) peers: Vec<(MemberId, Vec<String>)>,
+}
+
+/// [`Identity`] as it is kept. Fields are only ever appended.
+#[derive(Debug, Deserialize, Serialize)]
+struct Kept {
+    cluster: String,
+    member: String,
+    founders: BTreeMap<String, Vec<String>>,
+    peers: BTreeMap<String, Vec<String>>,
+}
+
+impl Identity {
+    fn encode(&self) -> Vec<u8> {
+        let by_id = |members: &[(MemberId, Vec<String>)]| {
+            members.iter().map(|(id, urls)| (id.to_string(), urls.clone())).collect()
+        };
+        let kept = Kept {
+            cluster: self.cluster.to_string(),
+            member: self.member.to_string(),
+            founders: by_id(&self.founders),
+            peers: by_id(&self.peers),
+        };
+        let mut bytes = serde_json::to_vec_pretty(&kept).expect("texts and maps of texts are JSON");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let kept: Kept = serde_json::from_slice(bytes)?;
+        let id = |text: &str| {
+            let no_id = || serde::de::Error::custom(format!("{text:?} is no id"));
+            MemberId::parse(text).ok_or_else(no_id)
+        };
+        let members = |by_id: BTreeMap<String, Vec<String>>| {
+            let member = |(text, urls): (String, _)| id(&text).map(|id| (id, urls));
+            by_id.into_iter().map(member).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            cluster: ClusterId(id(&kept.cluster)?.0),
+            member: id(&kept.member)?,
+            founders: members(kept.founders)?,
+            peers: members(kept.peers)?,
+        })
+    }
+
+    /// Keeps it, or what has become of it.
+    pub(super) fn keep(&self, data_dir: &DataDir) -> Result<(), DataDirError> {
+        data_dir.write_member(&RealFiles, &self.encode())
+    }
+}
+
+/// Finds out who this member is.
+pub(super) async fn identify(
+    options: &Options,
+    data_dir: &DataDir,
+) -> Result<Identity, BootstrapError> {
+    if let Some(bytes) = data_dir.read_member(&RealFiles)? {
+        let path = || data_dir.path().join("member.json").display().to_string();
+        let identity = Identity::decode(&bytes)
+            .map_err(|source| BootstrapError::Damaged { path: path(), source })?;
+        let (member, cluster) = (identity.member, identity.cluster);
+        info!(target: "etcdserver", "restarting member {member} in cluster {cluster}; --initial-... flags are not looked at");
+        if options.force_new_cluster {
+            refuse_if_others_live(&identity).await?;
+        }
+        return Ok(identity);
+    }
+    if options.force_new_cluster {
+        let dir = data_dir.path().display().to_string();
+        return Err(BootstrapError::NothingToForce(dir));
+    }
+    check_own_urls(options).await?;
+    let identity = if options.join { join(options).await? } else { found(options).await? };
+    identity.keep(data_dir)?;
+    Ok(identity)
+}
+
+/// A founder: all ids follow from the flags, which all founders share.
+async fn found(options: &Options) -> Result<Identity, BootstrapError> {
+    let token = &options.initial_cluster_token;
+    let mut own = None;
+    let mut founders = Vec::new();
+    for (name, peer_urls) in &options.initial_cluster {
+        let id = identity::founding_member(peer_urls, token);
+        if *name == options.name {
+            own = Some(id);
+        }
+        founders.push((id, peer_urls.clone()));
+    }
+    let member = own.ok_or_else(|| BootstrapError::NotAFounder(options.name.clone()))?;
+    let cluster = identity::cluster(founders.iter().map(|(id, _)| *id));
+    for (url, answer) in ask_others(options).await {
+        match answer {
+            Ok(there) if there.id == cluster => {
+                let started = |listed: &Listed| listed.id == member.0 && !listed.name.is_empty();
+                if there.members.iter().any(started) {
+                    let dir = options.data_dir.display().to_string();
+                    return Err(BootstrapError::AlreadyBootstrapped(member, dir));
+                }
+            }
+            Ok(there) => warn!(
+                target: "etcdserver",
+                "{url} belongs to cluster {}, but this member founds cluster {cluster}: cluster ID mismatch; check that \
+                 --initial-cluster and --initial-cluster-token are the same everywhere",
+                there.id
+            ),
+            // Usual: the others are only just starting, too.
+            Err(_) => {}
+        }
+    }
+    Ok(Identity { cluster, member, peers: founders.clone(), founders })
+}
+
+/// A member that was added to a running cluster, or was in it before.
+async fn join(options: &Options) -> Result<Identity, BootstrapError> {
+    let there = find_cluster(options).await?;
+    let members = || {
+        let show = |listed: &Listed| format!("{}={}", listed.name, listed.peer_urls.join(","));
+        there.members.iter().map(show).collect::<Vec<_>>().join(" ")
+    };
+    if there.members.len() != options.initial_cluster.len() {
+        let (said, known) = (options.initial_cluster.len(), there.members.len());
+        return Err(BootstrapError::UnequalCount { said, known, members: members() });
+    }
+    let mut own = None;
+    for (name, urls) in &options.initial_cluster {
+        let Some(listed) = find_listed(&there.members, urls).await else {
+            let (name, urls) = (name.clone(), urls.join(","));
+            return Err(BootstrapError::Unmatched { name, urls, members: members() });
+        };
+        if *name == options.name {
+            own = Some(listed);
+        }
+    }
+    let own = own.ok_or_else(|| BootstrapError::NotAFounder(options.name.clone()))?;
+    let mut member = MemberId(own.id);
+    if !own.name.is_empty() {
+        member = replace(options, &there, member, &own.peer_urls).await?;
+    }
+    let others = there.members.iter().filter(|listed| listed.id != own.id);
+    let mut peers: Vec<_> =
+        others.map(|listed| (MemberId(listed.id), listed.peer_urls.clone())).collect();
+    peers.push((member, own.peer_urls.clone()));
+    Ok(Identity { cluster: there.id, member, founders: Vec::new(), peers })
+}
+
+/// The member that is reached at the same URLs, or at least at the same addresses.
+async fn find_listed<'a>(members: &'a [Listed], urls: &[String]) -> Option<&'a Listed> {
+    let sorted = |urls: &[String]| {
+        let mut urls = urls.to_vec();
+        urls.sort();
+        urls
+    };
+    let same = |listed: &&Listed| sorted(&listed.peer_urls) == sorted(urls);
+    if let Some(listed) = members.iter().find(same) {
+        return Some(listed);
+    }
+    let places = dial::addresses(urls).await.ok()?;
+    for listed in members {
+        if dial::addresses(&listed.peer_urls).await.is_ok_and(|there| there == places) {
+            return Some(listed);
+        }
+    }
+    None
+}
+
+/// What the list of founders says of this member and what it says itself must come to the same addresses. A name server may
+/// be just starting, too.
+async fn check_own_urls(options: &Options) -> Result<(), BootstrapError> {
+    let own = options.initial_cluster.iter().find(|(name, _)| *name == options.name);
+    let Some((name, listed)) = own else { return Ok(()) };
+    let advertised = &options.advertise_peer_urls;
+    if listed.iter().all(|url| advertised.contains(url)) && listed.len() == advertised.len() {
+        return Ok(());
+    }
+    let until = Instant::now() + RESOLVE_MAX;
+    let why = loop {
+        let resolved = (dial::addresses(listed).await, dial::addresses(advertised).await);
+        match resolved {
+            (Ok(listed), Ok(advertised)) if listed == advertised => return Ok(()),
+            (Ok(_), Ok(_)) => break "they lead to different addresses".to_owned(),
+            (Err(error), _) | (_, Err(error)) if Instant::now() > until => break error.to_string(),
+            (Err(_), _) | (_, Err(_)) => tokio::time::sleep(REPLACE_PAUSE).await,
+        }
+    };
+    let (name, listed, advertised) = (name.clone(), listed.join(","), advertised.join(","));
+    Err(BootstrapError::OtherUrls { name, listed, advertised, why })
+}
+
+/// Takes the place of this member's old self, which has lost its data.
+async fn replace(
+    options: &Options,
+    there: &Cluster,
+    lost: MemberId,
+    peer_urls: &[String],
+) -> Result<MemberId, BootstrapError> {
+    warn!(
+        target: "etcdserver",
+        "this member was {lost}, and its data directory is empty: it joins again as a new member",
+    );
+    let until = Instant::now() + REPLACE_ELECTIONS * options.election;
+    loop {
+        let mut last = io::Error::other("no other member answers");
+        for listed in there.members.iter().filter(|listed| listed.id != lost.0) {
+            for url in &listed.peer_urls {
+                match peer_http::replace(url, lost, peer_urls).await {
+                    Ok(member) => {
+                        info!(target: "etcdserver", "member {member} takes the place of {lost}");
+                        return Ok(member);
+                    }
+                    Err(error) => last = error,
+                }
+            }
+        }
+        if Instant::now() > until {
+            return Err(BootstrapError::NotReplaced(lost, last.to_string()));
+        }
+        tokio::time::sleep(REPLACE_PAUSE).await;
+    }
+}
+
+/// The cluster as the first who answers knows it.
+async fn find_cluster(options: &Options) -> Result<Cluster, BootstrapError> {
+    let until = Instant::now() + JOIN_MAX;
+    loop {
+        let mut silent = Vec::new();
+        for (url, answer) in ask_others(options).await {
+            match answer {
+                Ok(there) if !there.members.is_empty() => return Ok(there),
+                Ok(_) => silent.push(format!("{url}: it knows no members yet")),
+                Err(error) => silent.push(format!("{url}: {error}")),
+            }
+        }
+        if Instant::now() > until {
+            return Err(BootstrapError::NobodyAnswers(silent.join("; ")));
+        }
+        tokio::time::sleep(REPLACE_PAUSE).await;
+    }
+}
+
+/// Asks all others in the list at once.
+async fn ask_others(options: &Options) -> Vec<(String, io::Result<Cluster>)> {
+    let others = options.initial_cluster.iter().filter(|(name, _)| *name != options.name);
+    let questions = others.flat_map(|(_, urls)| urls).map(async |url| {
+        let answer = peer_http::cluster(url).await;
+        (url.clone(), answer)
+    });
+    futures_util::future::join_all(questions).await
+}
+
+/// Going on alone while the others go on too would make two clusters of one.
+async fn refuse_if_others_live(identity: &Identity) -> Result<(), BootstrapError> {
+    for (id, urls) in &identity.peers {
+        if *id == identity.member {
+            continue;
+        }
+        for url in urls {
+            if peer_http::cluster(url).await.is_ok_and(|there| there.id == identity.cluster) {
+                return Err(BootstrapError::OthersAlive(*id, url.clone()));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_a_member_is_is_read_back() {
+        let identity = Identity {
+            cluster: ClusterId(u64::MAX),
+            member: MemberId(0xabc),
+            founders: vec![(MemberId(1), vec!["http://a:1".into()])],
+            peers: vec![(MemberId(1), vec!["http://a:1".into(), "http://b:1".into()])],
+        };
+        assert_eq!(Identity::decode(&identity.encode()).unwrap(), identity);
+        assert!(Identity::decode(b"{}").is_err());
+        assert!(Identity::decode(&identity.encode()[..40]).is_err());
+    }
+}
