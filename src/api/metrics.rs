@@ -37,7 +37,6 @@ pub struct Metrics {
     wal_bytes: IntGauge,
     backend_commit: Histogram,
     round_trip: HistogramVec,
-    heartbeats_late: IntCounter,
 }
 
 struct RequestMetrics {
@@ -144,10 +143,6 @@ impl Metrics {
                 .buckets(doubling(0.0001, 16)),
                 &["To"],
             )),
-            heartbeats_late: counter(
-                "etcd_server_heartbeat_send_failures_total",
-                "Heartbeats that left too late, for want of processor or disk most likely.",
-            ),
             registry,
         };
         for collector in [
@@ -161,7 +156,6 @@ impl Metrics {
             Box::new(metrics.wal_bytes.clone()),
             Box::new(metrics.backend_commit.clone()),
             Box::new(metrics.round_trip.clone()),
-            Box::new(metrics.heartbeats_late.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ] {
             metrics.registry.register(collector).expect("each name is registered once");
@@ -196,11 +190,6 @@ impl Metrics {
     pub fn round_trip(&self, peer: MemberId, took: Duration) {
         let to = peer.to_string();
         self.round_trip.with_label_values(&[to.as_str()]).observe(took.as_secs_f64());
-    }
-
-    /// A heartbeat left later than it should have.
-    pub fn heartbeat_late(&self) {
-        self.heartbeats_late.inc();
     }
 
     /// A checkpoint was committed.
@@ -298,6 +287,11 @@ impl MemberCollector {
                 "etcd_server_proposals_failed_total",
                 "Proposals without an answer in time.",
                 stats.proposals_failed(),
+            ),
+            (
+                "etcd_server_heartbeat_send_failures_total",
+                "Heartbeats that left too late, for want of processor most likely.",
+                stats.late_heartbeats(),
             ),
             ("etcd_server_slow_apply_total", "Entries that took too long to apply.", 0),
             ("etcd_network_client_grpc_received_bytes_total", "Traffic of etcd 3 clients.", 0),

@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn unavailable(outcome: Outcome) -> Unavailable {
-        outcome.err().expect("no answer")
+        outcome.expect_err("no answer")
     }
 
     #[tokio::test]

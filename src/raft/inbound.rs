@@ -2,13 +2,14 @@
 
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt};
 use futures_util::{FutureExt, future};
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -21,12 +22,32 @@ use crate::transport::{AcceptError, Frame, Gate, Incoming, Lane, Link, Refusal, 
 /// Refusals and read indexes on their way to one follower.
 const REPLIES_BUFFERED: usize = 65_536;
 
-/// A connection that was refused is told so again and again by a stranger that does not give up; the log hears of it less.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+/// A stranger that does not give up is refused each time; the log hears of it less often.
+const REFUSALS_LOGGED: Duration = Duration::from_secs(30);
+
+/// The last refusal in the log, and when it was written there.
+#[derive(Default)]
+pub(super) struct LastRefusal(Mutex<Option<(String, Instant)>>);
+
+impl LastRefusal {
+    /// Is this one worth a line?
+    fn is_news(&self, text: &str) -> bool {
+        // It guards one value, which is replaced as a whole.
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known =
+            |(known, at): &(String, Instant)| known == text && at.elapsed() < REFUSALS_LOGGED;
+        if last.as_ref().is_some_and(known) {
+            return false;
+        }
+        *last = Some((text.to_owned(), Instant::now()));
+        true
+    }
+}
 
 impl Gate for Raft {
+    /// One that was removed is still heard as long as it has a vote: it may lead, and have to hand over.
     fn admit(&self, from: MemberId) -> Result<(), Refusal> {
-        if self.view().store.members().was_removed(from) {
+        if self.view().store.members().was_removed(from) && !self.voting().has(from) {
             return Err(Refusal::Removed);
         }
         Ok(())
@@ -40,8 +61,10 @@ impl Raft {
         let link = match accepted {
             Ok(link) => link,
             Err(error @ AcceptError::Refused { .. }) => {
-                warn!(target: "rafthttp", "a peer was not let in: {error}");
-                tokio::time::sleep(REFUSAL_PAUSE).await;
+                let text = error.to_string();
+                if self.shared.last_refusal.is_news(&text) {
+                    warn!(target: "rafthttp", "a peer was not let in: {text}");
+                }
                 return;
             }
             Err(AcceptError::Io(error)) => {
@@ -75,11 +98,14 @@ impl Raft {
     async fn serve_appends(&self, link: Link) -> io::Result<()> {
         let Link { incoming, mut outgoing, open: _open, .. } = link;
         let requests = self.requests(incoming, self.shared.stop.clone());
-        let mut answers = pin!(self.raft.stream_append(requests));
+        let mut answers = pin!(self.raft.stream_append(requests).fuse());
         while let Some(answer) = answers.next().await {
             let mut next = Some(answer);
             while let Some(answer) = next {
                 let appended = answer.map_err(io::Error::other)?;
+                if !matches!(appended, Err(StreamAppendError::HigherVote(_))) {
+                    self.shared.heard.now();
+                }
                 outgoing.put(append::ANSWER, &wire::encode_appended(&appended));
                 // Whatever else is ready goes with it.
                 next = answers.next().now_or_never().flatten();

@@ -48,7 +48,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::disk::{Files, Identity, Tables, TablesError, Wal, WalError, WalObserver, WalOptions};
-use crate::model::{Clock, ClusterId, DecodeError, LogIndex, MemberId, Random, Unavailable};
+use crate::model::{Clock, ClusterId, DecodeError, LogIndex, MemberId, Random, Term, Unavailable};
 use crate::store::HistoryLimits;
 use crate::transport::Transport;
 
@@ -56,6 +56,8 @@ use answers::Answers;
 use ask::Asker;
 use checkpoint::{CheckpointError, Checkpoints};
 use followers::Followers;
+use inbound::LastRefusal;
+use leadership::Heard;
 use log::Log;
 use machine::Machine;
 use pace::Pace;
@@ -170,9 +172,11 @@ struct Shared {
     asker: Asker,
     readers: Readers,
     followers: Arc<Followers>,
+    heard: Arc<Heard>,
     arrivals: Arrivals,
     pace: Arc<Pace>,
     removed: Arc<Notify>,
+    last_refusal: LastRefusal,
     stop: CancellationToken,
     /// Keeps the checkpoint open until consensus has ended.
     _checkpoints: Arc<Checkpoints>,
@@ -186,7 +190,7 @@ impl Raft {
     pub async fn start(options: Options, observer: Arc<dyn Observer>) -> Result<Self, StartError> {
         let config = Arc::new(config(&options)?);
         let (member, election, history) = (options.member, options.election, options.history);
-        let alone = options.alone;
+        let (alone, heartbeat) = (options.alone, options.heartbeat);
         let (clock, transport) = (Arc::clone(&options.clock), Arc::clone(&options.transport));
         let answers = Arc::new(Answers::new(&*options.random));
         let removed = Arc::new(Notify::new());
@@ -216,7 +220,15 @@ impl Raft {
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
         // Should consensus fail, nobody waits for an answer that cannot come.
         let ending = Arc::clone(&answers);
-        let leadership = leadership::follow(&raft, move || ending.close());
+        // By then a follower stands for election.
+        let heard = Arc::new(Heard::new(election * 7 / 5));
+        let follower = leadership::Follower {
+            member,
+            raft: raft.clone(),
+            heard: Arc::clone(&heard),
+            heartbeat,
+        };
+        let leadership = follower.follow(move || ending.close());
         let asker = Asker::start(Arc::clone(&transport), Arc::clone(&answers), stop.clone());
         let (readers, readers_rx) = Readers::new();
         let shared = Arc::new(Shared {
@@ -229,9 +241,11 @@ impl Raft {
             asker,
             readers,
             followers,
+            heard,
             arrivals: Arrivals::default(),
             pace,
             removed,
+            last_refusal: LastRefusal::default(),
             stop: stop.clone(),
             _checkpoints: checkpoints,
         });
@@ -295,6 +309,17 @@ impl Raft {
     /// Who leads, now and from now on.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
+    }
+
+    /// Whom to ask, and in which term.
+    fn leader(&self) -> Result<(MemberId, Term), Unavailable> {
+        let now = *self.leadership.borrow();
+        match now.leader {
+            Some(leader) => Ok((leader, now.term)),
+            // Nobody looks any more, so nobody will come.
+            None if self.leadership.has_changed().is_err() => Err(Unavailable::Stopped),
+            None => Err(Unavailable::NotLeader { leader: None }),
+        }
     }
 
     /// The way to the other members.

@@ -20,18 +20,17 @@ impl Raft {
     /// [`Unavailable::NotLeader`] when it did not enter the log and never will; [`Unavailable::Stopped`]; otherwise the
     /// outcome is unknown.
     pub async fn propose(&self, command: Command) -> Result<Answer, Unavailable> {
-        let leadership = *self.leadership.borrow();
-        let leader = leadership.leader.ok_or(Unavailable::NotLeader { leader: None })?;
+        let (leader, term) = self.leader()?;
         let shared = &self.shared;
-        let (ticket, outcome_rx) = shared.answers.issue(leadership.term)?;
+        let (ticket, outcome_rx) = shared.answers.issue(term)?;
         let mut unsent = Unsent { answers: &shared.answers, ticket: Some(ticket) };
         if leader == shared.member {
             let origin = Origin { member: shared.member, ticket };
             let answers = std::sync::Arc::clone(&shared.answers);
             let refused = move |leader| answers.refuse(ticket, leader);
-            self.put_into_log(leadership.term, origin, command, refused).await?;
+            self.put_into_log(term, origin, command, refused).await?;
         } else {
-            shared.asker.write(leader, leadership.term, ticket, command).await?;
+            shared.asker.write(leader, term, ticket, command).await?;
         }
         unsent.ticket = None;
         outcome_rx.await.unwrap_or(Err(Unavailable::Stopped))

@@ -57,8 +57,7 @@ impl Raft {
     }
 
     async fn round(&self) -> Result<(), Unavailable> {
-        let leader = self.leadership.borrow().leader;
-        let leader = leader.ok_or(Unavailable::NotLeader { leader: None })?;
+        let (leader, _) = self.leader()?;
         let index = if leader == self.shared.member {
             self.linear_read_index().await?
         } else {

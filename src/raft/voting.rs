@@ -7,6 +7,8 @@ use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{ClientWriteError, RaftError};
 
+use tracing::info;
+
 use crate::model::{Fate, LogIndex, MemberId, TimeOut, Unavailable};
 use crate::raft::types::{self, Types};
 use crate::raft::{Raft, Role};
@@ -22,6 +24,15 @@ pub struct Voting {
     pub changing: bool,
     /// A change is half-way: old and new voters both count.
     pub joint: bool,
+    /// Those who vote once the change is through.
+    pub heirs: BTreeSet<MemberId>,
+}
+
+impl Voting {
+    /// Does it take part, with or without a vote?
+    pub fn has(&self, member: MemberId) -> bool {
+        self.voters.contains(&member) || self.learners.contains(&member)
+    }
 }
 
 /// How far a follower is, as its leader knows it.
@@ -60,6 +71,11 @@ impl Raft {
             learners: membership.learner_ids().map(MemberId).collect(),
             changing: metrics.membership_config.log_id() != committed,
             joint: membership.get_joint_config().len() > 1,
+            heirs: membership
+                .get_joint_config()
+                .last()
+                .map(|voters| voters.iter().copied().map(MemberId).collect())
+                .unwrap_or_default(),
         }
     }
 
@@ -74,7 +90,7 @@ impl Raft {
     /// [`Unavailable::NotLeader`] when there is no leader, or it does not answer in time.
     pub async fn cluster_progress(&self) -> Result<BTreeMap<MemberId, Progress>, Unavailable> {
         let none = Unavailable::NotLeader { leader: None };
-        let leader = self.leadership.borrow().leader.ok_or(none)?;
+        let (leader, _) = self.leader()?;
         if leader == self.shared.member {
             return Ok(self.progress());
         }
@@ -151,6 +167,11 @@ impl Raft {
         }
     }
 
+    /// Stands for election no more: this member was removed.
+    pub fn renounce(&self) {
+        self.raft.runtime_config().elect(false);
+    }
+
     /// Hands the lead to the follower that is furthest, and waits until somebody else leads, for about an election at most.
     /// Nothing happens unless this member leads and another voter is within reach.
     pub async fn hand_over(&self) {
@@ -166,6 +187,7 @@ impl Raft {
         let heirs = self.progress().into_iter();
         let heirs = heirs.filter(|(id, progress)| voters.contains(id) && near(progress));
         let Some((heir, _)) = heirs.max_by_key(|(_, progress)| progress.matched) else { return };
+        info!(target: "raft", "{me} hands the lead over to {heir}");
         if self.raft.trigger().transfer_leader(heir.0).await.is_err() {
             return;
         }

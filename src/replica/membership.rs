@@ -25,6 +25,9 @@ const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// Pause after a change of the voters that failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// Time for an acknowledgement to reach the leader.
+const ACKNOWLEDGED: Duration = Duration::from_millis(100);
+
 /// Why the cluster stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MemberRefusal {
@@ -197,13 +200,16 @@ impl Replica {
         Ok(silent.map(|(id, _)| *id).collect())
     }
 
-    /// Waits until a member takes no part in consensus any more.
+    /// Waits until a member takes no part in consensus any more. Of itself a member learns only that the change has begun:
+    /// then nobody needs it any more.
     async fn until_left(&self, id: MemberId, limit: Duration) {
+        let is_me = id == self.inner.options.member;
         let left = async {
             let mut voting = self.inner.raft.voting_changes();
             loop {
                 let now = self.inner.raft.voting();
-                if !now.voters.contains(&id) && !now.learners.contains(&id) && !now.changing {
+                let gone = if is_me { !now.heirs.contains(&id) } else { !now.has(id) };
+                if gone && (is_me || !now.changing) {
                     return;
                 }
                 if !voting.changed().await {
@@ -216,10 +222,13 @@ impl Replica {
         }
     }
 
-    /// This member was removed: hands over what it still has to do, for a moment at most.
+    /// This member was removed: does what it still has to, for a moment at most. Its vote may be needed to take it away.
     pub async fn leave(&self) {
+        self.inner.raft.renounce();
         self.inner.raft.hand_over().await;
         self.until_left(self.inner.options.member, 2 * self.inner.options.election).await;
+        // The entry that says so is on its way to the disk, and then the leader must hear of it.
+        tokio::time::sleep(ACKNOWLEDGED).await;
     }
 
     /// Makes the voters follow the facts while this member leads, for as long as it runs.

@@ -43,6 +43,7 @@ pub struct SelfStats {
     pending: AtomicI64,
     failed: AtomicU64,
     barriers: AtomicU64,
+    late_heartbeats: AtomicU64,
 }
 
 impl SelfStats {
@@ -54,6 +55,7 @@ impl SelfStats {
             pending: AtomicI64::new(0),
             failed: AtomicU64::new(0),
             barriers: AtomicU64::new(0),
+            late_heartbeats: AtomicU64::new(0),
         }
     }
 
@@ -111,6 +113,15 @@ impl SelfStats {
     /// Writes and quorum reads without an answer. Wire: `etcd_server_proposals_failed_total`.
     pub fn proposals_failed(&self) -> u64 {
         self.failed.load(Relaxed)
+    }
+
+    pub(super) fn count_late_heartbeat(&self) {
+        self.late_heartbeats.fetch_add(1, Relaxed);
+    }
+
+    /// How often heartbeats could not leave in time. Wire: `etcd_server_heartbeat_send_failures_total`.
+    pub fn late_heartbeats(&self) -> u64 {
+        self.late_heartbeats.load(Relaxed)
     }
 
     pub(super) fn count_barrier(&self, served: bool) {

@@ -156,7 +156,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Server
         alone: options.force_new_cluster,
     };
     let chores = CancellationToken::new();
-    start_chores(&replica, &chores);
+    start_chores(&replica, options.heartbeat, &chores);
     let keep = keep_addresses(replica.clone(), identity, Arc::clone(&data_dir));
     tokio::spawn(chores.clone().run_until_cancelled_owned(keep));
     let result = serve(options, listeners, &raft, replica, metrics, &facts, stop).await;
@@ -165,7 +165,9 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Server
     result
 }
 
-fn start_chores(replica: &Replica, stop: &CancellationToken) {
+fn start_chores(replica: &Replica, heartbeat: Duration, stop: &CancellationToken) {
+    let pulse = replica.clone().watch_pulse(heartbeat);
+    tokio::spawn(stop.clone().run_until_cancelled_owned(pulse));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().follow_leader()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().follow_members()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().tick()));

@@ -79,11 +79,16 @@ fn writer(outputs: &[Output]) -> io::Result<BoxMakeWriter> {
     Ok(all.unwrap_or_else(|| BoxMakeWriter::new(io::stderr)))
 }
 
-/// Ours at `level`; libraries only when something is wrong.
+/// Ours at `level`; libraries only when something is wrong. What openraft warns of, peers that are away most of all, we say
+/// ourselves and with the fix; to whom wants to debug it may say it as well.
 fn targets(level: LevelFilter) -> filter::Targets {
+    let openraft =
+        if level >= LevelFilter::DEBUG { LevelFilter::INFO } else { LevelFilter::ERROR.min(level) };
     filter::Targets::new()
         .with_default(level)
-        .with_target("openraft", LevelFilter::WARN.min(level))
+        .with_target("openraft", openraft)
+        // To be told that somebody else leads by now is no error.
+        .with_target("openraft::raft::api::management", LevelFilter::OFF)
         .with_target("hyper", LevelFilter::WARN.min(level))
 }
 
