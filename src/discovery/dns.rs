@@ -2,11 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData};
+
+/// How long `--discovery-dns` has for an answer, and how often it is asked again; the system says so for its own servers.
+const TIMEOUT: Duration = Duration::from_secs(2);
+const RETRIES: usize = 2;
 
 /// Where an SRV record leads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +38,11 @@ impl Dns {
                 (udp.port, tcp.port) = (address.port(), address.port());
                 let server = NameServerConfig::new(address.ip(), true, vec![udp, tcp]);
                 let config = ResolverConfig::from_name_servers(vec![server]);
-                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+                let provider = TokioRuntimeProvider::default();
+                let mut builder = TokioResolver::builder_with_config(config, provider);
+                builder.options_mut().timeout = TIMEOUT;
+                builder.options_mut().attempts = RETRIES;
+                builder
             }
             None => TokioResolver::builder_tokio().map_err(|error| {
                 format!("the system's resolver (/etc/resolv.conf) cannot be used: {error}")

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::uri::{Authority, InvalidUri};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -19,6 +19,8 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::discovery::target::{self, Target};
 
 /// Port of an `http` URL that names none.
 const HTTP_PORT: u16 = 80;
@@ -148,9 +150,9 @@ impl HttpClient {
     /// # Errors
     /// [`HttpError::Url`] when it is none.
     pub fn through(self, proxy: &str) -> Result<Self, HttpError> {
-        let why = |why: String| HttpError::Url { url: proxy.to_owned(), why };
-        let authority: Authority =
-            proxy.parse().map_err(|error: http::uri::InvalidUri| why(error.to_string()))?;
+        let fail = |why: String| HttpError::Url { url: proxy.to_owned(), why };
+        let authority = proxy.parse().map_err(|error: InvalidUri| fail(error.to_string()))?;
+        target::check(&authority).map_err(|why| fail(why.to_owned()))?;
         Ok(Self { proxy: Some(authority), ..self })
     }
 
@@ -313,61 +315,10 @@ impl Exchange {
     }
 }
 
-/// A URL, taken apart.
-struct Target {
-    whole: Uri,
-    path: Uri,
-    authority: Authority,
-}
-
-impl Target {
-    fn parse(url: &str) -> Result<Self, HttpError> {
-        let fail = |why: &str| HttpError::Url { url: url.to_owned(), why: why.to_owned() };
-        let whole: Uri =
-            url.parse().map_err(|error: http::uri::InvalidUri| fail(&error.to_string()))?;
-        match whole.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => {}
-            Some(scheme) if *scheme == Scheme::HTTPS => {
-                return Err(HttpError::Tls(url.to_owned()));
-            }
-            Some(_) | None => return Err(fail("its scheme is not http")),
-        }
-        let authority = whole.authority().cloned().ok_or_else(|| fail("it has no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(fail("user names in URLs are not supported yet"));
-        }
-        if authority.host().is_empty() {
-            return Err(fail("it has no host"));
-        }
-        let path = whole.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
-        Ok(Self { whole, path, authority })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn error(url: &str) -> HttpError {
-        Target::parse(url).err().expect("it is refused")
-    }
-
-    #[test]
-    fn a_url_is_taken_apart() {
-        let target = Target::parse("http://[::1]:2379/v2/keys/a?wait=true").unwrap();
-        assert_eq!(target.authority.host(), "[::1]");
-        assert_eq!(target.path, "/v2/keys/a?wait=true");
-        assert_eq!(Target::parse("http://a").unwrap().path, "/");
-    }
-
-    #[test]
-    fn what_cannot_be_asked_is_refused_with_the_reason() {
-        assert!(error("https://a/b").to_string().starts_with("not supported yet: https://a/b: "));
-        for url in ["", "a", "/a", "a:1", "ftp://a/b", "http://", "http://u:p@a/", "http://a b/"] {
-            assert!(error(url).to_string().contains("write http://HOST:PORT/PATH"), "{url}");
-            assert!(!error(url).is_passing());
-        }
-    }
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
     fn a_proxy_is_told_the_whole_url_and_a_server_the_path() {
@@ -381,6 +332,67 @@ mod tests {
         assert_eq!(
             (through.uri().to_string(), &through.headers()[HOST]),
             ("http://a:1/b".to_owned(), &HeaderValue::from_static("a:1"))
+        );
+    }
+
+    /// A server that reads one request and says `answer`, then nothing more; without a word it stays open.
+    async fn server(answer: &'static str) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+        });
+        url
+    }
+
+    fn hasty() -> HttpClient {
+        let moment = Duration::from_millis(50);
+        let limits =
+            Limits { answer: moment, poll: moment, body_bytes_max: 10, ..Limits::default() };
+        HttpClient::new().with_limits(limits)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_whole_or_none() {
+        let url = server("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nX-A: b\r\n\r\nno").await;
+        let response = hasty().get(&url).await.unwrap();
+        assert_eq!((response.status, &response.body[..]), (StatusCode::NOT_FOUND, &b"no"[..]));
+        assert_eq!(response.headers["x-a"], "b");
+        for (answer, passing, text) in [
+            ("", true, "no answer from"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nn", true, "no answer from"),
+            ("SSH-2.0-x\r\n", true, "is broken"),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n01234567890",
+                false,
+                "more than 10 bytes",
+            ),
+        ] {
+            let error = hasty().get(&server(answer).await).await.unwrap_err();
+            assert_eq!(error.is_passing(), passing, "{error}");
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_poll_that_brings_nothing_ends() {
+        let url = server("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        let error = hasty().long_poll(&url).await.unwrap_err();
+        assert!(matches!(error, HttpError::TimedOut { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_worth_another_try() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        drop(listener);
+        let error = hasty().get(&url).await.unwrap_err();
+        assert!(
+            error.is_passing() && error.to_string().starts_with("cannot connect to "),
+            "{error}"
         );
     }
 }

@@ -10,6 +10,7 @@ mod entries;
 mod error;
 pub mod http_client;
 mod srv;
+mod target;
 mod v2;
 
 pub use error::DiscoveryError;

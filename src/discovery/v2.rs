@@ -72,10 +72,14 @@ impl Founder<'_> {
     async fn run(&self, directory: &Directory) -> Result<Founders, DiscoveryError> {
         let size = self.steadily(async || directory.size().await).await?;
         let size = self.parse_size(&size)?;
-        let (mut registered_before, mut seen) = (None, 0);
+        let (mut registered_before, mut seen, mut moment) = (None, 0, None);
         loop {
             let Listing { mut entries, index } =
                 self.steadily(async || directory.list().await).await?;
+            // Something between here and there ends long polls for nothing: then it is asked like any other page.
+            if moment.replace(index) == Some(index) {
+                tokio::time::sleep(self.patience.first_pause).await;
+            }
             let registered = self.is_registered(&entries)?;
             // Whoever finds the house full leaves no trace.
             self.check_place(&entries, size)?;

@@ -2,6 +2,7 @@
 
 mod clock;
 mod connection;
+mod founding;
 mod listen;
 mod observe;
 pub mod telemetry;
@@ -20,10 +21,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::api::{self, Api, CLUSTER_VERSION, ETCD_VERSION, Metrics};
-use crate::disk::{DataDir, DataDirError, RealFiles, WalOptions};
-use crate::model::{ClusterId, MemberId};
+use crate::discovery::DiscoveryError;
+use crate::disk::{DataDir, DataDirError, RealFiles, WalError, WalOptions};
+use crate::model::{ClusterId, Discovery, MemberId};
 use crate::raft::{self, Raft, StartError};
-use crate::replica::{self, Facts, Hub, Replica, identity};
+use crate::replica::{self, Facts, Hub, Replica};
 use crate::store::HistoryLimits;
 
 pub use clock::SystemClock;
@@ -39,8 +41,10 @@ pub struct Options {
     pub name: String,
     /// Where its data is.
     pub data_dir: PathBuf,
-    /// The founders of its cluster, itself among them, with their peer URLs.
+    /// The founders of its cluster, itself among them, with their peer URLs. With `discovery` it stands alone.
     pub initial_cluster: Vec<(String, Vec<String>)>,
+    /// Where the other founders are found, if nobody has listed them.
+    pub discovery: Option<Discovery>,
     /// Part of the ids.
     pub initial_cluster_token: String,
     /// Where clients connect.
@@ -96,6 +100,18 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// The log, before consensus has opened it.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// The other founders.
+    #[error("{0}")]
+    Discovery(#[from] Box<DiscoveryError>),
+    /// They are too many.
+    #[error(
+        "not supported yet: the discovered cluster has {0} members: this version runs clusters of one member; start it with a \
+         directory of `/new?size=1`, or without --discovery and --discovery-srv"
+    )]
+    ManyFounders(usize),
     /// The list of founders leaves this member out.
     #[error(
         "couldn't find local name \"{0}\" in the initial cluster configuration: name this member in --initial-cluster, or \
@@ -114,15 +130,23 @@ pub enum ServerError {
 pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ServerError> {
     info!(target: "etcdmain", "etcd Version: {ETCD_VERSION} (cairn {})", env!("CARGO_PKG_VERSION"));
     let data_dir = DataDir::open(&RealFiles, &options.data_dir)?;
-    let (member, cluster, founders) = identify(&options)?;
     let listeners = Listeners::bind(&options)?;
+    // It may have to wait for others, for as long as they take.
+    let identified = tokio::select! {
+        identified = founding::identify(&options, &data_dir) => identified?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let (member, cluster) = (identified.member, identified.cluster);
     let metrics = Metrics::new();
     let hub = Hub::new(options.watchers_max);
     let raft = start_raft(&options, &data_dir, member, cluster, &metrics, &hub).await?;
-    let ids: Vec<_> = founders.iter().map(|(id, _)| *id).collect();
-    if !raft.is_initialized().await.unwrap_or(true) {
-        raft.initialize(&ids).await?;
-    }
+    let founders = tokio::select! {
+        founders = founding::found(&raft, identified.founders, &options) => founders?,
+        () = stop.cancelled() => {
+            raft.shutdown().await;
+            return Ok(());
+        }
+    };
     let replica = Replica::new(
         raft.clone(),
         hub,
@@ -214,28 +238,6 @@ async fn live(
     // Where systemd started it, it hears that the member is ready; elsewhere nobody does.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     std::future::pending().await
-}
-
-type Founders = Vec<(MemberId, Vec<String>)>;
-
-/// Who this member is, in which cluster, and who founded it.
-fn identify(options: &Options) -> Result<(MemberId, ClusterId, Founders), ServerError> {
-    let token = &options.initial_cluster_token;
-    let mut own = None;
-    let mut founders = Founders::new();
-    for (name, peer_urls) in &options.initial_cluster {
-        let id = identity::founding_member(peer_urls, token);
-        if *name == options.name {
-            own = Some(id);
-        }
-        founders.push((id, peer_urls.clone()));
-    }
-    let own = own.ok_or_else(|| ServerError::NotAFounder(options.name.clone()))?;
-    let cluster = identity::cluster(founders.iter().map(|(id, _)| *id));
-    for (id, urls) in &founders {
-        info!(target: "etcdserver/membership", "added member {id} {urls:?} to cluster {cluster}");
-    }
-    Ok((own, cluster, founders))
 }
 
 async fn start_raft(

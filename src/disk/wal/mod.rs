@@ -262,6 +262,14 @@ impl Wal {
         Ok((Self { shared, thread: Arc::new(Mutex::new(Some(thread))) }, found.recovered))
     }
 
+    /// Whose log is in `dir`; `None` when there is none yet.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn owner(files: &dyn Files, dir: &Path) -> Result<Option<Identity>, WalError> {
+        recover::owner(files, dir)
+    }
+
     /// Appends entries; their indexes follow the last one without a gap. Waits only while the queue is full.
     pub fn append(&self, entries: Vec<(u64, Bytes)>, done: Done) {
         self.request(Request::Append { entries, done });

@@ -45,6 +45,31 @@ pub(super) fn recover(
     scan.finish()
 }
 
+/// Whose log it is, as its oldest segment says.
+pub(super) fn owner(files: &dyn Files, dir: &Path) -> Result<Option<Identity>, WalError> {
+    if !files.exists(dir) {
+        return Ok(None);
+    }
+    let names = files.list(dir).map_err(io_error("open the write-ahead log in", dir))?;
+    let Some(number) = names.iter().filter_map(|name| segment::number_of(name)).min() else {
+        return Ok(None);
+    };
+    let path = dir.join(segment::file_name(number));
+    let fail = io_error("read", &path);
+    let file = files.open(&path, false).map_err(&fail)?;
+    let length = file.length().map_err(&fail)?.min(HEADER_BYTES);
+    let mut bytes = vec![0; usize::try_from(length).expect("4096 fits")];
+    file.read_at(0, &mut bytes).map_err(&fail)?;
+    Ok(Some(header(&bytes, &path)?.identity))
+}
+
+fn header(bytes: &[u8], path: &Path) -> Result<Header, WalError> {
+    Header::decode(bytes).map_err(|bad| match bad {
+        BadHeader::Newer(version) => WalError::Newer { path: path.to_owned(), version },
+        BadHeader::Invalid => corrupt(path, 0, "the header is invalid"),
+    })
+}
+
 /// A new log.
 fn begin(
     files: &dyn Files,
@@ -107,11 +132,7 @@ impl Scan {
         let fail = io_error("read", &path);
         let file = files.open(&path, false).map_err(&fail)?;
         let bytes = read_all(&*file).map_err(&fail)?;
-        let header = match Header::decode(&bytes) {
-            Ok(header) => header,
-            Err(BadHeader::Newer(version)) => return Err(WalError::Newer { path, version }),
-            Err(BadHeader::Invalid) => return Err(corrupt(&path, 0, "the header is invalid")),
-        };
+        let header = header(&bytes, &path)?;
         if header.identity != identity {
             let (found, expected) = (header.identity, identity);
             return Err(WalError::Foreign { path, found, expected });
