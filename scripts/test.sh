@@ -39,6 +39,10 @@ if [ ! -x $validator ]; then
   export CAIRN_SKIP_OPENAPI=1
   skipped+=("validation of api-spec/openapi.yaml: openapi-spec-validator cannot be installed here (PyPI)")
 fi
+if ! need dnsmasq dnsmasq-base; then
+  export CAIRN_SKIP_DNS=1
+  skipped+=("discovery by DNS: dnsmasq cannot be installed here (Debian: dnsmasq-base)")
+fi
 need strace strace || skipped+=("failing syncs: strace cannot be installed here (Debian: strace)")
 
 scripts/check.sh

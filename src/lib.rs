@@ -12,7 +12,8 @@
 //! | [`store`] | the key space as a pure value | what each command does, history, who sees which event |
 //! | [`model`] | words that all share | paths, indexes, log time, every "no" a client can get |
 //!
-//! Beside them [`config`]: flags, variables and file, in one table.
+//! Beside them [`config`]: flags, variables and file, in one table; and [`discovery`]: how founders find each other, in a
+//! directory of another cluster or by DNS, with the HTTP client for asking other members.
 //!
 //! A write goes down and up again:
 //!
@@ -26,6 +27,7 @@
 
 pub mod api;
 pub mod config;
+pub mod discovery;
 pub mod disk;
 pub mod model;
 pub mod raft;

@@ -123,6 +123,7 @@ fn options(config: Config, level: LevelHandle) -> Options {
         name: config.name,
         data_dir: config.data_dir,
         initial_cluster: config.initial_cluster,
+        discovery: config.discovery,
         initial_cluster_token: config.initial_cluster_token,
         join: config.join,
         force_new_cluster: config.force_new_cluster,

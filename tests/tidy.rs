@@ -13,8 +13,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("replica", &["model", "store", "raft"]),
     // Roles and views come from raft as they are: wrapping them once more would say nothing new.
     ("api", &["model", "store", "transport", "raft", "replica"]),
-    ("server", &["model", "store", "disk", "transport", "raft", "replica", "api"]),
-    ("config", &[]),
+    ("server", &["model", "store", "disk", "transport", "raft", "replica", "api", "discovery"]),
+    ("discovery", &["model"]),
+    ("config", &["model"]),
 ];
 
 /// What would make the replicated core depend on anything but its input.
@@ -26,7 +27,8 @@ const HIDDEN: &[(&str, &[&str])] = &[
     ("openraft::", &["src/raft/"]),
     ("redb::", &["src/disk/tables.rs", "src/raft/checkpoint.rs"]),
     ("prometheus::", &["src/api/metrics.rs"]),
-    ("hyper::", &["src/server/"]),
+    ("hyper::", &["src/server/", "src/discovery/http_client.rs"]),
+    ("hickory_resolver::", &["src/discovery/dns.rs"]),
     ("SystemTime", &["src/server/clock.rs"]),
 ];
 

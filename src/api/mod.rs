@@ -6,6 +6,7 @@ mod body;
 mod context;
 mod cors;
 mod debug;
+mod discovery;
 mod error;
 mod health;
 mod json;

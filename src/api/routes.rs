@@ -17,7 +17,7 @@ use crate::api::body::Body;
 use crate::api::context::{Context, Options};
 use crate::api::cors;
 use crate::api::metrics::Metrics;
-use crate::api::{debug, error, health, keys, members, metrics, path, security, stats};
+use crate::api::{debug, discovery, error, health, keys, members, metrics, path, security, stats};
 use crate::replica::Replica;
 
 /// Bodies of everything but `/v2/keys`: a list of URLs, a log level.
@@ -57,6 +57,7 @@ impl Api {
             .route("/debug/pprof/", any(debug::pprof))
             .route("/debug/pprof/{*rest}", any(debug::pprof))
             .route("/config/local/log", any(debug::log_level))
+            .route("/new", any(discovery::new))
             .fallback(async || error::not_found())
             .layer(limits)
             .with_state(Arc::clone(&context));

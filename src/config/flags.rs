@@ -64,7 +64,6 @@ use Status::{Ignored, NotYet, Works};
 const V3: Status = Ignored("it belongs to etcd's version 3 API");
 const TLS: Status =
     NotYet("put a TLS proxy in front of the client address, and keep peers on a trusted network");
-const CLUSTER: Status = NotYet("this version runs clusters of one member");
 const PROXY: Status = NotYet("run a member, or an ordinary HTTP proxy, in its place");
 
 /// A part of the help.
@@ -221,29 +220,48 @@ pub const SECTIONS: &[Section] = &[
                 Works,
                 "Where clients are told to connect. Required with --listen-client-urls.",
             ),
-            row("discovery", "", Text, CLUSTER, "URL of a discovery service, with token."),
+            row(
+                "discovery",
+                "",
+                Text,
+                Works,
+                "Directory of another etcd or cairn in which the founders register, as `curl http://HOST:PORT/new?size=3` prints it; http:// only. Its URL is the token of the cluster.",
+            ),
             row(
                 "discovery-fallback",
-                "proxy",
+                "exit",
                 Choice(&["exit", "proxy"]),
-                CLUSTER,
-                "What to become when the discovered cluster is full: exit or proxy.",
+                Works,
+                "What to do when the discovered cluster is full. Not supported yet: proxy.",
             ),
             row(
                 "discovery-proxy",
                 "",
                 Text,
-                CLUSTER,
-                "HTTP proxy on the way to the discovery service.",
+                Works,
+                "HTTP proxy on the way to the discovery directory: http://HOST:PORT.",
             ),
             row(
                 "discovery-srv",
                 "",
                 Text,
-                CLUSTER,
-                "DNS domain whose SRV records name the members.",
+                Works,
+                "DNS domain whose SRV records _etcd-server._tcp name the founders.",
             ),
-            row("discovery-srv-name", "", Text, CLUSTER, "Suffix of the SRV service."),
+            row(
+                "discovery-srv-name",
+                "",
+                Text,
+                Works,
+                "Suffix of the service in these records: _etcd-server-NAME._tcp.",
+            ),
+            row(
+                "discovery-dns",
+                "",
+                Text,
+                Works,
+                "Name server to ask for these records, IP:PORT; those of the system when not given.",
+            ),
             row(
                 "strict-reconfig-check",
                 "true",

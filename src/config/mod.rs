@@ -9,6 +9,7 @@
 //! host name is resolved, and no address of this machine is guessed: whoever listens on 0.0.0.0 says what to advertise.
 
 mod cluster;
+mod discovery;
 mod file;
 pub mod flags;
 mod parse;
@@ -25,6 +26,8 @@ use parse::{Asked, Raw};
 pub use url::{Url, UrlError};
 use variables::Variables;
 
+use crate::model::Discovery;
+
 /// Everything that a member is told, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,9 +35,11 @@ pub struct Config {
     pub name: String,
     /// Where its data is.
     pub data_dir: PathBuf,
-    /// The founding members and their peer URLs, by name; this one is among them.
+    /// The founding members and their peer URLs, by name; this one is among them. With `discovery` it stands alone.
     pub initial_cluster: Vec<(String, Vec<String>)>,
-    /// Part of the ids.
+    /// Where the others are found, if nobody has listed them.
+    pub discovery: Option<Discovery>,
+    /// Part of the ids; with `--discovery`, its URL.
     pub initial_cluster_token: String,
     /// The cluster is there already, and this member joins it.
     pub join: bool,

@@ -60,7 +60,8 @@ impl Url {
         if !path.is_empty() {
             return Err(UrlError::Path(text.to_owned()));
         }
-        Ok(Self { text: text.to_owned(), scheme, host: host.to_owned(), port })
+        // As Go writes it: the text is a part of the ids.
+        Ok(Self { text: format!("{scheme}://{rest}"), scheme, host: host.to_owned(), port })
     }
 
     /// Reads a comma-separated list with at least one.
@@ -125,6 +126,7 @@ mod tests {
             "127.0.0.1:80"
         );
         assert_eq!(Url::parse("http://foo.example:80").unwrap().address(), None);
+        assert_eq!(Url::parse("HTTP://A:80").unwrap().to_string(), "http://A:80");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::cluster;
+use crate::config::discovery;
 use crate::config::flags::{self, Status};
 use crate::config::parse::{Raw, parse_number, same};
 use crate::config::url::Url;
@@ -48,7 +49,11 @@ pub(super) fn validate(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Config, F
     }
     warn_of_unreachable(raw, &peer_listeners, &advertise_peer_urls, notices);
     let name = name(raw)?;
-    let initial_cluster = cluster::initial_cluster(raw, &name, &advertise_peer_urls)?;
+    let discovery = discovery::discovery(raw, notices)?;
+    let initial_cluster = match discovery {
+        None => cluster::initial_cluster(raw, &name, &advertise_peer_urls)?,
+        Some(_) => vec![(name.clone(), texts(&advertise_peer_urls))],
+    };
     let data_dir = match raw.get("data-dir") {
         "" => {
             let data_dir = format!("{name}.cairn");
@@ -62,7 +67,8 @@ pub(super) fn validate(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Config, F
         name,
         data_dir,
         initial_cluster,
-        initial_cluster_token: raw.get("initial-cluster-token").to_owned(),
+        initial_cluster_token: discovery::token(raw, discovery.as_ref()),
+        discovery,
         join: raw.get("initial-cluster-state") == "existing",
         force_new_cluster: raw.bool("force-new-cluster"),
         client_listeners,

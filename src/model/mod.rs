@@ -3,6 +3,7 @@
 //! Owns: the numbers, names and refusals of the domain. Never knows: a clock, the disk, the network, the tree.
 
 mod codec;
+mod discovery;
 mod id;
 mod index;
 mod path;
@@ -12,6 +13,7 @@ mod time;
 mod unavailable;
 
 pub use codec::{DecodeError, Reader, Writer};
+pub use discovery::Discovery;
 pub use id::{ClusterId, MemberId};
 pub use index::{LogIndex, LogPosition, StoreIndex, Term};
 pub(crate) use path::has_hidden;

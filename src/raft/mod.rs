@@ -73,6 +73,11 @@ pub use runtime::seed_elections;
 pub use types::Answer;
 pub use voting::{Progress, Voting, VotingChanges};
 
+/// What openraft logs itself: targets, and whether they are worth an operator's time. What it warns of, peers that are away
+/// most of all, we say ourselves and with the fix; and to be told that somebody else leads by now is no error.
+pub const LOG_TARGETS: [(&str, bool); 2] =
+    [("openraft", true), ("openraft::raft::api::management", false)];
+
 /// Entries kept behind a checkpoint, so that a follower that was away for a moment needs no snapshot.
 const ENTRIES_KEPT: u64 = 20_000;
 

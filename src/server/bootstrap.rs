@@ -11,7 +11,6 @@
 //! were acknowledged may be lost; so here it gets a new one.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,8 +18,9 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::discovery::{self, DiscoveryError, Own, Patience};
 use crate::disk::{DataDir, DataDirError, RealFiles};
-use crate::model::{ClusterId, MemberId};
+use crate::model::{ClusterId, Discovery, MemberId};
 use crate::replica::identity;
 use crate::server::peer_http::{self, Cluster, Listed};
 use crate::server::{Options, dial};
@@ -127,6 +127,9 @@ pub enum BootstrapError {
         /// What is wrong.
         source: serde_json::Error,
     },
+    /// The other founders cannot be found.
+    #[error("{0}")]
+    Discovery(#[from] Box<DiscoveryError>),
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -203,6 +206,13 @@ pub(super) async fn identify(
             .map_err(|source| BootstrapError::Damaged { path: path(), source })?;
         let (member, cluster) = (identity.member, identity.cluster);
         info!(target: "etcdserver", "restarting member {member} in cluster {cluster}; --initial-... flags are not looked at");
+        if options.discovery.is_some() {
+            info!(
+                target: "etcdmain",
+                "discovery token ignored since a cluster has already been initialized. Valid log found at {:?}",
+                data_dir.wal(),
+            );
+        }
         if options.force_new_cluster {
             refuse_if_others_live(&identity).await?;
         }
@@ -218,12 +228,16 @@ pub(super) async fn identify(
     Ok(identity)
 }
 
-/// A founder: all ids follow from the flags, which all founders share.
+/// A founder: all ids follow from the list of founders and the token, which all of them share.
 async fn found(options: &Options) -> Result<Identity, BootstrapError> {
     let token = &options.initial_cluster_token;
+    let list = match &options.discovery {
+        None => options.initial_cluster.clone(),
+        Some(discovery) => discovered(options, discovery).await?,
+    };
     let mut own = None;
     let mut founders = Vec::new();
-    for (name, peer_urls) in &options.initial_cluster {
+    for (name, peer_urls) in &list {
         let id = identity::founding_member(peer_urls, token);
         if *name == options.name {
             own = Some(id);
@@ -232,7 +246,7 @@ async fn found(options: &Options) -> Result<Identity, BootstrapError> {
     }
     let member = own.ok_or_else(|| BootstrapError::NotAFounder(options.name.clone()))?;
     let cluster = identity::cluster(founders.iter().map(|(id, _)| *id));
-    for (url, answer) in ask_others(options).await {
+    for (url, answer) in ask_others(options, &list).await {
         match answer {
             Ok(there) if there.id == cluster => {
                 let started = |listed: &Listed| listed.id == member.0 && !listed.name.is_empty();
@@ -252,6 +266,19 @@ async fn found(options: &Options) -> Result<Identity, BootstrapError> {
         }
     }
     Ok(Identity { cluster, member, peers: founders.clone(), founders })
+}
+
+/// The founders as they find each other. It may take as long as the last of them takes to come.
+async fn discovered(
+    options: &Options,
+    discovery: &Discovery,
+) -> Result<Vec<(String, Vec<String>)>, BootstrapError> {
+    let own = options.initial_cluster.iter().find(|(name, _)| *name == options.name);
+    let own = own.ok_or_else(|| BootstrapError::NotAFounder(options.name.clone()))?;
+    let (name, peer_urls) = own;
+    let own = Own { name, peer_urls, id_of: identity::founding_member };
+    let found = discovery::found(discovery, &own, Patience::default()).await;
+    Ok(found.map_err(Box::new)?.members)
 }
 
 /// A member that was added to a running cluster, or was in it before.
@@ -343,7 +370,7 @@ async fn replace(
     );
     let until = Instant::now() + REPLACE_ELECTIONS * options.election;
     loop {
-        let mut last = io::Error::other("no other member answers");
+        let mut last = "no other member answers".to_owned();
         for listed in there.members.iter().filter(|listed| listed.id != lost.0) {
             for url in &listed.peer_urls {
                 match peer_http::replace(url, lost, peer_urls).await {
@@ -356,7 +383,7 @@ async fn replace(
             }
         }
         if Instant::now() > until {
-            return Err(BootstrapError::NotReplaced(lost, last.to_string()));
+            return Err(BootstrapError::NotReplaced(lost, last));
         }
         tokio::time::sleep(REPLACE_PAUSE).await;
     }
@@ -367,7 +394,7 @@ async fn find_cluster(options: &Options) -> Result<Cluster, BootstrapError> {
     let until = Instant::now() + JOIN_MAX;
     loop {
         let mut silent = Vec::new();
-        for (url, answer) in ask_others(options).await {
+        for (url, answer) in ask_others(options, &options.initial_cluster).await {
             match answer {
                 Ok(there) if !there.members.is_empty() => return Ok(there),
                 Ok(_) => silent.push(format!("{url}: it knows no members yet")),
@@ -381,9 +408,12 @@ async fn find_cluster(options: &Options) -> Result<Cluster, BootstrapError> {
     }
 }
 
-/// Asks all others in the list at once.
-async fn ask_others(options: &Options) -> Vec<(String, io::Result<Cluster>)> {
-    let others = options.initial_cluster.iter().filter(|(name, _)| *name != options.name);
+/// Asks all others in a list at once.
+async fn ask_others(
+    options: &Options,
+    list: &[(String, Vec<String>)],
+) -> Vec<(String, Result<Cluster, String>)> {
+    let others = list.iter().filter(|(name, _)| *name != options.name);
     let questions = others.flat_map(|(_, urls)| urls).map(async |url| {
         let answer = peer_http::cluster(url).await;
         (url.clone(), answer)

@@ -25,6 +25,7 @@ use tracing::{error, info, warn};
 
 use crate::api::{self, Api, CLUSTER_VERSION, ETCD_VERSION, Metrics};
 use crate::disk::{DataDir, DataDirError, RealFiles, WalOptions};
+use crate::model::Discovery;
 use crate::raft::{self, Raft, StartError};
 use crate::replica::{self, Facts, Hub, Replica};
 use crate::store::HistoryLimits;
@@ -47,8 +48,10 @@ pub struct Options {
     pub name: String,
     /// Where its data is.
     pub data_dir: PathBuf,
-    /// The founders of its cluster, itself among them, with their peer URLs.
+    /// The founders of its cluster, itself among them, with their peer URLs. With `discovery` it stands alone.
     pub initial_cluster: Vec<(String, Vec<String>)>,
+    /// Where the other founders are found, if nobody has listed them.
+    pub discovery: Option<Discovery>,
     /// Part of the ids.
     pub initial_cluster_token: String,
     /// The cluster is there already, and this member joins it.

@@ -19,6 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, filter, reload};
 
 use crate::model::Clock;
+use crate::raft;
 use crate::server::clock::SystemClock;
 
 /// `--logger`.
@@ -79,17 +80,18 @@ fn writer(outputs: &[Output]) -> io::Result<BoxMakeWriter> {
     Ok(all.unwrap_or_else(|| BoxMakeWriter::new(io::stderr)))
 }
 
-/// Ours at `level`; libraries only when something is wrong. What openraft warns of, peers that are away most of all, we say
-/// ourselves and with the fix; to whom wants to debug it may say it as well.
+/// Ours at `level`; libraries only when something is wrong. Whoever debugs hears more of consensus.
 fn targets(level: LevelFilter) -> filter::Targets {
-    let openraft =
+    let consensus =
         if level >= LevelFilter::DEBUG { LevelFilter::INFO } else { LevelFilter::ERROR.min(level) };
-    filter::Targets::new()
+    let mut targets = filter::Targets::new()
         .with_default(level)
-        .with_target("openraft", openraft)
-        // To be told that somebody else leads by now is no error.
-        .with_target("openraft::raft::api::management", LevelFilter::OFF)
-        .with_target("hyper", LevelFilter::WARN.min(level))
+        .with_target("hyper", LevelFilter::WARN.min(level));
+    for (target, worthwhile) in raft::LOG_TARGETS {
+        let level = if worthwhile { consensus } else { LevelFilter::OFF };
+        targets = targets.with_target(target, level);
+    }
+    targets
 }
 
 impl LevelHandle {

@@ -154,8 +154,10 @@ impl Server {
             .arg("--data-dir")
             .arg(self.data_dir())
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("{}={peer}", self.name)]);
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        if !self.args.iter().any(|arg| arg.starts_with("--discovery")) {
+            command.args(["--initial-cluster", &format!("{}={peer}", self.name)]);
+        }
         if self.flavor == Flavor::Etcd {
             command.args(["--enable-v2", "--heartbeat-interval=20", "--election-timeout=200"]);
         } else {

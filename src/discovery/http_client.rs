@@ -1,0 +1,409 @@
+//! A small HTTP/1 client: one request on one connection, everything with an end.
+//!
+//! Owns: time-outs, sizes, the way through a proxy. Never knows: what is asked, and whom. It neither follows redirects nor
+//! sends anything twice; who asks decides that. TLS comes in at `dial`: all behind it takes any stream.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::uri::{Authority, InvalidUri};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use socket2::{SockRef, TcpKeepalive};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::discovery::target::{self, Target};
+
+/// Port of an `http` URL that names none.
+const HTTP_PORT: u16 = 80;
+
+/// A server that is gone is noticed within a minute or so, also while an answer is waited for.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Where an answer's head ends at the latest.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// How much time and memory a request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For a connection, with each of a host's addresses.
+    pub connect: Duration,
+    /// From there to the whole answer; of a long poll, to its head.
+    pub answer: Duration,
+    /// From the head of a long poll to its body.
+    pub poll: Duration,
+    /// Bytes of a body.
+    pub body_bytes_max: usize,
+}
+
+impl Default for Limits {
+    /// A member needs up to 7 s for a write while it has no leader, so an answer gets more; a long poll is asked again after
+    /// five minutes, in case whoever would answer it is gone without a word.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            answer: Duration::from_secs(10),
+            poll: Duration::from_secs(300),
+            body_bytes_max: 1 << 20,
+        }
+    }
+}
+
+/// An answer, whole.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Its status, whatever it is: no status is an error here.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum HttpError {
+    /// The URL is none that can be asked.
+    #[error("{url:?} is no URL to ask: {why}; write http://HOST:PORT/PATH")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It would need TLS.
+    #[error("not supported yet: {0}: use a http:// URL; TLS comes with a later version")]
+    Tls(String),
+    /// Nobody takes the connection.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// Where to.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nothing came, or not all of it.
+    #[error("no answer from {address} within {} s", .limit.as_secs())]
+    TimedOut {
+        /// Who was asked.
+        address: String,
+        /// How long it had.
+        limit: Duration,
+    },
+    /// The answer breaks off or is no HTTP.
+    #[error("the answer of {address} is broken: {why}")]
+    Broken {
+        /// Who was asked.
+        address: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The answer is larger than anything that could be meant.
+    #[error("the answer of {address} has more than {bytes_max} bytes")]
+    TooLarge {
+        /// Who was asked.
+        address: String,
+        /// The limit.
+        bytes_max: usize,
+    },
+}
+
+impl HttpError {
+    /// Is it worth asking again?
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::TimedOut { .. } | Self::Broken { .. } => true,
+            Self::Url { .. } | Self::Tls(_) | Self::TooLarge { .. } => false,
+        }
+    }
+}
+
+/// What a request brings along.
+struct Sent {
+    content_type: &'static str,
+    body: String,
+}
+
+/// Asks over HTTP. Cheap to make and to clone; keeps no connection.
+#[derive(Clone, Debug, Default)]
+pub struct HttpClient {
+    proxy: Option<Authority>,
+    limits: Limits,
+}
+
+impl HttpClient {
+    /// One that takes the straight way, with the usual limits.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same with other limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The same through an HTTP proxy, given as `host:port`.
+    ///
+    /// # Errors
+    /// [`HttpError::Url`] when it is none.
+    pub fn through(self, proxy: &str) -> Result<Self, HttpError> {
+        let fail = |why: String| HttpError::Url { url: proxy.to_owned(), why };
+        let authority = proxy.parse().map_err(|error: InvalidUri| fail(error.to_string()))?;
+        target::check(&authority).map_err(|why| fail(why.to_owned()))?;
+        Ok(Self { proxy: Some(authority), ..self })
+    }
+
+    /// Reads.
+    ///
+    /// # Errors
+    /// See [`HttpError`]; an answer with any status is none.
+    pub async fn get(&self, url: &str) -> Result<Response, HttpError> {
+        self.ask(Method::GET, url, None, self.limits.answer).await
+    }
+
+    /// Reads what may take long to come: the answer begins at once, its body ends when something has happened.
+    ///
+    /// # Errors
+    /// As [`HttpClient::get`]; [`HttpError::TimedOut`] also when nothing has happened for [`Limits::poll`].
+    pub async fn long_poll(&self, url: &str) -> Result<Response, HttpError> {
+        self.ask(Method::GET, url, None, self.limits.poll).await
+    }
+
+    /// Writes a form, as a browser would send it.
+    ///
+    /// # Errors
+    /// As [`HttpClient::get`]. Whether the write was done is then not known.
+    pub async fn put_form(
+        &self,
+        url: &str,
+        fields: &[(&str, &str)],
+    ) -> Result<Response, HttpError> {
+        let escaped = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let pairs =
+            fields.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value)));
+        let form = pairs.collect::<Vec<_>>().join("&");
+        let sent = Sent { content_type: "application/x-www-form-urlencoded", body: form };
+        self.ask(Method::PUT, url, Some(sent), self.limits.answer).await
+    }
+
+    /// Sends JSON.
+    ///
+    /// # Errors
+    /// As [`HttpClient::put_form`].
+    pub async fn post_json(&self, url: &str, body: String) -> Result<Response, HttpError> {
+        let sent = Sent { content_type: "application/json", body };
+        self.ask(Method::POST, url, Some(sent), self.limits.answer).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        url: &str,
+        sent: Option<Sent>,
+        body_limit: Duration,
+    ) -> Result<Response, HttpError> {
+        let target = Target::parse(url)?;
+        let request = self.request(method, &target, sent);
+        let address = self.proxy.as_ref().unwrap_or(&target.authority);
+        let stream = self.dial(address).await?;
+        let exchange = Exchange { address: address.to_string(), limits: self.limits };
+        exchange.run(stream, request, body_limit).await
+    }
+
+    /// A proxy is told the whole URL, a server only the path.
+    fn request(&self, method: Method, target: &Target, sent: Option<Sent>) -> Request<Full<Bytes>> {
+        let content_type = sent.as_ref().map(|sent| sent.content_type);
+        let body = sent.map(|sent| sent.body).unwrap_or_default();
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = method;
+        *request.uri_mut() = match self.proxy {
+            Some(_) => target.whole.clone(),
+            None => target.path.clone(),
+        };
+        let headers = request.headers_mut();
+        let host = HeaderValue::from_str(target.authority.as_str());
+        headers.insert(HOST, host.expect("an authority is made of visible ASCII"));
+        if let Some(content_type) = content_type {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        request
+    }
+
+    /// The first of the host's addresses that takes a connection.
+    async fn dial(&self, to: &Authority) -> Result<TcpStream, HttpError> {
+        let fail = |source| HttpError::Connect { address: to.to_string(), source };
+        let host = to.host().trim_start_matches('[').trim_end_matches(']');
+        let port = to.port_u16().unwrap_or(HTTP_PORT);
+        let limit = self.limits.connect;
+        let addresses =
+            match tokio::time::timeout(limit, tokio::net::lookup_host((host, port))).await {
+                Ok(addresses) => addresses.map_err(fail)?,
+                Err(_) => return Err(HttpError::TimedOut { address: to.to_string(), limit }),
+            };
+        let mut failure = io::Error::other("the host has no address");
+        for address in addresses {
+            match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    tune(&stream).map_err(fail)?;
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = io::ErrorKind::TimedOut.into(),
+            }
+        }
+        Err(fail(failure))
+    }
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// One request on its way.
+struct Exchange {
+    address: String,
+    limits: Limits,
+}
+
+impl Exchange {
+    async fn run<S>(
+        &self,
+        stream: S,
+        request: Request<Full<Bytes>>,
+        body_limit: Duration,
+    ) -> Result<Response, HttpError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connect = http1::Builder::new()
+            .max_buf_size(HEAD_BYTES_MAX)
+            .handshake(TokioIo::new(stream))
+            .await;
+        let (mut sender, connection) = connect.map_err(|error| self.broken(&error))?;
+        // Gone with the request, whoever drops that.
+        let _driver = AbortOnDropHandle::new(tokio::spawn(connection));
+        let response = self.within(self.limits.answer, sender.send_request(request)).await?;
+        let (head, body) = response.map_err(|error| self.broken(&error))?.into_parts();
+        let body = Limited::new(body, self.limits.body_bytes_max).collect();
+        let body = match self.within(body_limit, body).await? {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => {
+                let bytes_max = self.limits.body_bytes_max;
+                return Err(HttpError::TooLarge { address: self.address.clone(), bytes_max });
+            }
+            Err(error) => return Err(self.broken(&*error)),
+        };
+        Ok(Response { status: head.status, headers: head.headers, body })
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        future: impl Future<Output = T>,
+    ) -> Result<T, HttpError> {
+        let late = |_| HttpError::TimedOut { address: self.address.clone(), limit };
+        tokio::time::timeout(limit, future).await.map_err(late)
+    }
+
+    /// hyper says what happened, and its source why.
+    fn broken(&self, error: &dyn std::error::Error) -> HttpError {
+        let why = match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        HttpError::Broken { address: self.address.clone(), why }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[test]
+    fn a_proxy_is_told_the_whole_url_and_a_server_the_path() {
+        let target = Target::parse("http://a:1/b").unwrap();
+        let straight = HttpClient::new().request(Method::GET, &target, None);
+        let through = HttpClient::new().through("p:2").unwrap().request(Method::GET, &target, None);
+        assert_eq!(
+            (straight.uri().to_string(), &straight.headers()[HOST]),
+            ("/b".to_owned(), &HeaderValue::from_static("a:1"))
+        );
+        assert_eq!(
+            (through.uri().to_string(), &through.headers()[HOST]),
+            ("http://a:1/b".to_owned(), &HeaderValue::from_static("a:1"))
+        );
+    }
+
+    /// A server that reads one request and says `answer`, then nothing more; without a word it stays open.
+    async fn server(answer: &'static str) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+        });
+        url
+    }
+
+    fn hasty() -> HttpClient {
+        let moment = Duration::from_millis(50);
+        let limits =
+            Limits { answer: moment, poll: moment, body_bytes_max: 10, ..Limits::default() };
+        HttpClient::new().with_limits(limits)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_whole_or_none() {
+        let url = server("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nX-A: b\r\n\r\nno").await;
+        let response = hasty().get(&url).await.unwrap();
+        assert_eq!((response.status, &response.body[..]), (StatusCode::NOT_FOUND, &b"no"[..]));
+        assert_eq!(response.headers["x-a"], "b");
+        for (answer, passing, text) in [
+            ("", true, "no answer from"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nn", true, "no answer from"),
+            ("SSH-2.0-x\r\n", true, "is broken"),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n01234567890",
+                false,
+                "more than 10 bytes",
+            ),
+        ] {
+            let error = hasty().get(&server(answer).await).await.unwrap_err();
+            assert_eq!(error.is_passing(), passing, "{error}");
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_poll_that_brings_nothing_ends() {
+        let url = server("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        let error = hasty().long_poll(&url).await.unwrap_err();
+        assert!(matches!(error, HttpError::TimedOut { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_worth_another_try() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        drop(listener);
+        let error = hasty().get(&url).await.unwrap_err();
+        assert!(
+            error.is_passing() && error.to_string().starts_with("cannot connect to "),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! How the founders of a cluster find each other when nobody has listed them: in a directory of another cluster
+//! (`--discovery`), or by the SRV records of a domain (`--discovery-srv`).
+//!
+//! Owns: the HTTP client with which a member asks others, and the DNS resolver. Never knows: flags, the data directory, how ids
+//! are computed (it is handed that), what is done with the list that it finds.
+
+mod directory;
+mod dns;
+mod entries;
+mod error;
+pub mod http_client;
+mod srv;
+mod target;
+mod v2;
+
+pub use error::DiscoveryError;
+pub use http_client::{HttpClient, HttpError, Limits, Response};
+pub use v2::Patience;
+
+use crate::model::{Discovery, MemberId};
+
+/// What a founder says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Own<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Where its peers reach it.
+    pub peer_urls: &'a [String],
+    /// A founder's id, from its peer URLs and the token of its cluster.
+    pub id_of: fn(&[String], &str) -> MemberId,
+}
+
+/// The founders of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founders {
+    /// Their names and peer URLs. This member is among them under its own name.
+    pub members: Vec<(String, Vec<String>)>,
+    /// This member had registered before this start. Most likely it was stopped before the cluster was complete; but if it
+    /// has been a member and lost its data, it must not found the cluster again: ask the others first.
+    pub registered_before: bool,
+}
+
+/// Finds the founders of this member's cluster; returns once they are complete.
+///
+/// For [`Discovery::Registry`] the token of the cluster is the URL of the directory. It may take for ever: whoever calls can
+/// drop the future at any time and call again.
+///
+/// # Errors
+/// See [`DiscoveryError`]; the texts name flag and fix.
+pub async fn found(
+    discovery: &Discovery,
+    own: &Own<'_>,
+    patience: Patience,
+) -> Result<Founders, DiscoveryError> {
+    match discovery {
+        Discovery::Registry { url, proxy } => {
+            let client = match proxy {
+                None => HttpClient::new(),
+                Some(proxy) => HttpClient::new().through(proxy).map_err(|error| {
+                    let why = format!("--discovery-proxy: {error}");
+                    DiscoveryError::BadEndpoint { url: url.clone(), why }
+                })?,
+            };
+            v2::found(url, client, own, patience).await
+        }
+        Discovery::Srv { domain, suffix, name_server } => {
+            let dns = dns::Dns::new(*name_server)
+                .map_err(|why| DiscoveryError::Dns { service: format!("{domain:?}"), why })?;
+            srv::found(&dns, domain, suffix, own).await
+        }
+    }
+}
