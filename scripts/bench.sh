@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # cairn and etcd 3.4 side by side on this machine: rate, latency, server CPU per request, memory.
-# Usage: scripts/bench.sh [SECONDS per run, default 5] [ROUNDS, default 3]
-# Runs alternate between the two; the table shows medians. The load comes from the same cores, so trust the CPU column.
+# Usage: scripts/bench.sh [--members N, default 1] [SECONDS per run, default 5] [ROUNDS, default 3]
+# With several members the connections are spread over all of them, and the CPU is that of all together. Runs alternate between
+# the two; the table shows medians. The load comes from the same cores, so trust the CPU column.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+members=1
+if [ "${1:-}" = --members ]; then members=$2; shift 2; fi
 seconds=${1:-5} rounds=${2:-3}
 
 for tool in etcd wrk curl; do
@@ -17,20 +20,32 @@ trap 'kill "${pids[@]}" 2>/dev/null || true; wait 2>/dev/null; rm -rf "$work"' E
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
-start() { # name binary [flags]: sets url_NAME and pid_NAME
+start() { # name binary [flags]: starts a cluster; sets urls_NAME and pids_NAME
   local name=$1 binary=$2; shift 2
-  local client peer; client=$(free_port) peer=$(free_port)
-  "$binary" --name "$name" --data-dir "$work/$name" "$@" \
-    --listen-client-urls "http://127.0.0.1:$client" --advertise-client-urls "http://127.0.0.1:$client" \
-    --listen-peer-urls "http://127.0.0.1:$peer" --initial-advertise-peer-urls "http://127.0.0.1:$peer" \
-    --initial-cluster "$name=http://127.0.0.1:$peer" >"$work/$name.log" 2>&1 &
-  pids+=($!)
-  eval "pid_$name=$! url_$name=http://127.0.0.1:$client"
+  local clients=() peers=() list="" n
+  for n in $(seq "$members"); do
+    clients+=("http://127.0.0.1:$(free_port)") peers+=("http://127.0.0.1:$(free_port)")
+    list+="${list:+,}m$n=${peers[-1]}"
+  done
+  eval "urls_$name=(${clients[*]}) pids_$name=()"
+  for n in $(seq "$members"); do
+    local client=${clients[$((n - 1))]} peer=${peers[$((n - 1))]}
+    "$binary" --name "m$n" --data-dir "$work/$name$n" "$@" \
+      --listen-client-urls "$client" --advertise-client-urls "$client" \
+      --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" \
+      --initial-cluster "$list" >"$work/$name$n.log" 2>&1 &
+    pids+=($!)
+    eval "pids_$name+=($!)"
+  done
+  for n in $(seq "$members"); do wait_for "${clients[$((n - 1))]}" "$work/$name$n.log"; done
+}
+
+wait_for() { # url log
   for _ in $(seq 200); do
-    case $(curl -s "http://127.0.0.1:$client/version" || true) in *'"etcdcluster":"3'*) return ;; esac
+    case $(curl -s "$1/version" || true) in *'"etcdcluster":"3'*) return ;; esac
     sleep 0.05
   done
-  echo "bench.sh: $name did not start:" >&2; tail -5 "$work/$name.log" >&2; exit 1
+  echo "bench.sh: $1 did not start:" >&2; tail -5 "$2" >&2; exit 1
 }
 
 cat >"$work/put.lua" <<'LUA'
@@ -51,23 +66,32 @@ cat >"$work/qget.lua" <<'LUA'
 function request() return wrk.format("GET", "/v2/keys/bench/one?quorum=true") end
 LUA
 
-ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
+ticks() { for pid in "$@"; do awk '{ print $14 + $15 }' "/proc/$pid/stat"; done | awk '{ sum += $1 } END { print sum }'; }
 hz=$(getconf CLK_TCK)
 
 run() { # server load connections -> a line in results: rate p50_ms p99_ms cpu_us
-  local name=$1 load=$2 connections=$3 url pid before after
-  eval "url=\$url_$name pid=\$pid_$name"
-  local threads=$((connections < 2 ? 1 : 2))
-  before=$(ticks "$pid")
-  wrk -t$threads -c"$connections" -d"${seconds}s" --latency -s "$work/$load.lua" "$url" >"$work/out"
-  after=$(ticks "$pid")
-  awk -v ticks=$((after - before)) -v hz="$hz" '
+  local name=$1 load=$2 connections=$3 before after n clients=()
+  local -n urls=urls_$name server_pids=pids_$name
+  local count=${#urls[@]}
+  [ "$connections" -ge "$count" ] || count=$connections
+  local threads=$((members > 1 || connections < 2 ? 1 : 2))
+  before=$(ticks "${server_pids[@]}")
+  rm -f "$work"/out.*
+  for n in $(seq 0 $((count - 1))); do
+    local share=$(((connections + n) / count))
+    wrk -t$threads -c"$share" -d"${seconds}s" --latency -s "$work/$load.lua" "${urls[$n]}" >"$work/out.$n" &
+    clients+=($!)
+  done
+  wait "${clients[@]}"
+  after=$(ticks "${server_pids[@]}")
+  # Rates add up; a median of several is taken as their mean, a 99th percentile as the worst.
+  cat "$work"/out.* | awk -v ticks=$((after - before)) -v hz="$hz" '
     function ms(text) { return text ~ /us$/ ? text / 1000 : text ~ /ms$/ ? text + 0 : text * 1000 }
-    /50%/ { p50 = ms($2) } /99%/ { p99 = ms($2) }
-    /requests in/ { requests = $1 } /^Requests\/sec/ { rate = $2 }
+    /^ +50%/ { p50 += ms($2); outs++ } /^ +99%/ { t = ms($2); if (t > p99) p99 = t }
+    /requests in/ { requests += $1 } /^Requests\/sec/ { rate += $2 }
     /Non-2xx/ { errors = $0 }
-    END { printf "%.0f %.3f %.3f %.1f %s\n", rate, p50, p99, ticks * 1e6 / hz / requests, errors }
-  ' "$work/out" >>"$work/$name.$load.$connections"
+    END { printf "%.0f %.3f %.3f %.1f %s\n", rate, p50 / outs, p99, ticks * 1e6 / hz / requests, errors }
+  ' >>"$work/$name.$load.$connections"
 }
 
 median() { cut -d' ' -f"$2" "$1" | sort -n | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }'; }
@@ -75,13 +99,15 @@ median() { cut -d' ' -f"$2" "$1" | sort -n | awk '{ a[NR] = $1 } END { print a[i
 start etcd etcd --enable-v2
 start cairn target/release/cairn
 for name in etcd cairn; do
-  eval "curl -s -o /dev/null -XPUT \$url_$name/v2/keys/bench/one -d value=$(printf 'x%.0s' $(seq 256))"
+  eval "curl -s -o /dev/null -XPUT \${urls_$name[0]}/v2/keys/bench/one -d value=$(printf 'x%.0s' $(seq 256))"
 done
 
 echo "| load | connections | etcd 1/s | cairn 1/s | ratio | etcd p50 ms | cairn p50 ms | etcd p99 ms | cairn p99 ms | etcd CPU us | cairn CPU us | ratio |"
 echo "|---|---|---|---|---|---|---|---|---|---|---|---|"
+spread="1 64"
+[ "$members" = 1 ] || spread="1 64 256"
 for load in put get qget; do
-  for connections in 1 64; do
+  for connections in $spread; do
     for _ in $(seq "$rounds"); do
       run etcd $load $connections
       run cairn $load $connections
@@ -123,10 +149,10 @@ async def main(url, count, rounds):
 asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 PY
 for name in etcd cairn; do
-  eval "url=\$url_$name pid=\$pid_$name"
+  eval "url=\${urls_$name[0]}"
   echo "PUT to the last of 1,000 watchers, $name: $(python3 "$work/watchers.py" "$url" 1000 5) ms"
 done
 for name in etcd cairn; do
-  eval "pid=\$pid_$name"
-  echo "resident memory of $name: $(awk '/VmRSS/ { printf "%d MiB", $2 / 1024 }' "/proc/$pid/status")"
+  eval "server_pids=(\${pids_$name[@]})"
+  echo "resident memory of $name: $(for pid in "${server_pids[@]}"; do awk '/VmRSS/ { printf "%d MiB ", $2 / 1024 }' "/proc/$pid/status"; done)"
 done
