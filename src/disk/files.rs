@@ -111,8 +111,10 @@ impl File for RealFile {
         self.0.set_len(length)
     }
 
-    fn start_writing(&self, _offset: u64, _length: u64) {
-        // There is no safe wrapper of sync_file_range; a sync does the same and more, off the log's thread.
-        let _ = self.0.sync_data();
+    fn start_writing(&self, offset: u64, length: u64) {
+        // The system writes out what it is told will not be needed; unlike a sync, nobody waits for it, and the journal of the
+        // file system, which the log's syncs may have to wait for, is left alone.
+        let length = std::num::NonZeroU64::new(length);
+        let _ = rustix::fs::fadvise(&self.0, offset, length, rustix::fs::Advice::DontNeed);
     }
 }

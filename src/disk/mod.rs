@@ -6,6 +6,16 @@ mod files;
 mod tables;
 pub mod wal;
 
+/// Where calls wait for the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Waiting {
+    /// On threads of their own, so that nobody else waits with them.
+    #[default]
+    OnThreads,
+    /// On the thread of whoever calls: in a simulated world there is only one, and its disks do not wait.
+    Inline,
+}
+
 pub use crash_files::{CrashFiles, Fault, Survival};
 pub use data_dir::{DataDir, DataDirError};
 pub use files::{File, Files, RealFiles};

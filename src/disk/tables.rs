@@ -2,8 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
@@ -75,7 +74,7 @@ impl Tables {
     fn open_file(files: &dyn Files, file: &Path, path: &Path) -> Result<Self, TablesError> {
         let fail = |source| error("open the checkpoint", path, source);
         let file = files.open(file, true).map_err(|source| fail(redb::Error::Io(source)))?;
-        let backend = PacedFile { file: Arc::from(file), written: AtomicU64::new(0) };
+        let backend = PacedFile { file: Arc::from(file), dirty: Mutex::default() };
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(backend)
@@ -222,7 +221,37 @@ fn error(action: &'static str, path: &Path, source: redb::Error) -> TablesError 
 #[derive(Debug)]
 struct PacedFile {
     file: Arc<dyn File>,
-    written: AtomicU64,
+    dirty: Mutex<Dirty>,
+}
+
+/// What was written and not yet sent on its way to the disk.
+#[derive(Debug, Default)]
+struct Dirty {
+    bytes: u64,
+    from: u64,
+    to: u64,
+}
+
+impl Dirty {
+    /// Notes a write; when there is enough, returns where it all is, as offset and length.
+    fn note(&mut self, offset: u64, length: u64) -> Option<(u64, u64)> {
+        let end = offset + length;
+        (self.from, self.to) =
+            if self.bytes == 0 { (offset, end) } else { (self.from.min(offset), self.to.max(end)) };
+        self.bytes += length;
+        if self.bytes < PACE_BYTES {
+            return None;
+        }
+        self.bytes = 0;
+        Some((self.from, self.to - self.from))
+    }
+}
+
+impl PacedFile {
+    fn dirty(&self) -> MutexGuard<'_, Dirty> {
+        // Numbers stay numbers whatever happens to a thread.
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl StorageBackend for PacedFile {
@@ -239,16 +268,15 @@ impl StorageBackend for PacedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.written.store(0, Ordering::Relaxed);
+        self.dirty().bytes = 0;
         self.file.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.file.write_at(offset, data)?;
-        let written = self.written.fetch_add(data.len() as u64, Ordering::Relaxed);
-        if written + data.len() as u64 >= PACE_BYTES {
-            self.written.store(0, Ordering::Relaxed);
-            self.file.start_writing(offset, data.len() as u64);
+        let enough = self.dirty().note(offset, data.len() as u64);
+        if let Some((offset, length)) = enough {
+            self.file.start_writing(offset, length);
             std::thread::yield_now();
         }
         Ok(())

@@ -63,6 +63,7 @@ impl Asker {
         let task = Task { transport, answers, questions_rx, rounds: 0 };
         tokio::spawn(async move {
             tokio::select! {
+                biased;
                 () = task.run() => {}
                 () = stop.cancelled() => {}
             }
@@ -128,20 +129,29 @@ struct Waiting {
 impl Task {
     async fn run(mut self) {
         let mut waiting = Vec::new();
-        while self.questions_rx.recv_many(&mut waiting, BATCH_MAX).await > 0 {
-            let leader = waiting.first().map(Question::leader).expect("there is at least one");
+        loop {
+            // The last one to ask knows best who leads; the others may ask again.
+            let Some(leader) = waiting.last().map(Question::leader) else {
+                if self.questions_rx.recv_many(&mut waiting, BATCH_MAX).await == 0 {
+                    return;
+                }
+                continue;
+            };
+            let mut outdated = waiting.extract_if(.., |question| question.leader() != leader);
+            outdated.by_ref().for_each(|question| self.refuse(question));
+            drop(outdated);
             match self.transport.connect(leader, Lane::Ask).await {
                 Ok(link) => self.converse(link, &mut waiting).await,
                 Err(_) => {
-                    self.refuse(&mut waiting);
+                    waiting.drain(..).for_each(|question| self.refuse(question));
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    /// Talks to one leader until the connection breaks or somebody else is to be asked. Leaves the questions to
-    /// somebody else in `waiting`.
+    /// Talks to one leader until the connection breaks or somebody else is to be asked. Leaves what was not
+    /// sent in `waiting`.
     async fn converse(&mut self, mut link: Link, waiting: &mut Vec<Question>) {
         let mut asked = Waiting::default();
         loop {
@@ -152,7 +162,7 @@ impl Task {
                 put(question, &mut link, &mut self.rounds, &mut asked);
             }
             let more = tokio::select! {
-                biased;
+               biased;
                 answer = link.incoming.next() => match answer {
                     Ok(Some(frame)) => self.hear(&frame, &mut asked).is_ok(),
                     Ok(None) | Err(_) => false,
@@ -204,14 +214,12 @@ impl Task {
         Ok(())
     }
 
-    /// None of these was sent to anybody.
-    fn refuse(&self, waiting: &mut Vec<Question>) {
-        for question in waiting.drain(..) {
-            match question {
-                Question::Write { ticket, .. } => self.answers.refuse(ticket, None),
-                // Dropping their senders refuses them.
-                Question::Read { .. } | Question::Progress { .. } => {}
-            }
+    /// It was sent to nobody.
+    fn refuse(&self, question: Question) {
+        match question {
+            Question::Write { ticket, .. } => self.answers.refuse(ticket, None),
+            // Dropping their senders refuses them.
+            Question::Read { .. } | Question::Progress { .. } => {}
         }
     }
 }

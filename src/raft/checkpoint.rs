@@ -12,10 +12,11 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::disk::{Commit, Tables, TablesError};
+use crate::disk::{Commit, Tables, TablesError, Waiting};
 use crate::model::{DecodeError, StoreIndex};
 use crate::raft::encoding;
 use crate::raft::types::{self, LogId, StoredMembership, Types};
+use crate::raft::waiting;
 use crate::store::{Change, Header, HistoryLimits, Loader, Store};
 
 const HEADER: &str = "store";
@@ -48,6 +49,7 @@ pub(super) enum CheckpointError {
 /// The checkpoint on disk, and the state it holds.
 pub(super) struct Checkpoints {
     tables: Tables,
+    waiting: Waiting,
     latest: Mutex<Option<Checkpoint>>,
     sending: Mutex<Option<Sending>>,
     committed: Box<dyn Fn(Duration) + Send + Sync>,
@@ -61,8 +63,12 @@ struct Sending {
 
 impl Checkpoints {
     /// `committed` is told how long each commit took.
-    pub(super) fn new(tables: Tables, committed: Box<dyn Fn(Duration) + Send + Sync>) -> Self {
-        Self { tables, latest: Mutex::new(None), sending: Mutex::new(None), committed }
+    pub(super) fn new(
+        tables: Tables,
+        waiting: Waiting,
+        committed: Box<dyn Fn(Duration) + Send + Sync>,
+    ) -> Self {
+        Self { tables, waiting, latest: Mutex::new(None), sending: Mutex::new(None), committed }
     }
 
     /// The last one; none before the first.
@@ -125,8 +131,9 @@ impl Checkpoints {
     }
 
     /// Puts another state in place of everything.
-    pub(super) fn replace(&self, by: &Checkpoint) -> Result<(), CheckpointError> {
-        self.write(None, by, true)
+    pub(super) async fn replace(self: Arc<Self>, by: Checkpoint) -> io::Result<()> {
+        let written = waiting::on(self.waiting, move || self.write(None, &by, true));
+        written.await?.map_err(io::Error::other)
     }
 
     fn write(
@@ -206,9 +213,8 @@ impl RaftSnapshotBuilder<Types> for CheckpointBuilder {
         &mut self,
     ) -> io::Result<openraft::type_config::alias::SnapshotOf<Types, Checkpoint>> {
         let (checkpoints, state) = (Arc::clone(&self.checkpoints), self.state.clone());
-        let written = tokio::task::spawn_blocking(move || checkpoints.advance(&state));
-        // A panic in there must not be silent: as an error it ends the member.
-        written.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let written = waiting::on(checkpoints.waiting, move || checkpoints.advance(&state));
+        written.await?.map_err(io::Error::other)?;
         Ok(self.state.clone().into_snapshot())
     }
 }

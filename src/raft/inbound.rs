@@ -82,6 +82,7 @@ impl Raft {
             }
         };
         let ended = tokio::select! {
+            biased;
             ended = served => ended,
             () = self.shared.stop.cancelled() => Ok(()),
         };

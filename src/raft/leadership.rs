@@ -135,6 +135,7 @@ impl Follower {
                 let waits = leads && leadership_tx.borrow().leader.is_none();
                 let pause = if waits { FIRST_ANSWERS } else { self.heartbeat };
                 tokio::select! {
+                    biased;
                     changed = metrics.changed() => if changed.is_err() { break },
                     () = self.heard.news.notified() => {}
                     () = tokio::time::sleep(pause) => {}

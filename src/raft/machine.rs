@@ -190,10 +190,7 @@ impl RaftStateMachine<Types> for Machine {
         _meta: &SnapshotMeta,
         snapshot: Checkpoint,
     ) -> io::Result<()> {
-        let checkpoints = Arc::clone(&self.checkpoints);
-        let installed = snapshot.clone();
-        let written = tokio::task::spawn_blocking(move || checkpoints.replace(&installed));
-        written.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        Arc::clone(&self.checkpoints).replace(snapshot.clone()).await?;
         self.store = snapshot.store;
         self.applied = snapshot.applied;
         self.membership = snapshot.membership;

@@ -31,6 +31,7 @@ mod tests;
 mod transfer;
 mod types;
 mod voting;
+mod waiting;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -47,7 +48,9 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::disk::{Files, Identity, Tables, TablesError, Wal, WalError, WalObserver, WalOptions};
+use crate::disk::{
+    Files, Identity, Tables, TablesError, Waiting, Wal, WalError, WalObserver, WalOptions,
+};
 use crate::model::{Clock, ClusterId, DecodeError, LogIndex, MemberId, Random, Term, Unavailable};
 use crate::store::HistoryLimits;
 use crate::transport::Transport;
@@ -179,6 +182,7 @@ struct Shared {
     followers: Arc<Followers>,
     heard: Arc<Heard>,
     arrivals: Arrivals,
+    waiting: Waiting,
     pace: Arc<Pace>,
     removed: Arc<Notify>,
     last_refusal: LastRefusal,
@@ -196,6 +200,7 @@ impl Raft {
         let config = Arc::new(config(&options)?);
         let (member, election, history) = (options.member, options.election, options.history);
         let (alone, heartbeat) = (options.alone, options.heartbeat);
+        let disk_waiting = options.wal.waiting;
         let (clock, transport) = (Arc::clone(&options.clock), Arc::clone(&options.transport));
         let answers = Arc::new(Answers::new(&*options.random));
         let removed = Arc::new(Notify::new());
@@ -248,6 +253,7 @@ impl Raft {
             followers,
             heard,
             arrivals: Arrivals::default(),
+            waiting: disk_waiting,
             pace,
             removed,
             last_refusal: LastRefusal::default(),
@@ -383,7 +389,7 @@ impl Raft {
         }
         self.shared.answers.close();
         let wal = self.wal.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || wal.shutdown()).await {
+        if let Err(error) = waiting::on(self.shared.waiting, move || wal.shutdown()).await {
             warn!(target: "raft", "the log ended badly: {error}");
         }
     }
@@ -415,13 +421,14 @@ struct Opened {
 }
 
 async fn open(options: Options) -> Result<Opened, StartError> {
-    let opened = tokio::task::spawn_blocking(move || open_files(options)).await;
+    let opened = waiting::on(options.wal.waiting, move || open_files(options)).await;
     opened.map_err(|error| StartError::Raft(error.to_string()))?
 }
 
 fn open_files(options: Options) -> Result<Opened, StartError> {
     let tables = Tables::open(&*options.files, &options.checkpoint)?;
-    let checkpoints = Arc::new(Checkpoints::new(tables, options.checkpoint_observer));
+    let checkpoints =
+        Arc::new(Checkpoints::new(tables, options.wal.waiting, options.checkpoint_observer));
     let start = match checkpoints.load(options.history) {
         Ok(start) => start,
         Err(CheckpointError::Tables(error)) => return Err(error.into()),

@@ -71,6 +71,7 @@ impl Raft {
         let mut bytes_before = 0;
         loop {
             let due = tokio::select! {
+                biased;
                 () = pace.due.notified() => true,
                 () = tokio::time::sleep(IDLE) => {
                     let bytes = pace.wal_bytes.load(Ordering::Relaxed);

@@ -169,6 +169,7 @@ impl NetSnapshot<Types> for Peer {
         let mut link = self.connect(Lane::Snapshot).await?;
         let sending = transfer::send(&mut link, vote, snapshot, &self.peers.checkpoints);
         tokio::select! {
+            biased;
             sent = sending => match sent {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
                 Err(error) => {

@@ -16,8 +16,8 @@ use super::machine::{Machine, Observer, View};
 use super::types::Types;
 use super::{Options, Raft};
 use crate::disk::{
-    CrashFiles, Fault, Files, Identity, RealFiles, Survival, Tables, Wal, WalError, WalObserver,
-    WalOptions,
+    CrashFiles, Fault, Files, Identity, RealFiles, Survival, Tables, Waiting, Wal, WalError,
+    WalObserver, WalOptions,
 };
 use crate::model::{Clock, ClusterId, KeyPath, LogTime, MemberId, Random, StoreIndex};
 use crate::store::{Command, Event, HistoryLimits, Write};
@@ -72,7 +72,7 @@ impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for OnDisk {
         let options = WalOptions { segment_bytes: 1 << 20, ..WalOptions::default() };
         let files = Arc::new(RealFiles);
         let tables = Tables::open(&*files, &dir.path().join("checkpoint.redb")).expect("tables");
-        let checkpoints = Arc::new(Checkpoints::new(tables, Box::new(|_| {})));
+        let checkpoints = Arc::new(Checkpoints::new(tables, Waiting::OnThreads, Box::new(|_| {})));
         let start = checkpoints.load(LIMITS).expect("an empty checkpoint");
         let wal = dir.path().join("wal");
         let (wal, recovered) =

@@ -111,6 +111,7 @@ impl Replica {
                 continue;
             }
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait.min(Duration::from_secs(3600))) => {}
                 changed = deadlines.changed() => if changed.is_err() { return },
                 changed = leadership.changed() => if changed.is_err() { return },

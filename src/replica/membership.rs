@@ -249,6 +249,7 @@ impl Replica {
             }
             let look_again = leads && !self.inner.raft.voting().learners.is_empty();
             tokio::select! {
+                biased;
                 changed = leadership.changed() => if changed.is_err() { return },
                 changed = members.changed() => if changed.is_err() { return },
                 changed = voting.changed() => if !changed { return },

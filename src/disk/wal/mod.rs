@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::disk::Waiting;
 use crate::disk::files::{File, Files};
 
 /// Whose log it is. A log of another member or cluster is refused.
@@ -46,11 +47,19 @@ pub struct WalOptions {
     pub sync: bool,
     /// Prepare the next segment in the background. Without it steps come in the same order each time, which tests want.
     pub prepare_ahead: bool,
+    /// Who waits for the disk: a thread of the log's own, or whoever calls.
+    pub waiting: Waiting,
 }
 
 impl Default for WalOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, queue_bytes_max: 4 << 20, sync: true, prepare_ahead: true }
+        Self {
+            segment_bytes: 64 << 20,
+            queue_bytes_max: 4 << 20,
+            sync: true,
+            prepare_ahead: true,
+            waiting: Waiting::OnThreads,
+        }
     }
 }
 
@@ -137,7 +146,13 @@ pub struct Recovered {
 #[derive(Clone)]
 pub struct Wal {
     shared: Arc<Shared>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    writer: Arc<Writer>,
+}
+
+/// Who writes.
+enum Writer {
+    Thread(Mutex<Option<JoinHandle<()>>>),
+    Caller(Mutex<thread::Thread>),
 }
 
 /// What callers and the log's thread share.
@@ -157,6 +172,13 @@ struct Queue {
     bytes: usize,
     stopping: bool,
     failed: Option<io::ErrorKind>,
+}
+
+impl Queue {
+    fn take(&mut self) -> Vec<Request> {
+        self.bytes = 0;
+        std::mem::take(&mut self.requests).into()
+    }
 }
 
 enum Request {
@@ -251,15 +273,21 @@ impl Wal {
             found.tail,
             observer,
         );
-        let thread = std::thread::Builder::new()
-            .name("wal".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|source| WalError::Io {
-                action: "start the thread of",
-                path: dir.to_owned(),
-                source,
-            })?;
-        Ok((Self { shared, thread: Arc::new(Mutex::new(Some(thread))) }, found.recovered))
+        let writer = match options.waiting {
+            Waiting::Inline => Writer::Caller(Mutex::new(writer)),
+            Waiting::OnThreads => {
+                let thread = std::thread::Builder::new()
+                    .name("wal".to_owned())
+                    .spawn(move || writer.run())
+                    .map_err(|source| WalError::Io {
+                        action: "start the thread of",
+                        path: dir.to_owned(),
+                        source,
+                    })?;
+                Writer::Thread(Mutex::new(Some(thread)))
+            }
+        };
+        Ok((Self { shared, writer: Arc::new(writer) }, found.recovered))
     }
 
     /// Appends entries; their indexes follow the last one without a gap. Waits only while the queue is full.
@@ -322,8 +350,9 @@ impl Wal {
     pub fn shutdown(&self) {
         lock(&self.shared.queue).stopping = true;
         self.shared.work.notify_one();
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread {
+        if let Writer::Thread(thread) = &*self.writer
+            && let Some(thread) = lock(thread).take()
+        {
             // It panics only on a bug, and says so itself.
             let _ = thread.join();
         }
@@ -350,7 +379,10 @@ impl Wal {
         queue.bytes += request.weight();
         queue.requests.push_back(request);
         drop(queue);
-        self.shared.work.notify_one();
+        match &*self.writer {
+            Writer::Thread(_) => self.shared.work.notify_one(),
+            Writer::Caller(writer) => lock(writer).write_what_waits(),
+        }
     }
 }
 

@@ -76,23 +76,40 @@ impl Thread {
         // The first spare is made while nobody waits.
         self.prepare_ahead();
         while let Some(requests) = self.next_requests() {
-            let result = self.commit(&requests);
-            if let Err(error) = &result {
-                self.fail(error);
-            }
-            let kind = result.as_ref().err().map(kind_of);
-            for request in requests {
-                let result = kind.map_or(Ok(()), |kind| {
-                    Err(io::Error::new(kind, "the write-ahead log could not be written"))
-                });
-                answer(request, result);
-            }
-            if kind.is_some() {
-                self.refuse_the_rest();
+            if !self.serve(requests) {
                 break;
             }
         }
         self.await_spare();
+    }
+
+    /// Writes what waits, on the thread of whoever calls.
+    pub(super) fn write_what_waits(&mut self) {
+        loop {
+            let requests = lock(&self.shared.queue).take();
+            if requests.is_empty() || !self.serve(requests) {
+                return;
+            }
+        }
+    }
+
+    /// Makes requests safe and calls back; `false` when the log has failed.
+    fn serve(&mut self, requests: Vec<Request>) -> bool {
+        let result = self.commit(&requests);
+        if let Err(error) = &result {
+            self.fail(error);
+        }
+        let kind = result.as_ref().err().map(kind_of);
+        for request in requests {
+            let result = kind.map_or(Ok(()), |kind| {
+                Err(io::Error::new(kind, "the write-ahead log could not be written"))
+            });
+            answer(request, result);
+        }
+        if kind.is_some() {
+            self.refuse_the_rest();
+        }
+        kind.is_none()
     }
 
     /// Makes the next spare on a thread of its own: preparing 64 MiB takes longer than anybody wants to wait.
@@ -128,8 +145,7 @@ impl Thread {
             }
             queue = self.shared.work.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
-        queue.bytes = 0;
-        let requests = std::mem::take(&mut queue.requests).into();
+        let requests = queue.take();
         drop(queue);
         self.shared.room.notify_all();
         Some(requests)

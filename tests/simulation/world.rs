@@ -1,0 +1,356 @@
+//! The world that members live in.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use cairn::disk::{CrashFiles, Waiting, WalError, WalObserver, WalOptions};
+use cairn::model::{Clock, ClusterId, LogTime, MemberId, Random};
+use cairn::raft::{self, Raft};
+use cairn::replica::{self, Facts, Hub, Replica};
+use cairn::store::HistoryLimits;
+use cairn::transport::{self, AddressBook, Dial, PREFACE, Stream, Transport};
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+const CLUSTER: ClusterId = ClusterId(0xc);
+const HEARTBEAT: Duration = Duration::from_millis(100);
+const ELECTION: Duration = Duration::from_secs(1);
+/// The longest that bytes are on their way.
+const LATENCY_MAX_MS: u64 = 3;
+/// Whatever is waited for comes within this time, or never.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Random numbers that come out the same for the same seed (splitmix64).
+struct Dice(Mutex<u64>);
+
+impl Random for Dice {
+    fn next(&self) -> u64 {
+        let mut state = self.0.lock().expect("nothing panics with it");
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = *state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// The virtual clock, from some day in 2026 on.
+struct VirtualClock(Instant);
+
+impl Clock for VirtualClock {
+    fn now(&self) -> LogTime {
+        let ms = u64::try_from(self.0.elapsed().as_millis()).expect("runs are short");
+        LogTime(1_790_000_000_000 + ms)
+    }
+}
+
+struct Quiet;
+
+impl WalObserver for Quiet {
+    fn synced(&self, _took: Duration, _bytes: usize) {}
+    fn failed(&self, error: &WalError) {
+        panic!("{error}");
+    }
+}
+
+/// Who can reach whom, and who listens.
+struct Network {
+    dice: Arc<Dice>,
+    state: Mutex<NetworkState>,
+}
+
+#[derive(Default)]
+struct NetworkState {
+    listening: BTreeMap<MemberId, Raft>,
+    cut_off: BTreeSet<MemberId>,
+    /// Readers whose bytes are held up by a cut.
+    held_up: Vec<Waker>,
+}
+
+impl Network {
+    fn connected(&self, pair: [MemberId; 2]) -> bool {
+        let state = self.state.lock().expect("nothing panics with it");
+        pair.iter().all(|member| !state.cut_off.contains(member))
+    }
+
+    fn latency(&self) -> Duration {
+        Duration::from_micros(self.dice.next() % (LATENCY_MAX_MS * 1000))
+    }
+}
+
+fn url(member: MemberId) -> String {
+    format!("http://m{}:2380", member.0)
+}
+
+/// One member's way into the network.
+struct Way {
+    network: Arc<Network>,
+    from: MemberId,
+}
+
+impl Dial for Way {
+    fn dial<'a>(&'a self, to: &'a str) -> BoxFuture<'a, io::Result<Stream>> {
+        let (network, from) = (Arc::clone(&self.network), self.from);
+        Box::pin(async move {
+            tokio::time::sleep(network.latency()).await;
+            let there = {
+                let state = network.state.lock().expect("nothing panics with it");
+                let found = state.listening.iter().find(|(member, _)| url(**member) == to);
+                found.map(|(member, raft)| (*member, raft.clone()))
+            };
+            let (member, raft) = there.ok_or(io::ErrorKind::ConnectionRefused)?;
+            if !network.connected([from, member]) {
+                // As with real networks: nobody answers at all.
+                std::future::pending::<()>().await;
+            }
+            let (ours, theirs) = tokio::io::duplex(1 << 20);
+            let pair = [from, member];
+            let mut theirs = Pipe::new(theirs, pair, Arc::clone(&network));
+            tokio::spawn(async move {
+                let mut preface = [0; PREFACE.len()];
+                if theirs.read_exact(&mut preface).await.is_ok() && preface == *PREFACE {
+                    raft.serve_peer(Box::new(theirs)).await;
+                }
+            });
+            Ok(Box::new(Pipe::new(ours, pair, network)) as Stream)
+        })
+    }
+}
+
+/// One end of a connection. Bytes take their time, and while the network is cut they do not arrive.
+struct Pipe {
+    stream: DuplexStream,
+    pair: [MemberId; 2],
+    network: Arc<Network>,
+    on_the_way: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pipe {
+    fn new(stream: DuplexStream, pair: [MemberId; 2], network: Arc<Network>) -> Self {
+        Self { stream, pair, network, on_the_way: None }
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let latency = || Box::pin(tokio::time::sleep(this.network.latency()));
+        let sleep = this.on_the_way.get_or_insert_with(latency);
+        if sleep.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if !this.network.connected(this.pair) {
+            let mut state = this.network.state.lock().expect("nothing panics with it");
+            state.held_up.push(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        if read.is_ready() {
+            this.on_the_way = None;
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A world; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct World {
+    dice: Arc<Dice>,
+    network: Arc<Network>,
+    members: Rc<RefCell<BTreeMap<MemberId, Replica>>>,
+    begun: Rc<Cell<Instant>>,
+}
+
+impl World {
+    /// Lives a life in a world of its own, and lets its members go afterwards.
+    pub(crate) fn run<T>(seed: u64, life: impl AsyncFnOnce(World) -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        let dice = Arc::new(Dice(Mutex::new(seed)));
+        raft::seed_elections(Arc::clone(&dice) as Arc<dyn Random>);
+        runtime.block_on(async {
+            let network = Network { dice: Arc::clone(&dice), state: Mutex::default() };
+            let world = World {
+                dice,
+                network: Arc::new(network),
+                members: Rc::default(),
+                begun: Rc::new(Cell::new(Instant::now())),
+            };
+            let result = life(world.clone()).await;
+            let members: Vec<_> = world.members.borrow().values().cloned().collect();
+            for member in members {
+                member.raft().shutdown().await;
+            }
+            world.network.state.lock().expect("nothing panics with it").listening.clear();
+            result
+        })
+    }
+
+    /// A number below `below`.
+    pub(crate) fn random(&self, below: u64) -> u64 {
+        self.dice.next() % below
+    }
+
+    /// Virtual time since the beginning.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.get().elapsed()
+    }
+
+    /// Starts a founder.
+    pub(crate) async fn start(&self, member: MemberId, founders: &[u64]) {
+        let founders: Vec<_> = founders.iter().copied().map(MemberId).collect();
+        let peers: Vec<_> = founders.iter().map(|id| (*id, vec![url(*id)])).collect();
+        let identity = transport::Identity {
+            cluster: CLUSTER,
+            member,
+            name: format!("m{}", member.0),
+            peer_urls: vec![url(member)],
+        };
+        let way = Way { network: Arc::clone(&self.network), from: member };
+        let book = Arc::new(AddressBook::new(peers.clone()));
+        let transport = Transport::new(identity, Arc::new(way), ELECTION / 2, book);
+        let clock: Arc<dyn Clock> = Arc::new(VirtualClock(self.begun.get()));
+        let options = raft::Options {
+            member,
+            cluster: CLUSTER,
+            alone: false,
+            heartbeat: HEARTBEAT,
+            election: ELECTION,
+            history: HistoryLimits { events_max: 100_000, bytes_max: 64 << 20 },
+            // A checkpoint every few hundred writes.
+            checkpoint_wal_bytes: 32 << 10,
+            files: Arc::new(CrashFiles::new()),
+            wal_dir: Path::new("/data/wal").to_owned(),
+            wal: WalOptions {
+                segment_bytes: 64 << 10,
+                prepare_ahead: false,
+                waiting: Waiting::Inline,
+                ..WalOptions::default()
+            },
+            checkpoint: Path::new("/data/checkpoint.redb").to_owned(),
+            transport: Arc::new(transport),
+            clock: Arc::clone(&clock),
+            random: Arc::clone(&self.dice) as Arc<dyn Random>,
+            wal_observer: Arc::new(Quiet),
+            checkpoint_observer: Box::new(|_| {}),
+            round_trip_observer: Box::new(|_, _| {}),
+        };
+        let hub = Hub::new(1000);
+        let observer = Arc::clone(&hub) as Arc<dyn raft::Observer>;
+        let raft = Raft::start(options, observer).await.expect("it starts");
+        raft.initialize(&founders).await.expect("it founds its cluster");
+        {
+            let mut state = self.network.state.lock().expect("nothing panics with it");
+            state.listening.insert(member, raft.clone());
+        }
+        let name = format!("m{}", member.0);
+        let options =
+            replica::Options { member, cluster: CLUSTER, name: name.clone(), election: ELECTION };
+        let replica = Replica::new(raft, hub, clock, options);
+        tokio::spawn(replica.clone().follow_leader());
+        tokio::spawn(replica.clone().tick());
+        tokio::spawn(replica.clone().reconcile());
+        let facts = Facts {
+            founders: peers,
+            client_urls: vec![format!("http://{name}:2379")],
+            cluster_version: "3.4.0".to_owned(),
+            alone: false,
+        };
+        let introduced = replica.clone();
+        tokio::spawn(async move { introduced.introduce(&facts).await });
+        self.members.borrow_mut().insert(member, replica);
+    }
+
+    /// A member.
+    pub(crate) fn replica(&self, member: u64) -> Replica {
+        self.members.borrow()[&MemberId(member)].clone()
+    }
+
+    /// Waits until all of `members` agree on a leader among them that knows all of their facts.
+    pub(crate) async fn leader(&self, members: &[u64]) -> u64 {
+        self.until(|| {
+            let leader = self.replica(members[0]).status().leadership.leader?;
+            let agreed = members.iter().all(|member| {
+                let replica = self.replica(*member);
+                replica.status().leadership.leader == Some(leader)
+                    && replica.view().store.index().0 >= 7
+            });
+            (agreed && members.contains(&leader.0)).then_some(leader.0)
+        })
+        .await
+    }
+
+    /// Waits until all of `members` hold the same.
+    pub(crate) async fn converge(&self, members: &[u64]) {
+        self.until(|| {
+            let digests: BTreeSet<_> = members
+                .iter()
+                .map(|member| {
+                    let view = self.replica(*member).view();
+                    (view.position, view.store.digest())
+                })
+                .collect();
+            (digests.len() == 1).then_some(())
+        })
+        .await;
+    }
+
+    async fn until<T>(&self, mut found: impl FnMut() -> Option<T>) -> T {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = found() {
+                return found;
+            }
+            assert!(Instant::now() < give_up, "it does not come to that");
+            tokio::time::sleep(HEARTBEAT).await;
+        }
+    }
+
+    /// Nobody reaches `member` any more, nor the other way round.
+    pub(crate) fn cut_off(&self, member: u64) {
+        let mut state = self.network.state.lock().expect("nothing panics with it");
+        state.cut_off.insert(MemberId(member));
+    }
+
+    /// Everybody reaches everybody again.
+    pub(crate) fn heal(&self) {
+        let mut state = self.network.state.lock().expect("nothing panics with it");
+        state.cut_off.clear();
+        for waker in state.held_up.drain(..) {
+            waker.wake();
+        }
+    }
+}
