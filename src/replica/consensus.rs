@@ -59,6 +59,19 @@ impl Replica {
         }
     }
 
+    /// Waits until this member holds everything that was acknowledged before the call, however long that takes.
+    ///
+    /// # Errors
+    /// [`Unavailable::Stopped`].
+    pub async fn catch_up(&self) -> Result<(), Unavailable> {
+        loop {
+            match self.inner.raft.read_barrier().await {
+                Err(Unavailable::NotLeader { .. }) => tokio::time::sleep(RETRY_PAUSE).await,
+                done => return done,
+            }
+        }
+    }
+
     fn patience(&self) -> Patience<'_> {
         let timeout = request_timeout(self.inner.options.election);
         Patience { replica: self, begun: self.now(), until: Instant::now() + timeout }

@@ -225,6 +225,7 @@ async fn serve(
     };
     let api = Api::new(replica.clone(), metrics, options.api);
     let (connections, acceptors) = (TaskTracker::new(), CancellationToken::new());
+    let ready = CancellationToken::new();
     for (listener, face) in listeners.all {
         let listener = listen::Listener {
             face,
@@ -236,11 +237,20 @@ async fn serve(
             stop: acceptors.clone(),
             socket: listener,
         };
-        connections.spawn(listener.serve());
+        // As in etcd, clients connect at once and are answered when the member is ready: what it showed before a restart, it
+        // shows again.
+        let begin = if face == Face::Clients { Some(ready.clone()) } else { None };
+        connections.spawn(async move {
+            let stop = listener.stop.clone();
+            if let Some(ready) = begin {
+                stop.run_until_cancelled(ready.cancelled()).await;
+            }
+            listener.serve().await;
+        });
     }
     let end = tokio::select! {
         failure = raft.failed() => End::Failed(ServerError::Failed(failure)),
-        result = live(&replica, facts, &options.data_dir) => match result {
+        result = live(&replica, facts, &options.data_dir, &ready) => match result {
             Ok(never) => match never {},
             Err(error) => End::Failed(error),
         },
@@ -274,15 +284,19 @@ async fn serve(
     }
 }
 
-/// Introduces the member, and then lives for ever.
+/// Introduces the member, says when it is ready, and then lives for ever.
 async fn live(
     replica: &Replica,
     facts: &Facts,
     data_dir: &std::path::Path,
+    ready: &CancellationToken,
 ) -> Result<std::convert::Infallible, ServerError> {
-    if let Err(why) = replica.introduce(facts).await {
-        return Err(ServerError::Failed(why.to_string()));
-    }
+    let introduced = async {
+        replica.introduce(facts).await?;
+        replica.catch_up().await
+    };
+    introduced.await.map_err(|why| ServerError::Failed(why.to_string()))?;
+    ready.cancel();
     let options = replica.options();
     info!(
         target: "etcdserver",
