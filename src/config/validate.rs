@@ -13,6 +13,10 @@ use crate::config::{Config, Failure, Level, LogFormat, LogLevel, LogOutput, Noti
 
 /// Longest election that etcd takes.
 const ELECTION_MS_MAX: u64 = 50_000;
+/// An entry of the log holds a form and a request's line at the most, and must fit into one message between members.
+const BODY_BYTES_MAX: u64 = 32 << 20;
+/// As above.
+const HEADER_BYTES_MAX: u64 = 16 << 20;
 /// hyper wants this much for a head.
 const HEADER_BYTES_MIN: u64 = 8192;
 /// Deeper trees would need more stack than threads have.
@@ -89,8 +93,8 @@ pub(super) fn validate(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Config, F
         history_events: within(raw, "history-events", 1, COUNT_MAX)?,
         history_bytes: within(raw, "history-bytes", 1, BYTES_MAX)?,
         checkpoint_wal_bytes: within(raw, "checkpoint-wal-bytes", 1 << 20, BYTES_MAX)?,
-        body_bytes_max: within(raw, "max-body-bytes", 1, BYTES_MAX)?,
-        header_bytes_max: within(raw, "max-header-bytes", HEADER_BYTES_MIN, 1 << 30)?,
+        body_bytes_max: within(raw, "max-body-bytes", 1, BODY_BYTES_MAX)?,
+        header_bytes_max: within(raw, "max-header-bytes", HEADER_BYTES_MIN, HEADER_BYTES_MAX)?,
         headers_max: within(raw, "max-headers", 1, 1 << 16)?,
         header_timeout: Duration::from_millis(within(raw, "header-timeout", 1, WAIT_MS_MAX)?),
         idle_timeout: Duration::from_millis(within(raw, "idle-timeout", 1, WAIT_MS_MAX)?),

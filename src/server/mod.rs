@@ -174,7 +174,6 @@ fn start_chores(replica: &Replica, heartbeat: Duration, stop: &CancellationToken
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().follow_leader()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().follow_members()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().tick()));
-    tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().reconcile()));
 }
 
 /// Keeps where the others are reached, for the next start: what the log says of it comes only after the others are reached.
@@ -297,6 +296,9 @@ async fn live(
     };
     introduced.await.map_err(|why| ServerError::Failed(why.to_string()))?;
     ready.cancel();
+    if facts.alone {
+        warn!(target: "etcdserver", "this member goes on alone: leave --force-new-cluster out from now on");
+    }
     let options = replica.options();
     info!(
         target: "etcdserver",
@@ -308,6 +310,8 @@ async fn live(
     info!(target: "embed", "ready to serve client requests (data in {})", data_dir.display());
     // Where systemd started it, it hears that the member is ready; elsewhere nobody does.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    // Not before: a member that goes on alone must first have said so.
+    replica.clone().reconcile().await;
     std::future::pending().await
 }
 
