@@ -224,18 +224,26 @@ async fn serve(
     };
     let api = Api::new(replica.clone(), metrics, options.api);
     let (connections, acceptors) = (TaskTracker::new(), CancellationToken::new());
+    // Peers come in until the last client has its answer: that may wait for an entry from the next leader.
+    let peer_acceptors = CancellationToken::new();
     let ready = CancellationToken::new();
     for (listener, face) in listeners.all {
+        let of_peers = face == Face::Peers;
+        let stop = if of_peers { peer_acceptors.clone() } else { acceptors.clone() };
         let listener = listen::Listener {
             face,
             api: Arc::clone(&api),
             raft: raft.clone(),
             // However many clients there are, peers find their way in.
-            limits: if face == Face::Peers { limits.for_peers() } else { limits.clone() },
+            limits: if of_peers { limits.for_peers() } else { limits.clone() },
             connections: connections.clone(),
-            stop: acceptors.clone(),
+            stop,
             socket: listener,
         };
+        if of_peers {
+            tokio::spawn(listener.serve());
+            continue;
+        }
         // As in etcd, clients connect at once and are answered when the member is ready: what it showed before a restart, it
         // shows again.
         let begin = if face == Face::Clients { Some(ready.clone()) } else { None };
@@ -277,6 +285,7 @@ async fn serve(
     if tokio::time::timeout(DRAIN_MAX, connections.wait()).await.is_err() {
         warn!(target: "etcdmain", "some clients did not finish in time and are cut off");
     }
+    peer_acceptors.cancel();
     match end {
         End::Failed(failure) => Err(failure),
         End::Stopped | End::Removed => Ok(()),
