@@ -69,11 +69,7 @@ fn a_life(seed: u64) -> Outcome {
             assert_eq!(**value, *n.to_string().as_bytes(), "key {n}");
         }
         view.store.check();
-        Outcome {
-            term: view.position.term.0,
-            index: view.store.index().0,
-            took: world.elapsed(),
-        }
+        Outcome { term: view.position.term.0, index: view.store.index().0, took: world.elapsed() }
     })
 }
 

@@ -8,6 +8,7 @@ mod thread;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -163,6 +164,8 @@ struct Shared {
     /// There is room again.
     room: Condvar,
     index: Mutex<EntryIndex>,
+    /// Nobody will need another segment.
+    closing: AtomicBool,
     options: WalOptions,
 }
 
@@ -263,6 +266,7 @@ impl Wal {
             work: Condvar::new(),
             room: Condvar::new(),
             index: Mutex::new(found.index),
+            closing: AtomicBool::new(false),
             options,
         });
         let writer = thread::Thread::new(
@@ -348,6 +352,7 @@ impl Wal {
 
     /// Finishes what is queued and ends the thread.
     pub fn shutdown(&self) {
+        self.shared.closing.store(true, Ordering::Relaxed);
         lock(&self.shared.queue).stopping = true;
         self.shared.work.notify_one();
         if let Writer::Thread(thread) = &*self.writer

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::disk::files::{File, Files};
 use crate::disk::wal::Identity;
@@ -116,8 +117,14 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
     plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }
 
-/// Makes the spare file, full of zeros and safe on disk, at least `bytes` long. One that is long enough stays as it is.
-pub(super) fn prepare_spare(files: &dyn Files, dir: &Path, bytes: u64) -> io::Result<()> {
+/// Makes the spare file, full of zeros and safe on disk, at least `bytes` long. One that is long enough stays as it is. When
+/// `stopped` it is given up; the next attempt begins it again.
+pub(super) fn prepare_spare(
+    files: &dyn Files,
+    dir: &Path,
+    bytes: u64,
+    stopped: &AtomicBool,
+) -> io::Result<()> {
     let path = dir.join(SPARE);
     let file = files.open(&path, true)?;
     let length = file.length()?;
@@ -127,6 +134,10 @@ pub(super) fn prepare_spare(files: &dyn Files, dir: &Path, bytes: u64) -> io::Re
     let zeros = vec![0; FILL_BYTES];
     let mut at = 0;
     while at < bytes {
+        if stopped.load(Ordering::Relaxed) {
+            // One that is too short to be taken for whole.
+            return file.set_length(0);
+        }
         let piece = zeros.len().min(usize::try_from(bytes - at).unwrap_or(usize::MAX));
         file.write_at(at, &zeros[..piece])?;
         // In pieces, so that the log's own syncs never find much to wait for.
@@ -144,7 +155,7 @@ pub(super) fn begin(
     header: &Header,
     bytes: u64,
 ) -> io::Result<(PathBuf, Box<dyn File>)> {
-    prepare_spare(files, dir, bytes)?;
+    prepare_spare(files, dir, bytes, &AtomicBool::new(false))?;
     let (spare, path) = (dir.join(SPARE), dir.join(file_name(header.segment)));
     let file = files.open(&spare, false)?;
     file.write_at(0, &header.encode())?;

@@ -118,9 +118,10 @@ impl Thread {
             return;
         }
         let (files, dir) = (Arc::clone(&self.files), self.dir.clone());
-        let bytes = self.shared.options.segment_bytes;
+        let shared = Arc::clone(&self.shared);
         let make = move || {
-            if let Err(error) = segment::prepare_spare(&*files, &dir, bytes) {
+            let bytes = shared.options.segment_bytes;
+            if let Err(error) = segment::prepare_spare(&*files, &dir, bytes, &shared.closing) {
                 // Not fatal: the segment in use goes on, and making the next one fails loudly if it comes to that.
                 warn!(target: "wal", "cannot prepare the next segment of the log: {error}");
             }
