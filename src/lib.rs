@@ -13,7 +13,8 @@
 //! | [`model`] | words that all share | paths, indexes, log time, every "no" a client can get |
 //!
 //! Beside them [`config`]: flags, variables and file, in one table; and [`discovery`]: how founders find each other, in a
-//! directory of another cluster or by DNS, with the HTTP client for asking other members.
+//! directory of another cluster or by DNS, with the HTTP client for asking other members. The binary is several programs:
+//! [`program`] tells them apart, [`health`] is the one that a container's health check calls.
 //!
 //! A write goes down and up again:
 //!
@@ -29,7 +30,9 @@ pub mod api;
 pub mod config;
 pub mod discovery;
 pub mod disk;
+pub mod health;
 pub mod model;
+pub mod program;
 pub mod raft;
 pub mod replica;
 pub mod server;

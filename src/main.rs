@@ -1,4 +1,4 @@
-//! `cairn`, the one binary: the server.
+//! `cairn`, the one binary: the server, and under other names or words its tools.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use cairn::api::{self, Cors};
 use cairn::config::{self, Config, Level, LogFormat, LogLevel, LogOutput, Outcome};
+use cairn::health::{self, Surroundings};
 use cairn::model::PathLimits;
+use cairn::program::Program;
 use cairn::server::telemetry::{self, Format, LevelHandle, Output};
 use cairn::server::{self, Options, ServerError};
 use cairn::store::HistoryLimits;
@@ -24,13 +26,59 @@ const STACK_BYTES: usize = 8 << 20;
 fn main() -> ExitCode {
     // What is not UTF-8 is no name of a flag and fits no value; shown with replacements, it is refused as such.
     let text = |word: OsString| word.to_string_lossy().into_owned();
-    let arguments = std::env::args_os().skip(1).map(text);
-    let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+    let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+    match Program::of(std::env::args_os().map(text)) {
+        Program::Server(arguments) => serve(arguments, variables),
+        Program::Health(arguments) => ask_health(arguments, variables),
+        Program::Tool(name) => {
+            eprintln!(
+                "not supported yet: {name} comes with a later version; use curl, or etcdctl of Debian's etcd-client with \
+                 ETCDCTL_API=2"
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) {
+    // Nobody listening is no reason to fail.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn ask_health(arguments: Vec<String>, variables: Vec<(String, String)>) -> ExitCode {
+    // Each word ends with a zero byte; an empty one is a word too.
+    let command_line = std::fs::read("/proc/1/cmdline").unwrap_or_default();
+    let words = command_line.strip_suffix(&[0]).unwrap_or(&command_line).split(|byte| *byte == 0);
+    let first_process = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let surroundings = Surroundings { variables, first_process };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot ask: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let read = |path: &str| std::fs::read_to_string(path);
+    let said = runtime.block_on(health::ask(arguments, surroundings, read));
+    // A look-up of a name that is still under way is not waited for.
+    runtime.shutdown_background();
+    match said {
+        Ok(text) => {
+            print(&format!("{text}\n"));
+            ExitCode::SUCCESS
+        }
+        Err(text) => {
+            eprintln!("{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(arguments: Vec<String>, variables: Vec<(String, String)>) -> ExitCode {
     match config::load(arguments, variables, |path| std::fs::read_to_string(path)) {
         Outcome::Run(config, notices) => run(*config, &notices),
         Outcome::Print(text) => {
-            // Nobody listening is no reason to fail.
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            print(&text);
             ExitCode::SUCCESS
         }
         Outcome::Fail(failure) => {

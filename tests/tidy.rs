@@ -16,6 +16,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("server", &["model", "store", "disk", "transport", "raft", "replica", "api", "discovery"]),
     ("discovery", &["model"]),
     ("config", &["model"]),
+    ("program", &[]),
+    ("health", &["config", "discovery", "program"]),
 ];
 
 /// What would make the replicated core depend on anything but its input.

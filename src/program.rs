@@ -1,0 +1,136 @@
+//! Which of its programs the binary is asked to be: by the name it is called under, or by the first word.
+//!
+//! Owns: those names. Never knows: flags, what the programs do.
+
+use std::path::Path;
+
+/// What the words of a command line ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A member, with its flags.
+    Server(Vec<String>),
+    /// The question whether a member is well, with its flags.
+    Health(Vec<String>),
+    /// The tool under this name.
+    Tool(String),
+}
+
+impl Program {
+    /// Reads a command line, the program's own name first.
+    ///
+    /// A container is started as `IMAGE -name x`, as `IMAGE etcd -name x` or as `IMAGE /usr/local/bin/etcd -name x`; to a fixed
+    /// entry point these are all words, so a first word that names the server is dropped.
+    pub fn of(words: impl IntoIterator<Item = String>) -> Self {
+        let mut words = words.into_iter().peekable();
+        let called = words.next().unwrap_or_default();
+        if is_tool(&called) {
+            return Self::Tool(file_name(&called).to_owned());
+        }
+        if words.peek().is_some_and(|word| is_server(word)) {
+            words.next();
+        }
+        match words.peek() {
+            Some(word) if is_tool(word) => Self::Tool(file_name(word).to_owned()),
+            Some(word) if word == "health" => Self::Health(words.skip(1).collect()),
+            Some(_) | None => Self::Server(words.collect()),
+        }
+    }
+
+    /// The flags of the server that another process is, from that process's command line; `None` when it is none.
+    ///
+    /// What comes before the server's name are words of whoever started it, such as a container's init.
+    pub fn server_flags(words: impl IntoIterator<Item = String>) -> Option<Vec<String>> {
+        let mut words = words.into_iter().skip_while(|word| !is_server(word)).peekable();
+        words.peek()?;
+        match Self::of(words) {
+            Self::Server(flags) => Some(flags),
+            Self::Health(_) | Self::Tool(_) => None,
+        }
+    }
+}
+
+fn is_server(word: &str) -> bool {
+    matches!(file_name(word), "cairn" | "etcd")
+}
+
+fn is_tool(word: &str) -> bool {
+    matches!(file_name(word), "cairnctl" | "etcdctl")
+}
+
+/// `/usr/local/bin/etcd` is `etcd`; a flag's value such as `--data-dir=/a/etcd` is not.
+fn file_name(word: &str) -> &str {
+    if word.starts_with('-') {
+        return word;
+    }
+    Path::new(word).file_name().and_then(|name| name.to_str()).unwrap_or(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn of(text: &str) -> Program {
+        Program::of(words(text))
+    }
+
+    #[test]
+    fn every_way_to_start_a_server_gives_the_same_flags() {
+        for text in [
+            "cairn -name x",
+            "etcd -name x",
+            "/usr/local/bin/etcd -name x",
+            "cairn etcd -name x",
+            "cairn /usr/local/bin/etcd -name x",
+            "target/debug/cairn cairn -name x",
+            "/etcd /etcd -name x",
+        ] {
+            assert_eq!(of(text), Program::Server(words("-name x")), "{text}");
+        }
+        assert_eq!(of("cairn"), Program::Server(Vec::new()));
+        assert_eq!(of(""), Program::Server(Vec::new()));
+    }
+
+    #[test]
+    fn only_first_words_are_names() {
+        for flags in
+            ["-name etcd", "--data-dir=/var/lib/etcd", "--name etcdctl", "x etcd", "-- etcd"]
+        {
+            assert_eq!(of(&format!("cairn {flags}")), Program::Server(words(flags)));
+        }
+        assert_eq!(of("cairn etcd etcd"), Program::Server(words("etcd")));
+    }
+
+    #[test]
+    fn the_tool_has_two_names_and_is_called_by_either() {
+        for (text, name) in [
+            ("etcdctl ls", "etcdctl"),
+            ("/usr/local/bin/cairnctl", "cairnctl"),
+            ("cairn etcdctl -C http://a:1 member list", "etcdctl"),
+            ("cairn /usr/local/bin/etcdctl health", "etcdctl"),
+        ] {
+            assert_eq!(of(text), Program::Tool(name.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn health_is_a_word_of_the_server_alone() {
+        for text in ["cairn health --endpoint u", "etcd health --endpoint u"] {
+            assert_eq!(of(text), Program::Health(words("--endpoint u")), "{text}");
+        }
+        assert_eq!(of("cairn --name health"), Program::Server(words("--name health")));
+    }
+
+    #[test]
+    fn a_server_is_recognised_behind_an_init() {
+        for text in ["cairn -name x", "/sbin/docker-init -- /usr/local/bin/cairn etcd -name x"] {
+            assert_eq!(Program::server_flags(words(text)), Some(words("-name x")), "{text}");
+        }
+        for text in ["", "/sbin/init splash", "cairn health", "sh -c true"] {
+            assert_eq!(Program::server_flags(words(text)), None, "{text}");
+        }
+    }
+}
