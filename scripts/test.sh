@@ -43,6 +43,13 @@ if ! need dnsmasq dnsmasq-base; then
   export CAIRN_SKIP_DNS=1
   skipped+=("discovery by DNS: dnsmasq cannot be installed here (Debian: dnsmasq-base)")
 fi
+if ! docker info >/dev/null 2>&1; then
+  export CAIRN_SKIP_DOCKER=1
+  skipped+=("image and three containers: no Docker engine answers here (Debian: docker.io)")
+elif ! docker compose version >/dev/null 2>&1 && ! need docker-compose docker-compose; then
+  export CAIRN_SKIP_COMPOSE=1
+  skipped+=("compose.yaml: docker-compose cannot be installed here (Debian: docker-compose)")
+fi
 need strace strace || skipped+=("failing syncs: strace cannot be installed here (Debian: strace)")
 
 scripts/check.sh
