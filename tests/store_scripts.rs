@@ -47,6 +47,8 @@ const COUNTERS: [Counter; 13] = [
     Counter::ExpireCount,
 ];
 
+const NANOS_PER_MS: u64 = 1_000_000;
+
 const LIMITS: HistoryLimits = HistoryLimits { events_max: 1000, bytes_max: 1 << 24 };
 
 /// A watcher, and what it was told while it happened.
@@ -70,7 +72,7 @@ impl Run {
     fn new(limits: HistoryLimits) -> Self {
         let store = Store::new(limits);
         let kept = store.clone();
-        let clock = LogTime(1_000_000);
+        let clock = LogTime(1_000_000 * NANOS_PER_MS);
         Self { limits, clock, store, kept, watchers: Vec::new(), out: String::new() }
     }
 
@@ -87,8 +89,12 @@ impl Run {
                     None => (true, by.strip_prefix('+').expect("at +TIME or -TIME")),
                 };
                 let by = match by.strip_suffix("ms") {
-                    Some(ms) => number(ms),
-                    None => number(by.strip_suffix('s').expect("a time in s or ms")) * 1000,
+                    Some(ms) => number(ms) * NANOS_PER_MS,
+                    None => {
+                        number(by.strip_suffix('s').expect("a time in s or ms"))
+                            * 1000
+                            * NANOS_PER_MS
+                    }
                 };
                 self.clock = LogTime(if ahead { self.clock.0 + by } else { self.clock.0 - by });
                 self.line(rest);
@@ -154,7 +160,10 @@ impl Run {
             }
             ["index"] => self.say(format!("index {}", self.store.index())),
             ["deadline"] => {
-                let left = self.store.next_deadline().map(|at| at.0 as i64 - self.clock.0 as i64);
+                let left = self
+                    .store
+                    .next_deadline()
+                    .map(|at| (at.0 as i64 - self.clock.0 as i64) / NANOS_PER_MS as i64);
                 self.say(left.map_or("no deadline".into(), |ms| format!("deadline in {ms} ms")));
             }
             ["history"] => {

@@ -72,7 +72,7 @@ pub(super) async fn of_self(State(api): State<Arc<Context>>, request: Request) -
     text(",\"state\":", state.as_bytes());
     text(",\"startTime\":", &moment(stats.started()));
     text(",\"leaderInfo\":{\"leader\":", leader.as_bytes());
-    text(",\"uptime\":", time::go_duration(now.0.saturating_sub(since.0)).as_bytes());
+    text(",\"uptime\":", time::go_duration(now.since(since)).as_bytes());
     text(",\"startTime\":", &moment(since));
     out.extend_from_slice(b"},");
     let raft = replica.raft();

@@ -1,28 +1,27 @@
 //! Moments and durations as Go writes them.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use crate::model::LogTime;
 
-/// Appends `2026-11-23T04:05:06.789Z`; the fraction without trailing zeros, none when it is zero.
+/// Appends `2026-11-23T04:05:06.123456789Z`; the fraction without trailing zeros, none when it is zero.
 pub(crate) fn rfc3339(out: &mut Vec<u8>, at: LogTime) {
-    let moment = i64::try_from(at.0).ok().and_then(DateTime::<Utc>::from_timestamp_millis);
+    let (seconds, nanos) = at.parts();
+    let moment =
+        i64::try_from(seconds).ok().and_then(|s| DateTime::<Utc>::from_timestamp(s, nanos));
     // A lifetime is bounded (`Ttl`), so a deadline always has a date.
     let moment = moment.unwrap_or(DateTime::<Utc>::MAX_UTC);
-    let text = moment.format("%Y-%m-%dT%H:%M:%S%.3f").to_string();
-    let text = if at.0.is_multiple_of(1000) {
-        &text[..text.len() - 4]
-    } else {
-        text.trim_end_matches('0')
-    };
-    out.extend_from_slice(text.as_bytes());
+    let text = moment.format("%Y-%m-%dT%H:%M:%S%.9f").to_string();
+    out.extend_from_slice(text.trim_end_matches('0').trim_end_matches('.').as_bytes());
     out.push(b'Z');
 }
 
-/// `1h2m3.5s`, `250ms`, `0s`.
-pub(crate) fn go_duration(millis: u64) -> String {
+/// `1h2m3.5s`, `250ms`, `0s`; nothing below a millisecond.
+pub(crate) fn go_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
     if millis == 0 {
         return "0s".to_owned();
     }
@@ -52,7 +51,7 @@ mod tests {
 
     fn written(millis: u64) -> String {
         let mut out = Vec::new();
-        rfc3339(&mut out, LogTime(millis));
+        rfc3339(&mut out, LogTime(millis * 1_000_000));
         String::from_utf8(out).unwrap()
     }
 
@@ -74,7 +73,7 @@ mod tests {
             (60_000, "1m0s"),
             (3_600_000, "1h0m0s"),
         ] {
-            assert_eq!(go_duration(millis), text);
+            assert_eq!(go_duration(Duration::from_millis(millis)), text);
         }
     }
 }

@@ -19,7 +19,8 @@ const CHECKPOINT: &str = "checkpoint.redb";
 
 /// First line of the stamp, before the number of the format.
 const STAMP_PREFIX: &str = "cairn data directory, format ";
-const FORMAT: u32 = 1;
+/// Format 2 holds times in nanoseconds; format 1, never released, held milliseconds.
+const FORMAT: u32 = 2;
 
 /// Why a directory cannot be used.
 #[derive(Debug, Error)]
@@ -50,11 +51,11 @@ pub enum DataDirError {
         "{0} is not empty and not cairn's (it holds '{1}'): choose an empty or missing directory as --data-dir"
     )]
     Foreign(PathBuf, String),
-    /// It is a newer cairn's.
+    /// Another version of cairn wrote it, in a format that this one does not read.
     #[error(
         "{0} has the stamp '{1}', which this version does not know: start the version of cairn that wrote it"
     )]
-    Newer(PathBuf, String),
+    OtherFormat(PathBuf, String),
 }
 
 /// A data directory that is ours alone while this lives.
@@ -172,7 +173,7 @@ fn check_stamp(files: &dyn Files, path: &Path) -> Result<(), DataDirError> {
     })?;
     let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
     let format = text.strip_prefix(STAMP_PREFIX).and_then(|number| number.parse::<u32>().ok());
-    if format == Some(FORMAT) { Ok(()) } else { Err(DataDirError::Newer(stamp, text)) }
+    if format == Some(FORMAT) { Ok(()) } else { Err(DataDirError::OtherFormat(stamp, text)) }
 }
 
 fn write_stamp(files: &dyn Files, path: &Path) -> io::Result<()> {
@@ -252,9 +253,11 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(STAMP), "cairn data directory, format 2\n").unwrap();
-        assert!(matches!(open(dir.path()), Err(DataDirError::Newer(..))));
+    fn another_format_is_refused_older_or_newer() {
+        for format in [FORMAT - 1, FORMAT + 1] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(STAMP), format!("{STAMP_PREFIX}{format}\n")).unwrap();
+            assert!(matches!(open(dir.path()), Err(DataDirError::OtherFormat(..))), "{format}");
+        }
     }
 }

@@ -100,7 +100,7 @@ impl Replica {
             let leads = leadership.borrow_and_update().role == Role::Leader;
             let deadline = *deadlines.borrow_and_update();
             let wait = match deadline {
-                Some(at) if leads => Duration::from_millis(at.0.saturating_sub(self.now().0)),
+                Some(at) if leads => at.since(self.now()),
                 _ => Duration::MAX,
             };
             if wait.is_zero() {

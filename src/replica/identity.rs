@@ -11,7 +11,7 @@ pub fn founding_member(peer_urls: &[String], token: &str) -> MemberId {
 
 /// The id of a member that joins at run time: from its peer URLs and the second it was added.
 pub fn added_member(peer_urls: &[String], at: LogTime) -> MemberId {
-    MemberId(of_urls(peer_urls, &(at.0 / 1000).to_string()))
+    MemberId(of_urls(peer_urls, &at.parts().0.to_string()))
 }
 
 /// A cluster's id: from its founders'.

@@ -13,6 +13,6 @@ impl Clock for SystemClock {
     fn now(&self) -> LogTime {
         // A clock before 1970 counts as 1970: the log's time never runs backwards anyway.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        LogTime(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+        LogTime::since_1970(since_1970)
     }
 }

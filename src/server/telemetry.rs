@@ -131,8 +131,9 @@ where
         let mut text = Text::default();
         event.record(&mut text);
         let metadata = event.metadata();
-        let now = i64::try_from(SystemClock.now().0).unwrap_or_default();
-        let now = DateTime::<Utc>::from_timestamp_millis(now).unwrap_or_default();
+        let (seconds, nanos) = SystemClock.now().parts();
+        let seconds = i64::try_from(seconds).unwrap_or_default();
+        let now = DateTime::<Utc>::from_timestamp(seconds, nanos).unwrap_or_default();
         match self.0 {
             Format::Capnslog => writeln!(
                 out,

@@ -283,7 +283,7 @@ fn run(steps: &[Step], limits: HistoryLimits) -> Result<(), TestCaseError> {
             }
             continue;
         };
-        clock += step.ahead_ms;
+        clock += step.ahead_ms * 1_000_000;
         let at = clock.unsigned_abs();
         let before = store.clone();
         let applied = store.apply(LogTime(at), &command);

@@ -278,7 +278,7 @@ impl Model {
     }
 
     fn dies(&self, write: &Write) -> Option<u64> {
-        write.ttl.map(|ttl| self.now + ttl.as_s() * 1000)
+        write.ttl.map(|ttl| self.now + ttl.as_s() * 1_000_000_000)
     }
 
     /// What a write puts at a place where it may.

@@ -153,7 +153,7 @@ pub struct Wal {
 /// Who writes.
 enum Writer {
     Thread(Mutex<Option<JoinHandle<()>>>),
-    Caller(Mutex<thread::Thread>),
+    Caller(Box<Mutex<thread::Thread>>),
 }
 
 /// What callers and the log's thread share.
@@ -278,7 +278,7 @@ impl Wal {
             observer,
         );
         let writer = match options.waiting {
-            Waiting::Inline => Writer::Caller(Mutex::new(writer)),
+            Waiting::Inline => Writer::Caller(Box::new(Mutex::new(writer))),
             Waiting::OnThreads => {
                 let thread = std::thread::Builder::new()
                     .name("wal".to_owned())
