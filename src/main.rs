@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use cairn::api::{self, Cors};
 use cairn::config::{self, Config, Level, LogFormat, LogLevel, LogOutput, Outcome};
+use cairn::disk::DataDir;
 use cairn::health::{self, Surroundings};
 use cairn::model::PathLimits;
 use cairn::program::Program;
@@ -75,7 +76,8 @@ fn ask_health(arguments: Vec<String>, variables: Vec<(String, String)>) -> ExitC
 }
 
 fn serve(arguments: Vec<String>, variables: Vec<(String, String)>) -> ExitCode {
-    match config::load(arguments, variables, |path| std::fs::read_to_string(path)) {
+    let read = |path: &str| std::fs::read_to_string(path);
+    match config::load(arguments, variables, read, DataDir::has_member) {
         Outcome::Run(config, notices) => run(*config, &notices),
         Outcome::Print(text) => {
             print(&text);

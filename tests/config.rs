@@ -8,6 +8,7 @@
 //! arg TEXT               one word, blanks and all
 //! env NAME=VALUE         a variable
 //! file PATH              a file; the following lines, each behind two blanks, are what it holds
+//! member PATH            a data directory that holds a member
 //! ---
 //! run                    a member would run; below, what differs from a member that was told nothing, and the log
 //! print                  exit 0; below, the first lines on standard output
@@ -28,6 +29,8 @@ struct Case {
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     files: Vec<(String, String)>,
+    /// Data directories that hold a member.
+    members: Vec<String>,
 }
 
 impl Case {
@@ -48,6 +51,7 @@ impl Case {
                     case.variables.push((name.to_owned(), value.to_owned()));
                 }
                 ("file", path) => case.files.push((path.to_owned(), String::new())),
+                ("member", path) => case.members.push(path.to_owned()),
                 _ => panic!("what is {line:?}?"),
             }
         }
@@ -55,11 +59,19 @@ impl Case {
     }
 
     fn load(self) -> Outcome {
-        config::load(self.arguments, self.variables, |path| {
-            let found = self.files.into_iter().find(|(name, _)| name == path);
+        let (files, members) = (self.files, self.members);
+        let read = |path: &str| {
+            let found = files.into_iter().find(|(name, _)| name == path);
             found.map(|(_, contents)| contents).ok_or_else(|| io::ErrorKind::NotFound.into())
-        })
+        };
+        let is_member = |path: &Path| members.iter().any(|member| Path::new(member) == path);
+        config::load(self.arguments, self.variables, read, is_member)
     }
+}
+
+/// No data directory holds a member.
+fn nobody(_: &Path) -> bool {
+    false
 }
 
 /// Field by field; a new field must be named here.
@@ -109,7 +121,12 @@ fn fields(config: &Config) -> Vec<(&'static str, String)> {
 }
 
 fn load(words: &[&str]) -> Outcome {
-    config::load(words.iter().map(|word| (*word).to_owned()), [], |_| unreachable!("no file"))
+    config::load(
+        words.iter().map(|word| (*word).to_owned()),
+        [],
+        |_| unreachable!("no file"),
+        nobody,
+    )
 }
 
 fn told_nothing() -> Config {
@@ -280,9 +297,9 @@ fn what_is_not_supported_yet_is_refused_wherever_it_is_said() {
         let file = format!("{}: {quoted}\n", flag.name);
         let none = |_: &str| -> io::Result<String> { unreachable!("no file") };
         let outcomes = [
-            config::load([argument], [], none),
-            config::load([], [variable], none),
-            config::load(["--config-file=f".to_owned()], [], |_| Ok(file)),
+            config::load([argument], [], none, nobody),
+            config::load([], [variable], none, nobody),
+            config::load(["--config-file=f".to_owned()], [], |_| Ok(file), nobody),
         ];
         for outcome in outcomes {
             let Outcome::Fail(failure) = outcome else { panic!("{}: {outcome:?}", flag.name) };

@@ -19,7 +19,7 @@ mod variables;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parse::{Asked, Raw};
@@ -36,6 +36,7 @@ pub struct Config {
     /// Where its data is.
     pub data_dir: PathBuf,
     /// The founding members and their peer URLs, by name; this one is among them. With `discovery` it stands alone.
+    /// Nobody when the data directory holds a member: the list was for its first start.
     pub initial_cluster: Vec<(String, Vec<String>)>,
     /// Where the others are found, if nobody has listed them.
     pub discovery: Option<Discovery>,
@@ -182,19 +183,22 @@ impl Failure {
     }
 }
 
-/// Reads everything. `read` fetches the file of `--config-file`.
+/// Reads everything. `read` fetches the file of `--config-file`; `is_member` tells whether a data directory holds a member:
+/// then what is said of the beginning is not looked at.
 pub fn load(
     arguments: impl IntoIterator<Item = String>,
     variables: impl IntoIterator<Item = (String, String)>,
     read: impl FnOnce(&str) -> io::Result<String>,
+    is_member: impl FnOnce(&Path) -> bool,
 ) -> Outcome {
-    try_load(arguments, variables, read).unwrap_or_else(Outcome::Fail)
+    try_load(arguments, variables, read, is_member).unwrap_or_else(Outcome::Fail)
 }
 
 fn try_load(
     arguments: impl IntoIterator<Item = String>,
     variables: impl IntoIterator<Item = (String, String)>,
     read: impl FnOnce(&str) -> io::Result<String>,
+    is_member: impl FnOnce(&Path) -> bool,
 ) -> Result<Outcome, Failure> {
     let (mut raw, mut notices) = (Raw::default(), Vec::new());
     if let Asked::Help = parse::arguments(arguments, &mut raw, &mut notices)? {
@@ -216,7 +220,7 @@ fn try_load(
     } else {
         variables.apply(&mut raw, &mut notices)?;
     }
-    let config = validate::validate(&raw, &mut notices)?;
+    let config = validate::validate(&raw, is_member, &mut notices)?;
     Ok(Outcome::Run(Box::new(config), notices))
 }
 

@@ -1,7 +1,7 @@
 //! [`Raw`] → [`Config`]: each rule names the flag and the fix.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::cluster;
@@ -28,7 +28,11 @@ const BYTES_MAX: u64 = 1 << 40;
 /// A week: deadlines are sums of clock and time-out.
 const WAIT_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 
-pub(super) fn validate(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Config, Failure> {
+pub(super) fn validate(
+    raw: &Raw,
+    is_member: impl FnOnce(&Path) -> bool,
+    notices: &mut Vec<Notice>,
+) -> Result<Config, Failure> {
     one_bootstrap(raw)?;
     refuse_what_is_not_yet(raw)?;
     note_what_is_ignored(raw, notices);
@@ -54,10 +58,6 @@ pub(super) fn validate(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Config, F
     warn_of_unreachable(raw, &peer_listeners, &advertise_peer_urls, notices);
     let name = name(raw)?;
     let discovery = discovery::discovery(raw, notices)?;
-    let initial_cluster = match discovery {
-        None => cluster::initial_cluster(raw, &name, &advertise_peer_urls)?,
-        Some(_) => vec![(name.clone(), texts(&advertise_peer_urls))],
-    };
     let data_dir = match raw.get("data-dir") {
         "" => {
             let data_dir = format!("{name}.cairn");
@@ -66,6 +66,11 @@ pub(super) fn validate(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Config, F
             PathBuf::from(data_dir)
         }
         said => PathBuf::from(said),
+    };
+    let initial_cluster = match discovery {
+        _ if is_member(&data_dir) => Vec::new(),
+        None => cluster::initial_cluster(raw, &name, &advertise_peer_urls)?,
+        Some(_) => vec![(name.clone(), texts(&advertise_peer_urls))],
     };
     Ok(Config {
         name,

@@ -92,6 +92,11 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
+    /// Whether somebody has written who it is into the directory; without taking the directory.
+    pub fn has_member(path: &Path) -> bool {
+        path.join(MEMBER).is_file()
+    }
+
     /// What [`DataDir::write_member`] wrote last; `None` in a new directory.
     ///
     /// # Errors

@@ -62,7 +62,8 @@ impl VotingChanges {
 impl Raft {
     /// Who takes part in consensus.
     pub fn voting(&self) -> Voting {
-        let metrics = self.raft.metrics();
+        // The channel that `voting_changes` listens to: of two, one might tell of a change before the other has it.
+        let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
         let committed = metrics.committed_membership_config.log_id();

@@ -222,6 +222,21 @@ impl Replica {
         }
     }
 
+    /// Waits until this member has a vote that counts. Whoever sees one that has joined say that it is ready may take it for
+    /// one of the majority.
+    pub async fn until_voting(&self) {
+        let mut changes = self.inner.raft.voting_changes();
+        loop {
+            let now = self.inner.raft.voting();
+            if now.voters.contains(&self.inner.options.member) && !now.changing && !now.joint {
+                return;
+            }
+            if !changes.changed().await {
+                return;
+            }
+        }
+    }
+
     /// This member was removed: does what it still has to, for a moment at most. Its vote may be needed to take it away.
     pub async fn leave(&self) {
         self.inner.raft.renounce();

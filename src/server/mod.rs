@@ -304,6 +304,7 @@ async fn live(
         replica.catch_up().await
     };
     introduced.await.map_err(|why| ServerError::Failed(why.to_string()))?;
+    replica.until_voting().await;
     ready.cancel();
     if facts.alone {
         warn!(target: "etcdserver", "this member goes on alone: leave --force-new-cluster out from now on");

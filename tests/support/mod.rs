@@ -7,6 +7,7 @@
 
 pub(crate) mod http;
 pub(crate) mod json;
+pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod rng;
 pub(crate) mod server;

@@ -3,17 +3,17 @@
 //! Owns: the process, its ports, its folder and its log. Never knows: what is asked of it.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
-use std::{env, fs, io, thread};
+use std::{env, fs, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
-use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use super::http::{self, Request};
+use super::port::Port;
 
 /// How long a server may take until it serves; a loaded machine needs seconds.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -51,29 +51,6 @@ pub(crate) fn etcd_is_there() -> bool {
 /// Whether the program under test is said to be etcd itself, bugs included.
 pub(crate) fn subject_is_etcd() -> bool {
     env::var_os("CONFORMANCE_ALL").is_some_and(|v| v == "1")
-}
-
-/// A port that nobody else gets while this lives.
-///
-/// The socket is bound but never listens. With `SO_REUSEADDR` on both sides the server may bind and
-/// listen beside it, while the system hands the port to nobody else, also between two starts.
-struct Port {
-    number: u16,
-    _held: Socket,
-}
-
-impl Port {
-    fn reserve() -> io::Result<Self> {
-        let held = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        held.set_reuse_address(true)?;
-        held.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-        let number = held.local_addr()?.as_socket_ipv4().map_or(0, |addr| addr.port());
-        Ok(Self { number, _held: held })
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.number)
-    }
 }
 
 /// One member of one cluster; killed when dropped.
@@ -124,11 +101,11 @@ impl Server {
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.client.number))
+        self.client.addr()
     }
 
     pub(crate) fn peer_addr(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.peer.number))
+        self.peer.addr()
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {

@@ -1,0 +1,87 @@
+//! Members come and go at run time.
+
+use crate::node::{Node, agree, found, leader, list, wait_until};
+
+#[test]
+fn members_come_and_go() {
+    let [n1] = found(["n1"]);
+    let (mut n2, mut n3) = (Node::named("n2"), Node::named("n3"));
+    n1.put("/early", "1");
+    // One after the other without a pause: the peer of the first may not even have started.
+    n1.add(&n2.peer_url());
+    n2.serve(&["--initial-cluster", &list(&[&n1, &n2]), "--initial-cluster-state=existing"]);
+    n2.add(&n3.peer_url());
+    n3.serve(&["--initial-cluster", &list(&[&n1, &n2, &n3]), "--initial-cluster-state=existing"]);
+    agree(&[&n1, &n2, &n3], &["n1", "n2", "n3"]);
+    assert_eq!(n3.value("/early").as_deref(), Some("1"), "it has what was written before it came");
+    let index = n3.put("/late", "2");
+    wait_until("a write by the last one that came", || n1.value("/late").as_deref() == Some("2"));
+
+    // The leader goes: it hands over, says so, and ends.
+    let mut nodes = [n1, n2, n3];
+    let led = leader(&nodes);
+    let id = nodes[led].members().into_iter().find(|member| member.name == nodes[led].name);
+    nodes[(led + 1) % 3].remove(&id.expect("it is a member").id);
+    let said = nodes[led].farewell();
+    assert!(said.contains("the member has been permanently removed from the cluster"), "{said}");
+    assert!(said.contains("the data-dir used by this member must be removed"), "{said}");
+
+    // Started again it knows that it has left.
+    nodes[led].launch(&[], &[]);
+    let said = nodes[led].farewell();
+    assert!(said.contains("the member has been permanently removed from the cluster"), "{said}");
+
+    let [one, other] = [(led + 1) % 3, (led + 2) % 3];
+    assert_eq!(nodes[one].members().len(), 2);
+    assert!(nodes[other].put("/late", "3") > index);
+
+    // Whoever was removed has no vote when that is answered: the last one goes on at once.
+    let members = nodes[one].members();
+    let leaves = members.iter().find(|member| member.name == nodes[other].name);
+    nodes[one].remove(&leaves.expect("it is a member").id);
+    nodes[other].kill();
+    nodes[one].put("/late", "4");
+    assert_eq!(nodes[one].members().len(), 1);
+}
+
+#[test]
+fn a_member_that_lost_its_data_joins_under_a_new_id() {
+    let mut nodes = found(["n1", "n2", "n3"]);
+    let lost = (leader(&nodes) + 1) % 3;
+    let id = |nodes: &[Node; 3]| {
+        let members = nodes[(lost + 1) % 3].members();
+        members.into_iter().find(|member| member.name == nodes[lost].name).expect("a member").id
+    };
+    let before = id(&nodes);
+    nodes[lost].put("/kept", "1");
+    nodes[lost].kill();
+    nodes[lost].lose_data();
+    let all = list(&nodes.iter().collect::<Vec<_>>());
+    nodes[lost].serve(&["--initial-cluster", &all, "--initial-cluster-state=existing"]);
+    let [n1, n2, n3] = &nodes;
+    agree(&[n1, n2, n3], &["n1", "n2", "n3"]);
+    assert_ne!(id(&nodes), before);
+    assert_eq!(nodes[lost].value("/kept").as_deref(), Some("1"));
+    nodes[lost].put("/kept", "2");
+}
+
+#[test]
+fn a_member_moves_to_other_urls() {
+    let [n1, mut n2, n3] = found(["n1", "n2", "n3"]);
+    let member = n1.members().into_iter().find(|member| member.name == "n2").expect("a member");
+    n2.kill();
+    let mut moved = Node::named("n2");
+    let request = crate::support::http::Request::new("PUT", format!("/v2/members/{}", member.id));
+    let request = request.header("Content-Type", "application/json");
+    let body = format!(r#"{{"peerURLs":["{}"]}}"#, moved.peer_url());
+    let reply = n3.ask(&request.body(body));
+    assert_eq!(reply.status(), 204, "{}", reply.text());
+    std::fs::rename(n2.data_dir(), moved.data_dir()).expect("its data moves with it");
+    let index = n1.put("/while/away", "1");
+    moved.serve(&[]);
+    agree(&[&n1, &moved, &n3], &["n1", "n2", "n3"]);
+    let now = moved.members().into_iter().find(|member| member.name == "n2").expect("a member");
+    assert_eq!((now.id, now.peer_urls), (member.id, vec![moved.peer_url()]));
+    assert_eq!(moved.value("/while/away").as_deref(), Some("1"));
+    assert!(moved.put("/back", "1") > index);
+}
