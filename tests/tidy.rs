@@ -131,6 +131,23 @@ fn exposed(file: &str, text: &str) -> Vec<String> {
     wrong
 }
 
+/// Tests that a table names as `binary::module::sentence` and that nobody finds there.
+fn missing_tests(table: &str, sources: &[(String, String)]) -> Vec<String> {
+    let named = table.split('`').filter(|name| {
+        name.contains("::")
+            && name.chars().all(|letter| letter.is_alphanumeric() || "_:".contains(letter))
+    });
+    let is_there = |name: &str| {
+        let (binary, _) = name.split_once("::").unwrap_or((name, ""));
+        let function = format!("fn {}()", name.rsplit("::").next().unwrap_or_default());
+        let homes = [format!("tests/{binary}.rs"), format!("tests/{binary}/")];
+        sources.iter().any(|(file, text)| {
+            homes.iter().any(|home| file.starts_with(home)) && text.contains(&function)
+        })
+    };
+    named.filter(|name| !is_there(name)).map(|name| format!("no test is called `{name}`")).collect()
+}
+
 fn assert_tidy(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
@@ -188,7 +205,16 @@ fn every_decision_has_all_its_parts() {
 }
 
 #[test]
+fn each_difference_names_a_test_that_is_there() {
+    let table = fs::read_to_string(root().join("api-spec/deviations.md")).expect("it is text");
+    assert_tidy(missing_tests(&table, &sources("tests")));
+}
+
+#[test]
 fn each_rule_can_be_broken() {
+    let sources = [("tests/a/b.rs".to_owned(), "fn it_is_so() {".to_owned())];
+    assert!(missing_tests("| `a::b::it_is_so`, `x = y::z` |", &sources).is_empty());
+    assert_eq!(missing_tests("| `a::b::it_is` | `c::it_is_so` |", &sources).len(), 2);
     assert_eq!(wrong_imports("src/store/tree.rs", "use crate::raft::Raft;").len(), 1);
     assert_eq!(wrong_imports("src/store/tree.rs", "    crate::api::x(); // crate::raft").len(), 1);
     assert!(wrong_imports("src/store/tree.rs", "use crate::model::KeyPath;").is_empty());
