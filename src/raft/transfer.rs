@@ -216,3 +216,163 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
 fn malformed(error: DecodeError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::future::BoxFuture;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::disk::{RealFiles, Tables, Waiting};
+    use crate::model::{ClusterId, LogTime};
+    use crate::raft::encoding;
+    use crate::store::{Command, Write};
+    use crate::transport::{
+        AddressBook, Dial, Gate, Identity, Lane, PREFACE, Refusal, Stream, Transport,
+    };
+
+    const LIMITS: HistoryLimits = HistoryLimits { events_max: 100_000, bytes_max: 64 << 20 };
+    const URL: &str = "http://there:1";
+
+    /// A wire that breaks after so many bytes from the one who dialled.
+    struct Wire {
+        bytes: u64,
+        other_end: mpsc::UnboundedSender<Stream>,
+    }
+
+    async fn carry(from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>, bytes: u64) {
+        let _ = tokio::io::copy(&mut from.take(bytes), &mut to).await;
+        let _ = to.shutdown().await;
+    }
+
+    impl Dial for Wire {
+        fn dial<'a>(&'a self, _url: &'a str) -> BoxFuture<'a, io::Result<Stream>> {
+            let (ours, ours_end) = tokio::io::duplex(1 << 16);
+            let (theirs_end, theirs) = tokio::io::duplex(1 << 16);
+            let (from_us, to_us) = tokio::io::split(ours_end);
+            let (from_them, to_them) = tokio::io::split(theirs_end);
+            let bytes = self.bytes;
+            tokio::spawn(async move {
+                // Whichever way ends first, the wire is gone.
+                tokio::select! {
+                    () = carry(from_us, to_them, bytes) => {}
+                    () = carry(from_them, to_us, u64::MAX) => {}
+                }
+            });
+            let sent = self.other_end.send(Box::new(theirs)).map_err(|_| io::ErrorKind::BrokenPipe);
+            Box::pin(std::future::ready(
+                sent.map(|()| Box::new(ours) as Stream).map_err(Into::into),
+            ))
+        }
+    }
+
+    struct Open;
+
+    impl Gate for Open {
+        fn admit(&self, _from: MemberId) -> Result<(), Refusal> {
+            Ok(())
+        }
+    }
+
+    fn transport(member: u64, dial: Arc<dyn Dial>) -> Transport {
+        let identity = Identity {
+            cluster: ClusterId(1),
+            member: MemberId(member),
+            name: format!("m{member}"),
+            peer_urls: Vec::new(),
+        };
+        let book = AddressBook::new([(MemberId(2), vec![URL.to_owned()])]);
+        Transport::new(identity, dial, Duration::from_secs(5), Arc::new(book))
+    }
+
+    /// Both ends of a connection from member 1 to member 2.
+    async fn links(bytes: u64) -> (Link, Link) {
+        let (other_end, mut streams) = mpsc::unbounded_channel();
+        let wire = Arc::new(Wire { bytes, other_end });
+        let (here, there) = (transport(1, wire.clone()), transport(2, wire));
+        let accept = async {
+            let mut stream = streams.recv().await.expect("somebody dials");
+            let mut preface = [0; PREFACE.len()];
+            stream.read_exact(&mut preface).await.expect("they begin");
+            there.accept(stream, &Open).await.expect("it is a member")
+        };
+        let (ours, theirs) = tokio::join!(here.connect(MemberId(2), Lane::Snapshot), accept);
+        (ours.expect("it is let in"), theirs)
+    }
+
+    fn checkpoint(writes: u64) -> Checkpoint {
+        let mut store = Store::new(LIMITS);
+        for n in 0..writes {
+            let value = format!("{n:01000}").into_bytes();
+            let write = Write { value: value.into(), dir: false, ttl: None, refresh: false };
+            let path = KeyPath::from(format!("/{}/{n}", n % 7).as_str());
+            store.apply(LogTime(n), &Command::Set { path, write });
+        }
+        let applied = encoding::log_id(1, writes);
+        Checkpoint { store, applied: Some(applied), membership: types::StoredMembership::default() }
+    }
+
+    fn checkpoints(dir: &std::path::Path) -> Checkpoints {
+        let tables = Tables::open(&RealFiles, &dir.join("checkpoint.redb")).expect("tables");
+        Checkpoints::new(tables, Waiting::OnThreads, Box::new(|_| {}))
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_snapshot_is_sent_when_the_connection_breaks() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (checkpoints, arrivals) = (checkpoints(dir.path()), Arrivals::default());
+        let (sent, vote) = (checkpoint(3000), Vote::new(1, 1));
+        // Blocks are 256 KiB: some get through before the first two connections break.
+        for bytes in [1_000_000, 2_000_000] {
+            let (mut ours, mut theirs) = links(bytes).await;
+            let (out, arrived) = tokio::join!(
+                send(&mut ours, vote, sent.clone().into_snapshot(), &checkpoints),
+                arrivals.receive(&mut theirs, LIMITS)
+            );
+            assert!(out.is_err() && arrived.is_err(), "it got through {bytes} bytes");
+        }
+        // Nodes and events come to more than 6 MB: only the rest of them fits.
+        let (mut ours, mut theirs) = links(5_000_000).await;
+        let receiving = async {
+            let arrived = arrivals.receive(&mut theirs, LIMITS).await.expect("it comes whole");
+            theirs.outgoing.put(snapshot::INSTALLED, &wire::encode_one_vote(&arrived.vote));
+            theirs.outgoing.flush().await.expect("the sender waits for it");
+            arrived
+        };
+        let sending = send(&mut ours, vote, sent.clone().into_snapshot(), &checkpoints);
+        let (out, arrived) = tokio::join!(sending, receiving);
+        assert_eq!(out.expect("it is installed"), vote);
+        let store = arrived.snapshot.snapshot.store;
+        store.check();
+        assert_eq!(store.digest(), sent.store.digest());
+        assert_eq!(store.history().oldest(), StoreIndex(1));
+    }
+
+    #[tokio::test]
+    async fn what_came_of_another_snapshot_does_not_count() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (checkpoints, arrivals) = (checkpoints(dir.path()), Arrivals::default());
+        let vote = Vote::new(1, 1);
+        let (mut ours, mut theirs) = links(1_000_000).await;
+        let (out, arrived) = tokio::join!(
+            send(&mut ours, vote, checkpoint(3000).into_snapshot(), &checkpoints),
+            arrivals.receive(&mut theirs, LIMITS)
+        );
+        assert!(out.is_err() && arrived.is_err());
+        let other = checkpoint(500);
+        let (mut ours, mut theirs) = links(u64::MAX).await;
+        let receiving = async {
+            let arrived = arrivals.receive(&mut theirs, LIMITS).await.expect("it comes whole");
+            theirs.outgoing.put(snapshot::FAILED, b"no space");
+            theirs.outgoing.flush().await.expect("the sender waits for it");
+            arrived
+        };
+        let sending = send(&mut ours, vote, other.clone().into_snapshot(), &checkpoints);
+        let (out, arrived) = tokio::join!(sending, receiving);
+        assert_eq!(out.expect_err("it was not installed").to_string(), "no space");
+        assert_eq!(arrived.snapshot.snapshot.store.digest(), other.store.digest());
+    }
+}

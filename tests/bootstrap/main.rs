@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod laggard;
 mod members;
 mod mistakes;
 mod node;

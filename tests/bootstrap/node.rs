@@ -184,10 +184,15 @@ pub(crate) fn list(nodes: &[&Node]) -> String {
 
 /// A cluster of these members, all serving.
 pub(crate) fn found<const N: usize>(names: [&'static str; N]) -> [Node; N] {
+    found_with(names, &[])
+}
+
+/// As [`found`], each with these flags as well.
+pub(crate) fn found_with<const N: usize>(names: [&'static str; N], flags: &[&str]) -> [Node; N] {
     let mut nodes = names.map(Node::named);
     let list = list(&nodes.iter().collect::<Vec<_>>());
     for node in &mut nodes {
-        node.launch(&[], &["--initial-cluster", &list]);
+        node.launch(&[], &[&["--initial-cluster", &list], flags].concat());
     }
     for node in &mut nodes {
         node.wait_until_ready();
