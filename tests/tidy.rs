@@ -28,7 +28,7 @@ const IMPURE: &[&str] =
 const HIDDEN: &[(&str, &[&str])] = &[
     ("openraft::", &["src/raft/"]),
     ("redb::", &["src/disk/tables.rs", "src/raft/checkpoint.rs"]),
-    ("prometheus::", &["src/api/metrics.rs"]),
+    ("prometheus::", &["src/api/metrics/"]),
     ("hyper::", &["src/server/", "src/discovery/http_client.rs"]),
     ("hickory_resolver::", &["src/discovery/dns.rs"]),
     ("SystemTime", &["src/server/clock.rs"]),

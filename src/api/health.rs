@@ -1,11 +1,11 @@
-//! `/version` and `/health`.
+//! `/version`, `/health` and `/metrics`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
 use http::header::CONTENT_TYPE;
-use http::{Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::api::body::Body;
 use crate::api::context::Context;
@@ -43,5 +43,12 @@ pub(super) async fn health(State(api): State<Arc<Context>>, request: Request) ->
     }
     let mut response = Response::new(Body::whole("{\"health\":\"true\"}"));
     response.headers_mut().insert(CONTENT_TYPE, error::TEXT);
+    response
+}
+
+pub(super) async fn metrics(State(api): State<Arc<Context>>) -> Response<Body> {
+    let mut response = Response::new(Body::whole(api.metrics.page()));
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, text);
     response
 }

@@ -17,7 +17,7 @@ use crate::api::body::Body;
 use crate::api::context::{Context, Options};
 use crate::api::cors;
 use crate::api::metrics::Metrics;
-use crate::api::{debug, discovery, error, health, keys, members, metrics, path, security, stats};
+use crate::api::{debug, discovery, error, health, keys, members, path, security, stats};
 use crate::replica::Replica;
 
 /// Bodies of everything but `/v2/keys`: a list of URLs, a log level.
@@ -52,7 +52,7 @@ impl Api {
             .route("/v2/auth/{*rest}", any(security::serve))
             .route("/version", any(health::version))
             .route("/health", any(health::health))
-            .route("/metrics", any(metrics::serve))
+            .route("/metrics", any(health::metrics))
             .route("/debug/vars", any(debug::vars))
             .route("/debug/pprof/", any(debug::pprof))
             .route("/debug/pprof/{*rest}", any(debug::pprof))
@@ -68,7 +68,7 @@ impl Api {
             .fallback(async || error::not_found())
             .with_state(Arc::clone(&context));
         let metrics_routes = Router::new()
-            .route("/metrics", any(metrics::serve))
+            .route("/metrics", any(health::metrics))
             .route("/health", any(health::health))
             .fallback(async || error::not_found())
             .with_state(Arc::clone(&context));

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::config::Failure;
 use crate::config::parse::Raw;
-use crate::config::url::Url;
-use crate::config::validate::{no_tls, texts};
+use crate::config::url::{Url, texts};
 
 /// `name=url,name=url`; a name may stand several times, a URL only once.
 pub(super) fn initial_cluster(
@@ -66,7 +65,7 @@ fn member_and_url(pair: &str) -> Result<(String, Url), Failure> {
     let (member, url) = split.ok_or_else(|| fail("no name with a URL"))?;
     let url = Url::parse(url).map_err(|error| fail(&error.to_string()))?;
     if url.scheme() != "http" {
-        return Err(no_tls("initial-cluster", &url));
+        return Err(Failure::no_tls("initial-cluster", &url));
     }
     if url.host().is_empty() {
         return Err(fail(&format!("unexpected empty host ({url})")));

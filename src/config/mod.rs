@@ -181,6 +181,13 @@ impl Failure {
     fn verifying(why: String) -> Self {
         Self::new(1, format!("error verifying flags, {why}. See 'cairn --help'."))
     }
+
+    /// The one place that knows that members speak only HTTP over TCP.
+    fn no_tls(flag: &str, url: &Url) -> Self {
+        Self::verifying(format!(
+            "not supported yet: --{flag}: {url}: use a http:// URL; TLS comes with a later version"
+        ))
+    }
 }
 
 /// Reads everything. `read` fetches the file of `--config-file`; `is_member` tells whether a data directory holds a member:

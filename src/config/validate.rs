@@ -8,7 +8,7 @@ use crate::config::cluster;
 use crate::config::discovery;
 use crate::config::flags::{self, Status};
 use crate::config::parse::{Raw, parse_number, same};
-use crate::config::url::Url;
+use crate::config::url::{Url, texts};
 use crate::config::{Config, Failure, Level, LogFormat, LogLevel, LogOutput, Notice};
 
 /// Longest election that etcd takes.
@@ -189,16 +189,9 @@ fn urls(raw: &Raw, flag: &'static str) -> Result<Vec<Url>, Failure> {
         Failure::verifying(format!("invalid value {text:?} for --{flag}: {error}"))
     })?;
     match urls.iter().find(|url| url.scheme() != "http") {
-        Some(url) => Err(no_tls(flag, url)),
+        Some(url) => Err(Failure::no_tls(flag, url)),
         None => Ok(urls),
     }
-}
-
-/// The one place that knows that members speak only HTTP over TCP.
-pub(super) fn no_tls(flag: &str, url: &Url) -> Failure {
-    Failure::verifying(format!(
-        "not supported yet: --{flag}: {url}: use a http:// URL; TLS comes with a later version"
-    ))
 }
 
 fn some<T>(items: Vec<T>, flag: &str) -> Result<Vec<T>, Failure> {
@@ -209,10 +202,6 @@ fn some<T>(items: Vec<T>, flag: &str) -> Result<Vec<T>, Failure> {
         return Err(Failure::verifying(text));
     }
     Ok(items)
-}
-
-pub(super) fn texts(urls: &[Url]) -> Vec<String> {
-    urls.iter().map(Url::to_string).collect()
 }
 
 /// Addresses to listen on; one that stands twice counts once, as in etcd.

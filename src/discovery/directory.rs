@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use crate::discovery::DiscoveryError;
 use crate::discovery::entries::Entry;
-use crate::discovery::http_client::{HttpClient, HttpError, Response};
+use crate::discovery::http_client::{HttpClient, Response};
+use crate::discovery::http_error::HttpError;
 use crate::model::MemberId;
 
 /// What is below this name is about the directory itself.

@@ -9,12 +9,14 @@ mod dns;
 mod entries;
 mod error;
 pub mod http_client;
+mod http_error;
 mod srv;
 mod target;
 mod v2;
 
 pub use error::DiscoveryError;
-pub use http_client::{HttpClient, HttpError, Limits, Response};
+pub use http_client::{HttpClient, Limits, Response};
+pub use http_error::HttpError;
 pub use v2::Patience;
 
 use crate::model::{Discovery, MemberId};

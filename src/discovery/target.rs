@@ -3,7 +3,7 @@
 use http::Uri;
 use http::uri::{Authority, InvalidUri, Scheme};
 
-use crate::discovery::http_client::HttpError;
+use crate::discovery::http_error::HttpError;
 
 /// A URL, taken apart.
 pub(super) struct Target {
