@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod process;
