@@ -109,6 +109,8 @@ pub(crate) struct Watcher {
     pub(crate) name: String,
     /// The first index that it asked for.
     pub(crate) from: u64,
+    /// It was waited for until it had been told everything up to this index; 0 when nobody waited for it.
+    pub(crate) until: u64,
     /// The directory that it watched, recursively.
     pub(crate) prefix: String,
     pub(crate) events: Vec<Event>,
