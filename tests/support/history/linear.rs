@@ -36,7 +36,7 @@ pub(crate) fn check_linear(calls: &[Call]) -> Result<(), Vec<Violation>> {
 /// A value by its number; `None` is no key.
 type State = Option<u32>;
 
-/// What unknown writes write that nobody ever saw: one is as good as another.
+/// What unknown writes write that nobody ever saw or asked for: one is as good as another.
 const UNSEEN: u32 = 0;
 
 /// What a call of known outcome says about the order.
@@ -167,6 +167,8 @@ struct Values<'a> {
     by_index: BTreeMap<u64, u32>,
     /// Values that an answer shows, other than that of who wrote it.
     seen: BTreeSet<u32>,
+    /// Values that a condition asks for.
+    asked_for: BTreeSet<u32>,
     /// Values that an acknowledged write found, and so was the one to overwrite.
     overwritten: BTreeSet<u32>,
 }
@@ -178,6 +180,7 @@ impl<'a> Values<'a> {
             names: vec!["a value that nobody saw"],
             by_index: BTreeMap::new(),
             seen: BTreeSet::new(),
+            asked_for: BTreeSet::new(),
             overwritten: BTreeSet::new(),
         };
         for call in calls {
@@ -205,6 +208,14 @@ impl<'a> Values<'a> {
             if let (false, Some(node)) = (call.action.writes(), node) {
                 let number = values.number(&node.value);
                 values.seen.insert(number);
+            }
+        }
+        for call in calls {
+            if let Action::Swap { if_value, if_index, .. }
+            | Action::DeleteIf { if_value, if_index } = &call.action
+            {
+                let asked = values.asked(if_value.as_ref(), *if_index);
+                values.asked_for.extend(asked.iter().flatten());
             }
         }
         Ok(values)
@@ -293,7 +304,8 @@ impl<'a> Values<'a> {
     /// What it may do; nothing when its conditions can never hold.
     fn maybe(&self, action: &Action) -> Option<Maybe> {
         let to = action.value().map_or(UNSEEN, |value| self.get(value));
-        let to = if self.seen.contains(&to) { to } else { UNSEEN };
+        let matters = self.seen.contains(&to) || self.asked_for.contains(&to);
+        let to = if matters { to } else { UNSEEN };
         let conditions = |if_value: &Option<String>, if_index: &Option<u64>| match self
             .asked(if_value.as_ref(), *if_index)
         {
@@ -456,7 +468,8 @@ impl<'a> Search<'a> {
             let Some(state) = maybe.step(config.state) else { continue };
             // Too early for a value that is seen, but by nobody who is waiting.
             let wanted = state.is_none_or(|value| {
-                value == UNSEEN || self.waiting(config).any(|(_, known)| known.observes(value))
+                !self.values.seen.contains(&value)
+                    || self.waiting(config).any(|(_, known)| known.observes(value))
             });
             if config.used & (1 << number) == 0 && (wanted || any_will_do) {
                 let used = config.used | (1 << number);
