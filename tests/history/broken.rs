@@ -101,10 +101,10 @@ struct Answer<'a> {
 }
 
 fn answer(history: &mut History, place: usize) -> Answer<'_> {
-    match &mut history.calls[place].outcome {
-        Outcome::Done { node, prev, modified, index } => Answer { node, prev, modified, index },
-        other => panic!("call {place} was {other}"),
-    }
+    let Outcome::Done { node, prev, modified, index } = &mut history.calls[place].outcome else {
+        panic!("call {place} of the story has an answer");
+    };
+    Answer { node, prev, modified, index }
 }
 
 fn refused(code: u32, index: u64) -> Outcome {

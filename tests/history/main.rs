@@ -4,6 +4,7 @@
 mod support;
 
 mod broken;
+mod recorded;
 mod simulated;
 
 use std::time::{Duration, Instant};

@@ -177,10 +177,20 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn open(addr: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+        Self::open_within(addr, PATIENCE)
+    }
+
+    /// `limit` is for the connection, and for each time that something is sent over it.
+    pub(crate) fn open_within(addr: SocketAddr, limit: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&addr, limit)?;
         stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(limit))?;
         Ok(Self { stream, addr, ahead: Vec::new(), framing: Framing::Done, reusable: true })
+    }
+
+    /// Whether it takes another request, now that the last answer was read.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.reusable && self.framing == Framing::Done
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {

@@ -8,6 +8,7 @@
 pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod json;
+pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod rng;
 pub(crate) mod server;
