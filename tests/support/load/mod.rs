@@ -66,6 +66,7 @@ impl Default for LoadPlan {
 pub(crate) struct Load {
     clients: Vec<JoinHandle<Recorded>>,
     stop: Stop,
+    answered: Arc<AtomicU64>,
 }
 
 /// What clients wrote down.
@@ -80,7 +81,7 @@ impl Load {
     /// Starts the clients; `start` is when the run's time began.
     pub(crate) fn start(targets: impl Into<Targets>, plan: &LoadPlan, start: Instant) -> Self {
         let (targets, stop, fresh) = (targets.into(), Stop::default(), Arc::new(AtomicU64::new(0)));
-        let members = targets.all();
+        let (members, answered) = (targets.all(), Arc::new(AtomicU64::new(0)));
         let start_client = |number: u32| {
             let at = usize::try_from(number).expect("few clients") % members.len();
             let line = Line::new(targets.clone(), members[at].0, plan.patience);
@@ -91,13 +92,20 @@ impl Load {
                 line,
                 start,
                 fresh: Arc::clone(&fresh),
+                answered: Arc::clone(&answered),
                 known: BTreeMap::new(),
                 written: 0,
             };
             let stop = stop.clone();
             thread::spawn(move || client.run(&stop))
         };
-        Self { clients: (0..plan.clients).map(start_client).collect(), stop }
+        let clients = (0..plan.clients).map(start_client).collect();
+        Self { clients, stop, answered }
+    }
+
+    /// Calls that the store has said yes or no to, so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Lets each client end the call that it is in. Calls come sorted by client.
@@ -121,6 +129,8 @@ struct Client {
     start: Instant,
     /// How many calls for fresh keys all clients have made.
     fresh: Arc<AtomicU64>,
+    /// How many answers all clients have got.
+    answered: Arc<AtomicU64>,
     /// What it last saw under each hot key.
     known: BTreeMap<String, Seen>,
     written: u64,
@@ -139,6 +149,8 @@ impl Client {
             }
             let (client, member, outcome) = (self.number, answered.member, answered.outcome);
             self.remember(&key, &outcome);
+            let is_answer = matches!(outcome, Outcome::Done { .. } | Outcome::Refused { .. });
+            self.answered.fetch_add(u64::from(is_answer), Ordering::Relaxed);
             recorded.calls.push(Call { client, member, key, action, began, ended, outcome });
             let think_us = u64::try_from(self.plan.think.as_micros()).expect("a short pause");
             if stop.pause(Duration::from_micros(self.rng.below(2 * think_us + 1))) {

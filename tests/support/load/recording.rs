@@ -64,6 +64,25 @@ impl Recording {
         &self.targets
     }
 
+    /// Calls that the store has said yes or no to, so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.load.answered()
+    }
+
+    /// Waits until the clients have got so many more answers.
+    ///
+    /// # Panics
+    /// When that takes longer than `limit`.
+    pub(crate) fn wait_for_answers(&self, more: u64, limit: Duration) {
+        let (deadline, goal, never) =
+            (Instant::now() + limit, self.answered() + more, Stop::default());
+        while self.answered() < goal {
+            let missing = goal - self.answered();
+            assert!(Instant::now() < deadline, "{missing} of {more} answers are missing");
+            never.pause(PAUSE);
+        }
+    }
+
     /// One more watcher of everything from `from` on.
     pub(crate) fn watch(&mut self, name: &str, from: u64, style: Style, home: Home) {
         let (name, prefix) = (name.to_owned(), self.plan.prefix.clone());

@@ -174,7 +174,7 @@ struct Refusal {
 }
 
 /// What an answer says about the call; the error says what is strange about it.
-fn outcome(action: &Action, reply: &Reply) -> Result<Outcome, String> {
+pub(crate) fn outcome(action: &Action, reply: &Reply) -> Result<Outcome, String> {
     let strange = || {
         let text: String = reply.text().chars().take(300).collect();
         format!("answered {} {text}", reply.status())
