@@ -32,7 +32,7 @@ pub(crate) enum Flavor {
 }
 
 impl Flavor {
-    fn program(self) -> PathBuf {
+    pub(crate) fn program(self) -> PathBuf {
         let (variable, default) = match self {
             Self::Subject => ("CAIRN_TEST_BIN", env!("CARGO_BIN_EXE_cairn")),
             Self::Etcd => ("ETCD_BIN", "etcd"),
@@ -57,13 +57,13 @@ pub(crate) fn subject_is_etcd() -> bool {
 ///
 /// The socket is bound but never listens. With `SO_REUSEADDR` on both sides the server may bind and
 /// listen beside it, while the system hands the port to nobody else, also between two starts.
-struct Port {
-    number: u16,
+pub(crate) struct Port {
+    pub(crate) number: u16,
     _held: Socket,
 }
 
 impl Port {
-    fn reserve() -> io::Result<Self> {
+    pub(crate) fn reserve() -> io::Result<Self> {
         let held = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         held.set_reuse_address(true)?;
         held.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
