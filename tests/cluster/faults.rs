@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::beside_others;
-use super::rounds::{Plan, run};
+use super::rounds::{Blow, Plan, run};
 use super::support::faults::Fault;
 use super::support::rng::seed_from_env;
 
@@ -11,15 +11,16 @@ use super::support::rng::seed_from_env;
 const LASTS: Duration = Duration::from_secs(2);
 const CLIENTS: u32 = 8;
 
-fn round(members: usize, fault: Fault) {
+fn round(members: usize, fault: Fault, second: Option<Fault>) {
     let _beside_others = beside_others();
     let seed = seed_from_env("CAIRN_SEED");
     let report = run(&Plan {
         members,
         seed,
         clients: CLIENTS,
-        faults: vec![(fault, LASTS)],
-        story: format!("{fault:?} with {members} members, CAIRN_SEED={seed}"),
+        blows: vec![Blow { fault, second, lasts: LASTS }],
+        args: Vec::new(),
+        story: format!("{fault:?}, {second:?} with {members} members, CAIRN_SEED={seed}"),
         keep: false,
     });
     let checked = report.checked;
@@ -30,11 +31,11 @@ fn round(members: usize, fault: Fault) {
 }
 
 macro_rules! rounds {
-    ($($name:ident: $fault:ident of $members:literal;)*) => {
+    ($($name:ident: $fault:ident $(and $second:ident)? of $members:literal;)*) => {
         $(
             #[test]
             fn $name() {
-                round($members, Fault::$fault);
+                round($members, Fault::$fault, [$(Fault::$second)?].first().copied());
             }
         )*
     };
@@ -63,4 +64,5 @@ rounds! {
     two_of_five_are_cut_from_the_others: CutMinority of 5;
     the_leader_of_five_is_cut_off_with_another_one: CutLeader of 5;
     five_hear_only_their_neighbours: Ring of 5;
+    the_leader_of_five_is_killed_while_two_are_cut_off: CutMinority and KillLeader of 5;
 }

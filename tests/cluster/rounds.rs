@@ -18,16 +18,27 @@ const CHECKPOINT_WAL_BYTES: u32 = 1 << 20;
 const PEACE: Duration = Duration::from_millis(500);
 
 /// What happens in a round.
+#[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) members: usize,
     pub(crate) seed: u64,
     pub(crate) clients: u32,
-    /// What happens, and how long it lasts.
-    pub(crate) faults: Vec<(Fault, Duration)>,
+    pub(crate) blows: Vec<Blow>,
+    /// Further flags of the members.
+    pub(crate) args: Vec<String>,
     /// What to say when something is wrong, so that it can be had again.
     pub(crate) story: String,
     /// Leave everything behind when something is wrong.
     pub(crate) keep: bool,
+}
+
+/// What happens, and how long it lasts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blow {
+    pub(crate) fault: Fault,
+    /// What happens half-way, while that lasts.
+    pub(crate) second: Option<Fault>,
+    pub(crate) lasts: Duration,
 }
 
 /// What a round came to.
@@ -38,9 +49,9 @@ pub(crate) struct Report {
     pub(crate) struck: Vec<Struck>,
 }
 
-/// A fault that happened.
+/// What happened.
 pub(crate) struct Struck {
-    pub(crate) fault: Fault,
+    pub(crate) blow: Blow,
     /// From when to when, on the clock of the history.
     from: Duration,
     to: Duration,
@@ -51,8 +62,10 @@ pub(crate) struct Struck {
 /// # Panics
 /// When a member does not do as it should, or clients saw what they must not see.
 pub(crate) fn run(plan: &Plan) -> Report {
+    let mut args = vec![format!("--checkpoint-wal-bytes={CHECKPOINT_WAL_BYTES}")];
+    args.extend(plan.args.iter().cloned());
     let mut cluster = Cluster::start(Options {
-        args: vec![format!("--checkpoint-wal-bytes={CHECKPOINT_WAL_BYTES}")],
+        args,
         disk_megabytes: Some(DISK_MEGABYTES),
         keep: plan.keep,
         ..Options::members(plan.members)
@@ -61,19 +74,26 @@ pub(crate) fn run(plan: &Plan) -> Report {
     let load = LoadPlan { seed: plan.seed, clients: plan.clients, ..LoadPlan::default() };
     let recording = Recording::start(cluster.targets().clone(), load);
     let mut struck = Vec::new();
-    for (fault, lasts) in &plan.faults {
-        if let Some(what) = fault.missing(&cluster) {
-            eprintln!("skipped: {fault:?} needs {what}");
+    for blow in &plan.blows {
+        let faults = [Some(blow.fault), blow.second];
+        if let Some(what) = faults.into_iter().flatten().find_map(|f| f.missing(&cluster)) {
+            eprintln!("skipped: {blow:?} needs {what}");
             continue;
         }
         thread::sleep(PEACE);
         let from = recording.began().elapsed();
-        let injury = fault.inject(&mut cluster, &mut rng);
-        thread::sleep(*lasts);
+        let mut injury = blow.fault.inject(&mut cluster, &mut rng);
+        if let Some(second) = blow.second {
+            thread::sleep(blow.lasts / 2);
+            second.strike(&mut cluster, &mut rng, &mut injury);
+            thread::sleep(blow.lasts / 2);
+        } else {
+            thread::sleep(blow.lasts);
+        }
         injury.heal(&mut cluster);
-        let to = recording.began().elapsed();
-        struck.push(Struck { fault: *fault, from, to, silence: Duration::ZERO });
         cluster.await_leader();
+        let to = recording.began().elapsed();
+        struck.push(Struck { blow: *blow, from, to, silence: Duration::ZERO });
     }
     thread::sleep(PEACE);
     cluster.assert_alive();

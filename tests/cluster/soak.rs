@@ -8,27 +8,37 @@ use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
 use super::alone;
-use super::rounds::{Plan, Report, run};
+use super::rounds::{Blow, Plan, Report, Struck, run};
 use super::support::faults::Fault;
 use super::support::rng::{Rng, seed_from_env};
 
 /// A round is long enough for faults to meet what others left, and short enough for its history to be checked.
-const FAULTS_MAX: u64 = 4;
+const BLOWS_MAX: u64 = 4;
+/// Percent of the faults during which another one happens.
+const TWICE: u64 = 30;
+/// Percent of the rounds with short heartbeats and elections, so that leaders change all the time.
+const FAST: u64 = 30;
 const CLIENTS: [u32; 3] = [8, 12, 20];
 
 /// The round that a seed stands for.
 fn plan(seed: u64) -> Plan {
     let mut rng = Rng::new(seed);
     let members = if rng.chance(50) { 3 } else { 5 };
-    let faults = (0..=rng.below(FAULTS_MAX)).map(|_| {
-        let fault = *rng.pick(&Fault::ALL);
-        let (least, most) = if fault == Fault::PauseLeader { (1000, 10_000) } else { (100, 5000) };
-        (fault, Duration::from_millis(least + rng.below(most - least)))
-    });
-    let faults = faults.collect();
+    let blows = (0..=rng.below(BLOWS_MAX)).map(|_| blow(&mut rng)).collect();
+    let fast = ["--heartbeat-interval=20", "--election-timeout=200"].map(str::to_owned);
+    let args = if rng.chance(FAST) { fast.to_vec() } else { Vec::new() };
     let clients = *rng.pick(&CLIENTS);
     let story = format!("to repeat: scripts/soak.sh 1 {seed}");
-    Plan { members, seed, clients, faults, story, keep: true }
+    Plan { members, seed, clients, blows, args, story, keep: true }
+}
+
+fn blow(rng: &mut Rng) -> Blow {
+    let fault = *rng.pick(&Fault::ALL);
+    let (least, most) = if fault == Fault::PauseLeader { (1000, 10_000) } else { (100, 5000) };
+    let lasts = Duration::from_millis(least + rng.below(most - least));
+    let second =
+        (Fault::SECOND.contains(&fault) && rng.chance(TWICE)).then(|| *rng.pick(&Fault::SECOND));
+    Blow { fault, second, lasts }
 }
 
 /// What all rounds came to.
@@ -42,8 +52,10 @@ struct Total {
     unknown: usize,
     events: usize,
     watched: usize,
-    /// How often, and the longest silence.
+    /// How often, and the longest silence where nothing else happened at the same time.
     faults: BTreeMap<Fault, (usize, Duration)>,
+    /// Faults during which another one happened.
+    twice: usize,
 }
 
 impl Total {
@@ -58,9 +70,16 @@ impl Total {
         self.events += checked.events;
         self.watched += checked.watched;
         for struck in &report.struck {
-            let (count, silence) = self.faults.entry(struck.fault).or_default();
-            *count += 1;
-            *silence = (*silence).max(struck.silence);
+            for fault in [Some(struck.blow.fault), struck.blow.second].into_iter().flatten() {
+                self.faults.entry(fault).or_default().0 += 1;
+            }
+            match struck.blow.second {
+                Some(_) => self.twice += 1,
+                None => {
+                    let (_, silence) = self.faults.entry(struck.blow.fault).or_default();
+                    *silence = (*silence).max(struck.silence);
+                }
+            }
         }
     }
 
@@ -73,6 +92,7 @@ impl Total {
              {} checks of a whole history",
             2 * rounds
         );
+        eprintln!("{:6} x two faults at the same time; of those no times are taken", self.twice);
         for (fault, (count, silence)) in &self.faults {
             eprintln!(
                 "{count:6} x {fault:?}, longest time without an acknowledged write {silence:.1?}"
@@ -87,14 +107,15 @@ impl Total {
 }
 
 fn show(round: u64, plan: &Plan, report: &Report) {
-    let struck = report.struck.iter().zip(&plan.faults);
-    let struck = struck.map(|(struck, (_, lasts))| {
-        format!("{:?} for {lasts:.1?} (silence {:.1?})", struck.fault, struck.silence)
+    let struck = report.struck.iter().map(|Struck { blow, silence, .. }| {
+        let second = blow.second.map(|second| format!(" and {second:?}")).unwrap_or_default();
+        format!("{:?}{second} for {:.1?} (silence {silence:.1?})", blow.fault, blow.lasts)
     });
     eprintln!(
-        "round {round}, seed {}: {} members, {} clients, {} calls, {} unknown: {}",
+        "round {round}, seed {}: {} members {}, {} clients, {} calls, {} unknown: {}",
         plan.seed,
         plan.members,
+        plan.args.join(" "),
         plan.clients,
         report.calls,
         report.checked.unknown,
@@ -121,7 +142,7 @@ fn faults_in_random_order() {
                 total.add(&report);
             }
             Err(panic) => {
-                eprintln!("round {round} failed: {:?} with {} members", plan.faults, plan.members);
+                eprintln!("round {round} failed: {plan:?}");
                 total.show(first);
                 eprintln!("{}", plan.story);
                 panic::resume_unwind(panic);

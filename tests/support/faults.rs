@@ -92,6 +92,22 @@ impl Fault {
         Self::StopLeader,
     ];
 
+    /// Those that may strike while another one lasts.
+    pub(crate) const SECOND: [Self; 12] = [
+        Self::KillOne,
+        Self::KillLeader,
+        Self::KillMajority,
+        Self::KillAll,
+        Self::PauseLeader,
+        Self::CutMinority,
+        Self::CutLeader,
+        Self::CutOffLeader,
+        Self::DeafLeader,
+        Self::MuteLeader,
+        Self::Ring,
+        Self::StopLeader,
+    ];
+
     /// What is missing here for this fault; `None` when it can be had.
     pub(crate) fn missing(self, cluster: &Cluster) -> Option<&'static str> {
         match self {
@@ -122,16 +138,25 @@ impl Fault {
 
     /// Does the harm, to whom `rng` chooses, in a cluster that is well.
     pub(crate) fn inject(self, cluster: &mut Cluster, rng: &mut Rng) -> Injury {
-        let leader = cluster.await_leader();
-        let order = shuffled(cluster.len(), rng);
-        let followers: Vec<_> = order.iter().copied().filter(|member| *member != leader).collect();
-        let minority = (cluster.len() - 1) / 2;
+        cluster.await_leader();
         let mut injury = Injury::default();
+        self.strike(cluster, rng, &mut injury);
+        injury
+    }
+
+    /// Does harm to a cluster that may be injured already; only those of [`Fault::SECOND`] can do without a majority.
+    pub(crate) fn strike(self, cluster: &mut Cluster, rng: &mut Rng, injury: &mut Injury) {
+        let all = shuffled(cluster.len(), rng);
+        let able: Vec<_> = all.iter().copied().filter(|m| cluster.member(*m).is_able()).collect();
+        let Some(&first) = able.first() else { return };
+        let leader = cluster.leader().unwrap_or(first);
+        let followers: Vec<_> = all.iter().copied().filter(|member| *member != leader).collect();
+        let minority = (cluster.len() - 1) / 2;
         match self {
-            Self::KillOne => injury.kill(cluster, &order[..1]),
+            Self::KillOne => injury.kill(cluster, &[first]),
             Self::KillLeader => injury.kill(cluster, &[leader]),
-            Self::KillMajority => injury.kill(cluster, &order[..=minority]),
-            Self::KillAll => injury.kill(cluster, &order),
+            Self::KillMajority => injury.kill(cluster, &able[..able.len().min(minority + 1)]),
+            Self::KillAll => injury.kill(cluster, &able),
             Self::PauseLeader => {
                 cluster.pause(leader);
                 injury.paused.push(leader);
@@ -148,9 +173,9 @@ impl Fault {
             }
             Self::DeafLeader => injury.cut_one_way(cluster, &followers, &[leader]),
             Self::MuteLeader => injury.cut_one_way(cluster, &[leader], &followers),
-            Self::Ring => injury.ring(cluster, &order),
-            Self::FillDisk => injury.fill_disk(cluster, order[0], order[1]),
-            Self::FailSync => injury.fail_sync(cluster, order[0], order[1]),
+            Self::Ring => injury.ring(cluster, &all),
+            Self::FillDisk => injury.fill_disk(cluster, all[0], all[1]),
+            Self::FailSync => injury.fail_sync(cluster, all[0], all[1]),
             Self::SlowSync => {
                 let slow = format!("inject=fdatasync:delay_enter={SLOW_MICROSECONDS}");
                 injury.slowed = Some(Strace::attach(cluster.member(leader).pid(), &slow));
@@ -160,13 +185,12 @@ impl Fault {
                 injury.wiped = true;
             }
             Self::AddAndRemove => add_and_remove(cluster, leader),
-            Self::RollingRestart => order.into_iter().for_each(|member| restart(cluster, member)),
+            Self::RollingRestart => all.into_iter().for_each(|member| restart(cluster, member)),
             Self::StopLeader => {
                 cluster.stop(leader);
                 injury.down.push(leader);
             }
         }
-        injury
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) struct Member {
     pub(super) folder: PathBuf,
     pub(super) disk: Option<SmallDisk>,
     pub(super) child: Option<Child>,
+    pub(super) paused: bool,
     /// `--initial-cluster` and its state: what the member is told when it starts for the first time.
     pub(super) cluster: String,
     pub(super) state: &'static str,
@@ -44,6 +45,11 @@ impl Member {
     /// Whether it was started, and neither killed nor stopped.
     pub(crate) fn runs(&self) -> bool {
         self.child.is_some()
+    }
+
+    /// Whether it can do anything at all.
+    pub(crate) fn is_able(&self) -> bool {
+        self.runs() && !self.paused
     }
 
     /// Whether its process goes on; one that ended by itself is noticed here before it is awaited.
@@ -125,6 +131,7 @@ impl Member {
 
     /// `kill -9`.
     pub(super) fn kill(&mut self) -> io::Result<()> {
+        self.paused = false;
         let Some(mut child) = self.child.take() else { return Ok(()) };
         child.kill()?;
         child.wait().map(drop)

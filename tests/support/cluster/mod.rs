@@ -151,6 +151,7 @@ impl Cluster {
             folder,
             disk,
             child: None,
+            paused: false,
             cluster: String::new(),
             state: "new",
         });
@@ -295,12 +296,16 @@ impl Cluster {
     }
 
     /// SIGSTOP: it neither runs nor ends, and its connections stay open.
-    pub(crate) fn pause(&self, member: usize) {
+    pub(crate) fn pause(&mut self, member: usize) {
         self.members[member].signal(Signal::STOP);
+        self.members[member].paused = true;
     }
 
-    pub(crate) fn go_on(&self, member: usize) {
-        self.members[member].signal(Signal::CONT);
+    /// Ends a pause, if it was not killed meanwhile.
+    pub(crate) fn go_on(&mut self, member: usize) {
+        if std::mem::take(&mut self.members[member].paused) {
+            self.members[member].signal(Signal::CONT);
+        }
     }
 
     /// SIGTERM, and waits for the end, which must be a clean one.
@@ -349,7 +354,7 @@ impl Cluster {
 
     /// A member that leads, by its own account and everybody's who is asked.
     pub(crate) fn leader(&self) -> Option<usize> {
-        self.members.iter().position(|member| member.runs() && member.leads())
+        self.members.iter().position(|member| member.is_able() && member.leads())
     }
 
     pub(crate) fn await_leader(&mut self) -> usize {
