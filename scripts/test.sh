@@ -3,20 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# A tool from Debian, if this machine can install it.
-need() { # command package
-  command -v "$1" >/dev/null && return 0
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    [ -n "${APT_UPDATED:-}" ] || { apt-get update -qq; APT_UPDATED=1; }
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >/dev/null && return 0
-  fi
-  return 1
-}
-
-# A tool written in Rust, from the registry of crates.
-need_cargo() { # command crate
-  command -v "$1" >/dev/null || cargo install --locked --quiet "$2"
-}
+. scripts/need.sh
 
 need cc gcc || { echo "test.sh: a C compiler is needed (Debian: gcc)" >&2; exit 1; }
 need curl curl || { echo "test.sh: curl is needed" >&2; exit 1; }
@@ -50,7 +37,7 @@ elif ! docker compose version >/dev/null 2>&1 && ! need docker-compose docker-co
   export CAIRN_SKIP_COMPOSE=1
   skipped+=("compose.yaml: docker-compose cannot be installed here (Debian: docker-compose)")
 fi
-need strace strace || skipped+=("failing syncs: strace cannot be installed here (Debian: strace)")
+need_for_faults
 
 scripts/check.sh
 

@@ -4,14 +4,13 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use support::disk::{SmallDisk, Strace, is_root};
 use support::http::{self, Client, Open, Request};
 use support::rng::Rng;
 use support::server::{Flavor, Server};
@@ -143,37 +142,6 @@ fn a_clean_stop_and_a_start_keep_everything() {
     assert_kept(&acknowledged, server.addr(), "SIGTERM under load");
 }
 
-/// A small file system of its own; unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(megabytes: u32) -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
-        let disk = Self(dir);
-        disk.run("mount", &["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"]);
-        disk
-    }
-
-    fn grow(&self, megabytes: u32) {
-        self.run("mount", &["-o", &format!("remount,size={megabytes}m")]);
-    }
-
-    fn run(&self, program: &str, args: &[&str]) {
-        let status = Command::new(program).args(args).arg(self.0.path()).status();
-        assert!(status.is_ok_and(|status| status.success()), "{program} {args:?}");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 #[test]
 fn a_full_disk_stops_the_member_and_takes_nothing_with_it() {
     if !is_root() {
@@ -181,7 +149,7 @@ fn a_full_disk_stops_the_member_and_takes_nothing_with_it() {
         return;
     }
     let disk = SmallDisk::mount(150);
-    let data_dir = format!("--data-dir={}", disk.0.path().join("data").display());
+    let data_dir = format!("--data-dir={}", disk.path().join("data").display());
     // No checkpoint gets in the way: the log is what fills the disk.
     let mut server =
         Server::start_with(Flavor::Subject, &[&data_dir, "--checkpoint-wal-bytes=4000000000"]);
@@ -205,48 +173,6 @@ fn a_full_disk_stops_the_member_and_takes_nothing_with_it() {
     assert_kept(&acknowledged, server.addr(), "after the disk was full");
     let mut client = Client::new(server.addr());
     assert!(put(&mut client, "/after", "x").is_some(), "and writes go on");
-}
-
-/// strace, attached to a process; let go when dropped.
-struct Strace(Child);
-
-impl Strace {
-    fn attach(pid: u32, inject: &str) -> Self {
-        let child = Command::new("strace")
-            .args(["-f", "-q", "-p", &pid.to_string(), "-e", "trace=fdatasync", "-e", inject])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("strace runs");
-        // From here on it is killed and awaited, however this ends.
-        let strace = Self(child);
-        let tracer = |status: String| {
-            let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
-            line.trim().parse::<u32>().ok()
-        };
-        let attached = || {
-            let tasks = std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"));
-            tasks.is_ok_and(|tasks| {
-                tasks.flatten().all(|task| {
-                    let status = std::fs::read_to_string(task.path().join("status"));
-                    status.ok().and_then(tracer).is_some_and(|tracer| tracer != 0)
-                })
-            })
-        };
-        for _ in 0..500 {
-            if attached() {
-                return strace;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        panic!("strace does not attach");
-    }
-}
-
-impl Drop for Strace {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]

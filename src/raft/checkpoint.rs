@@ -94,6 +94,15 @@ impl Checkpoints {
         }
     }
 
+    /// It is there. Whoever asks next gets the latest: the log may no longer reach back to this one, and then it would be sent
+    /// for ever.
+    pub(super) fn arrived(&self, applied: Option<LogId>) {
+        let mut sending = lock(&self.sending);
+        if sending.as_ref().is_some_and(|sending| sending.checkpoint.applied == applied) {
+            *sending = None;
+        }
+    }
+
     /// Lets go of what nobody asks for any more: it holds on to the memory of an older state.
     fn forget_sent(&self) {
         let mut sending = lock(&self.sending);
@@ -216,5 +225,42 @@ impl RaftSnapshotBuilder<Types> for CheckpointBuilder {
         let written = waiting::on(checkpoints.waiting, move || checkpoints.advance(&state));
         written.await?.map_err(io::Error::other)?;
         Ok(self.state.clone().into_snapshot())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::RealFiles;
+    use openraft::vote::RaftLeaderId;
+
+    fn checkpoint(index: u64) -> Checkpoint {
+        let leader = openraft::type_config::alias::LeaderIdOf::<Types>::new(1, 1).to_committed();
+        let limits = HistoryLimits { events_max: 10, bytes_max: 1000 };
+        let membership = StoredMembership::default();
+        Checkpoint {
+            store: Store::new(limits),
+            applied: Some(LogId::new(leader, index)),
+            membership,
+        }
+    }
+
+    /// A member joined while the log was long. The leader sent its checkpoint, wrote the next one and purged the log behind
+    /// that; the member needed a checkpoint again, and got the first one again, for as long as it asked.
+    #[test]
+    fn what_has_arrived_is_not_sent_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(&RealFiles, &dir.path().join("checkpoint")).unwrap();
+        let checkpoints = Checkpoints::new(tables, Waiting::OnThreads, Box::new(|_| {}));
+        let index = |sent: Option<Checkpoint>| sent.unwrap().applied.unwrap().index;
+        checkpoints.advance(&checkpoint(1)).unwrap();
+        assert_eq!(index(checkpoints.to_send()), 1);
+        checkpoints.advance(&checkpoint(2)).unwrap();
+        assert_eq!(index(checkpoints.to_send()), 1, "its connection broke, and the rest is sent");
+        checkpoints.arrived(checkpoint(1).applied);
+        assert_eq!(index(checkpoints.to_send()), 2);
+        checkpoints.arrived(checkpoint(1).applied);
+        checkpoints.advance(&checkpoint(3)).unwrap();
+        assert_eq!(index(checkpoints.to_send()), 2, "that was another one");
     }
 }

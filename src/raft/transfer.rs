@@ -40,7 +40,7 @@ pub(super) async fn send(
     snapshot: OpenraftSnapshot,
     checkpoints: &Checkpoints,
 ) -> io::Result<Vote> {
-    let Snapshot { meta, snapshot: Checkpoint { store, .. } } = snapshot;
+    let Snapshot { meta, snapshot: Checkpoint { store, applied, .. } } = snapshot;
     let index = meta.last_log_id.as_ref().map(types::position).unwrap_or_default().index;
     let begin = SnapshotBegin { vote, meta, header: store.header().0 };
     link.outgoing.put(snapshot::BEGIN, &begin.encode());
@@ -65,6 +65,7 @@ pub(super) async fn send(
         return Err(io::Error::other(String::from_utf8_lossy(&answer.payload).into_owned()));
     }
     wire::expect(&answer, snapshot::INSTALLED).map_err(malformed)?;
+    checkpoints.arrived(applied);
     info!(target: "rafthttp", "snapshot {index} is installed on {}", link.peer);
     wire::decode_one_vote(&answer.payload).map_err(malformed)
 }

@@ -177,7 +177,11 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn open(addr: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+        Self::open_within(addr, PATIENCE)
+    }
+
+    pub(crate) fn open_within(addr: SocketAddr, limit: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&addr, limit)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { stream, addr, ahead: Vec::new(), framing: Framing::Done, reusable: true })
@@ -337,6 +341,11 @@ impl Connection {
         Ok(Reply { head, body })
     }
 
+    /// Whether it takes another request, now that the last answer was read.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.reusable && self.framing == Framing::Done
+    }
+
     /// Waits until the server closes; what it still sent is returned. A reset counts as closing.
     pub(crate) fn read_to_close(&mut self, deadline: Instant) -> io::Result<Vec<u8>> {
         loop {
@@ -367,7 +376,7 @@ pub(crate) fn ask_within(
     limit: Duration,
 ) -> io::Result<Reply> {
     let deadline = Instant::now() + limit;
-    let mut connection = Connection::open(addr)?;
+    let mut connection = Connection::open_within(addr, limit)?;
     connection.send(request)?;
     connection.read_reply(&request.method, deadline)
 }

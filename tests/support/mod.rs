@@ -5,8 +5,14 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod cluster;
+pub(crate) mod disk;
+pub(crate) mod faults;
+pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod json;
+pub(crate) mod load;
+pub(crate) mod network;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod rng;

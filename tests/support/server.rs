@@ -32,7 +32,7 @@ pub(crate) enum Flavor {
 }
 
 impl Flavor {
-    fn program(self) -> PathBuf {
+    pub(crate) fn program(self) -> PathBuf {
         let (variable, default) = match self {
             Self::Subject => ("CAIRN_TEST_BIN", env!("CARGO_BIN_EXE_cairn")),
             Self::Etcd => ("ETCD_BIN", "etcd"),

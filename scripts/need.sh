@@ -1,0 +1,28 @@
+# Sourced by scripts that install what they need where they can.
+
+# A tool from Debian, if this machine can install it.
+need() { # command package
+  command -v "$1" >/dev/null && return 0
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    [ -n "${APT_UPDATED:-}" ] || { apt-get update -qq; APT_UPDATED=1; }
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >/dev/null && return 0
+  fi
+  return 1
+}
+
+# A tool written in Rust, from the registry of crates.
+need_cargo() { # command crate
+  command -v "$1" >/dev/null || cargo install --locked --quiet "$2"
+}
+
+# What the faults of clusters need; `skipped` gets a line for each that cannot be had.
+need_for_faults() {
+  local probe=cairn-probe-$$
+  if ! need ip iproute2 || ! need nsenter util-linux || ! ip netns add $probe 2>/dev/null; then
+    skipped+=("partitions of clusters: no network namespaces can be made here (root; Debian: iproute2)")
+  else
+    ip netns del $probe
+  fi
+  [ "$(id -u)" = 0 ] || skipped+=("full disks: only root can mount a small one")
+  need strace strace || skipped+=("failing syncs: strace cannot be installed here (Debian: strace)")
+}

@@ -1,0 +1,131 @@
+//! One round: a new cluster, clients that write down what they see, faults one after the other, and the checks.
+//!
+//! Owns: the order of these. Never knows: what is sound; that is for `support::history`.
+
+use std::time::Duration;
+use std::{fs, thread};
+
+use super::support::cluster::{Cluster, Options, PATIENCE};
+use super::support::faults::{DISK_MEGABYTES, Fault};
+use super::support::history::{self, Call, Checked, History, Outcome};
+use super::support::load::LoadPlan;
+use super::support::load::recording::Recording;
+use super::support::rng::Rng;
+
+/// Checkpoints are written so often that faults meet them, and logs are cut so that followers need snapshots.
+const CHECKPOINT_WAL_BYTES: u32 = 1 << 20;
+/// Clients get this much time in peace before a fault and after it.
+const PEACE: Duration = Duration::from_millis(500);
+
+/// What happens in a round.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) members: usize,
+    pub(crate) seed: u64,
+    pub(crate) clients: u32,
+    pub(crate) blows: Vec<Blow>,
+    /// Further flags of the members.
+    pub(crate) args: Vec<String>,
+    /// What to say when something is wrong, so that it can be had again.
+    pub(crate) story: String,
+    /// Leave everything behind when something is wrong.
+    pub(crate) keep: bool,
+}
+
+/// What happens, and how long it lasts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blow {
+    pub(crate) fault: Fault,
+    /// What happens half-way, while that lasts.
+    pub(crate) second: Option<Fault>,
+    pub(crate) lasts: Duration,
+}
+
+/// What a round came to.
+pub(crate) struct Report {
+    pub(crate) calls: usize,
+    pub(crate) checked: Checked,
+    /// What really happened.
+    pub(crate) struck: Vec<Struck>,
+}
+
+/// What happened.
+pub(crate) struct Struck {
+    pub(crate) blow: Blow,
+    /// From when to when, on the clock of the history.
+    from: Duration,
+    to: Duration,
+    /// The longest time around it in which nobody was told that a write had worked.
+    pub(crate) silence: Duration,
+}
+
+/// # Panics
+/// When a member does not do as it should, or clients saw what they must not see.
+pub(crate) fn run(plan: &Plan) -> Report {
+    let mut args = vec![format!("--checkpoint-wal-bytes={CHECKPOINT_WAL_BYTES}")];
+    args.extend(plan.args.iter().cloned());
+    let mut cluster = Cluster::start(Options {
+        args,
+        disk_megabytes: Some(DISK_MEGABYTES),
+        keep: plan.keep,
+        ..Options::members(plan.members)
+    });
+    let mut rng = Rng::new(plan.seed);
+    let load = LoadPlan { seed: plan.seed, clients: plan.clients, ..LoadPlan::default() };
+    let recording = Recording::start(cluster.targets().clone(), load);
+    let mut struck = Vec::new();
+    for blow in &plan.blows {
+        let faults = [Some(blow.fault), blow.second];
+        if let Some(what) = faults.into_iter().flatten().find_map(|f| f.missing(&cluster)) {
+            eprintln!("skipped: {blow:?} needs {what}");
+            continue;
+        }
+        thread::sleep(PEACE);
+        let from = recording.began().elapsed();
+        let mut injury = blow.fault.inject(&mut cluster, &mut rng);
+        if let Some(second) = blow.second {
+            thread::sleep(blow.lasts / 2);
+            second.strike(&mut cluster, &mut rng, &mut injury);
+            thread::sleep(blow.lasts / 2);
+        } else {
+            thread::sleep(blow.lasts);
+        }
+        injury.heal(&mut cluster);
+        cluster.await_leader();
+        let to = recording.began().elapsed();
+        struck.push(Struck { blow: *blow, from, to, silence: Duration::ZERO });
+    }
+    thread::sleep(PEACE);
+    cluster.assert_alive();
+    let history = recording.finish(PATIENCE);
+    let history = history.unwrap_or_else(|why| panic!("{}: {why}", plan.story));
+    cluster.await_healthy();
+    let checked = check(&history, plan, &cluster);
+    measure(&history, &mut struck);
+    Report { calls: history.calls.len(), checked, struck }
+}
+
+fn measure(history: &History, struck: &mut [Struck]) {
+    let worked =
+        |call: &&Call| call.action.writes() && matches!(call.outcome, Outcome::Done { .. });
+    let mut times: Vec<_> = history.calls.iter().filter(worked).map(|call| call.ended).collect();
+    times.sort();
+    for struck in struck {
+        let around = times.windows(2).filter(|two| two[1] >= struck.from && two[0] <= struck.to);
+        struck.silence = around.map(|two| two[1] - two[0]).max().unwrap_or_default();
+    }
+}
+
+fn check(history: &History, plan: &Plan, cluster: &Cluster) -> Checked {
+    let violations = match history::check_all(history) {
+        Ok(checked) => return checked,
+        Err(violations) => violations,
+    };
+    if plan.keep {
+        let path = cluster.folder().join("history");
+        fs::write(&path, format!("{history:#?}\n")).expect("a file can be written");
+        eprintln!("the history is beside the logs: {}", path.display());
+    }
+    let lines: Vec<_> = violations.iter().map(ToString::to_string).collect();
+    panic!("{}: {} rules broken\n{}", plan.story, lines.len(), lines.join("\n"))
+}
