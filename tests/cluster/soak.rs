@@ -53,7 +53,7 @@ struct Total {
     events: usize,
     watched: usize,
     /// How often, and the longest silence where nothing else happened at the same time.
-    faults: BTreeMap<Fault, (usize, Duration)>,
+    faults: BTreeMap<Fault, (usize, Option<Duration>)>,
     /// Faults during which another one happened.
     twice: usize,
 }
@@ -77,7 +77,7 @@ impl Total {
                 Some(_) => self.twice += 1,
                 None => {
                     let (_, silence) = self.faults.entry(struck.blow.fault).or_default();
-                    *silence = (*silence).max(struck.silence);
+                    *silence = (*silence).max(Some(struck.silence));
                 }
             }
         }
@@ -99,7 +99,8 @@ impl Total {
             );
         }
         let with_majority = self.faults.iter().filter(|(fault, _)| !fault.loses_majority());
-        let longest = with_majority.map(|(_, (_, silence))| *silence).max().unwrap_or_default();
+        let longest =
+            with_majority.filter_map(|(_, (_, silence))| *silence).max().unwrap_or_default();
         eprintln!(
             "longest time without an acknowledged write, majority losses apart: {longest:.1?}"
         );
