@@ -5,9 +5,10 @@
 use std::time::Duration;
 use std::{fs, thread};
 
+use super::pulse::Pulse;
 use super::support::cluster::{Cluster, Options, PATIENCE};
 use super::support::faults::{DISK_MEGABYTES, Fault};
-use super::support::history::{self, Call, Checked, History, Outcome};
+use super::support::history::{self, Checked, History};
 use super::support::load::LoadPlan;
 use super::support::load::recording::Recording;
 use super::support::rng::Rng;
@@ -87,6 +88,7 @@ pub(crate) fn run(plan: &Plan) -> Option<Report> {
     let mut rng = Rng::new(plan.seed);
     let load = LoadPlan { seed: plan.seed, clients: plan.clients, ..LoadPlan::default() };
     let recording = Recording::start(cluster.targets().clone(), load);
+    let pulse = Pulse::start(cluster.targets(), recording.began());
     let mut struck = Vec::new();
     for blow in blows {
         thread::sleep(PEACE);
@@ -106,23 +108,15 @@ pub(crate) fn run(plan: &Plan) -> Option<Report> {
     }
     thread::sleep(PEACE);
     cluster.assert_alive();
+    let beats = pulse.stop();
     let history = recording.finish(PATIENCE);
     let history = history.unwrap_or_else(|why| panic!("{}: {why}", plan.story));
     cluster.await_healthy();
     let checked = check(&history, plan, &cluster);
-    measure(&history, &mut struck);
-    Some(Report { calls: history.calls.len(), checked, struck })
-}
-
-fn measure(history: &History, struck: &mut [Struck]) {
-    let worked =
-        |call: &&Call| call.action.writes() && matches!(call.outcome, Outcome::Done { .. });
-    let mut times: Vec<_> = history.calls.iter().filter(worked).map(|call| call.ended).collect();
-    times.sort();
-    for struck in struck {
-        let around = times.windows(2).filter(|two| two[1] >= struck.from && two[0] <= struck.to);
-        struck.silence = around.map(|two| two[1] - two[0]).max().unwrap_or_default();
+    for struck in &mut struck {
+        struck.silence = beats.silence(struck.from, struck.to);
     }
+    Some(Report { calls: history.calls.len(), checked, struck })
 }
 
 fn check(history: &History, plan: &Plan, cluster: &Cluster) -> Checked {

@@ -52,7 +52,7 @@ struct Total {
     unknown: usize,
     events: usize,
     watched: usize,
-    /// How often, and the longest silence where nothing else happened at the same time.
+    /// How often, and the longest time in which no member acknowledged a write, where nothing else happened at once.
     faults: BTreeMap<Fault, (usize, Option<Duration>)>,
     /// Faults during which another one happened.
     twice: usize,
@@ -92,11 +92,10 @@ impl Total {
              {} checks of a whole history",
             2 * rounds
         );
-        eprintln!("{:6} x two faults at the same time; of those no times are taken", self.twice);
+        eprintln!("{:6} x two faults at once, whose silences are not counted", self.twice);
         for (fault, (count, silence)) in &self.faults {
-            eprintln!(
-                "{count:6} x {fault:?}, longest time without an acknowledged write {silence:.1?}"
-            );
+            let silence = silence.map(|silence| format!(", longest silence {silence:.1?}"));
+            eprintln!("{count:6} x {fault:?}{}", silence.unwrap_or_default());
         }
         let with_majority = self.faults.iter().filter(|(fault, _)| !fault.loses_majority());
         let longest =
