@@ -23,6 +23,6 @@ need_for_faults() {
   else
     ip netns del $probe
   fi
-  [ "$(id -u)" = 0 ] || skipped+=("full disks: only root can mount a small one")
+  [ "$(id -u)" = 0 ] || skipped+=("full disks and failing syncs: only root can make them")
   need strace strace || skipped+=("failing syncs: strace cannot be installed here (Debian: strace)")
 }

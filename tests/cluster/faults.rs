@@ -23,6 +23,7 @@ fn round(members: usize, fault: Fault, second: Option<Fault>) {
         story: format!("{fault:?}, {second:?} with {members} members, CAIRN_SEED={seed}"),
         keep: false,
     });
+    let Some(report) = report else { return };
     let checked = report.checked;
     let silences: Vec<_> = report.struck.iter().map(|struck| struck.silence).collect();
     eprintln!("{} calls, longest silence {silences:?}, {checked:?}", report.calls);
@@ -57,6 +58,7 @@ rounds! {
     a_sync_fails: FailSync of 3;
     syncs_of_the_leader_take_long: SlowSync of 3;
     a_follower_loses_its_data_and_is_replaced: Replace of 3;
+    a_follower_loses_its_data_and_joins_again: LoseData of 3;
     a_member_joins_and_leaves: AddAndRemove of 3;
     all_are_restarted_in_turn: RollingRestart of 3;
     the_leader_is_stopped: StopLeader of 3;

@@ -7,6 +7,7 @@
 mod support;
 
 mod faults;
+mod pulse;
 mod rounds;
 mod soak;
 mod stale;

@@ -5,9 +5,10 @@
 use std::time::Duration;
 use std::{fs, thread};
 
+use super::pulse::Pulse;
 use super::support::cluster::{Cluster, Options, PATIENCE};
 use super::support::faults::{DISK_MEGABYTES, Fault};
-use super::support::history::{self, Call, Checked, History, Outcome};
+use super::support::history::{self, Checked, History};
 use super::support::load::LoadPlan;
 use super::support::load::recording::Recording;
 use super::support::rng::Rng;
@@ -59,9 +60,11 @@ pub(crate) struct Struck {
     pub(crate) silence: Duration,
 }
 
+/// `None` where nothing of it can be done.
+///
 /// # Panics
 /// When a member does not do as it should, or clients saw what they must not see.
-pub(crate) fn run(plan: &Plan) -> Report {
+pub(crate) fn run(plan: &Plan) -> Option<Report> {
     let mut args = vec![format!("--checkpoint-wal-bytes={CHECKPOINT_WAL_BYTES}")];
     args.extend(plan.args.iter().cloned());
     let mut cluster = Cluster::start(Options {
@@ -70,16 +73,24 @@ pub(crate) fn run(plan: &Plan) -> Report {
         keep: plan.keep,
         ..Options::members(plan.members)
     });
+    let possible = |blow: &&Blow| {
+        let mut faults = [Some(blow.fault), blow.second].into_iter().flatten();
+        let missing = faults.find_map(|fault| fault.missing(&cluster));
+        if let Some(what) = missing {
+            eprintln!("skipped: {blow:?} needs {what}");
+        }
+        missing.is_none()
+    };
+    let blows: Vec<_> = plan.blows.iter().filter(possible).copied().collect();
+    if blows.is_empty() {
+        return None;
+    }
     let mut rng = Rng::new(plan.seed);
     let load = LoadPlan { seed: plan.seed, clients: plan.clients, ..LoadPlan::default() };
     let recording = Recording::start(cluster.targets().clone(), load);
+    let pulse = Pulse::start(cluster.targets(), recording.began());
     let mut struck = Vec::new();
-    for blow in &plan.blows {
-        let faults = [Some(blow.fault), blow.second];
-        if let Some(what) = faults.into_iter().flatten().find_map(|f| f.missing(&cluster)) {
-            eprintln!("skipped: {blow:?} needs {what}");
-            continue;
-        }
+    for blow in blows {
         thread::sleep(PEACE);
         let from = recording.began().elapsed();
         let mut injury = blow.fault.inject(&mut cluster, &mut rng);
@@ -93,27 +104,19 @@ pub(crate) fn run(plan: &Plan) -> Report {
         injury.heal(&mut cluster);
         cluster.await_leader();
         let to = recording.began().elapsed();
-        struck.push(Struck { blow: *blow, from, to, silence: Duration::ZERO });
+        struck.push(Struck { blow, from, to, silence: Duration::ZERO });
     }
     thread::sleep(PEACE);
     cluster.assert_alive();
+    let beats = pulse.stop();
     let history = recording.finish(PATIENCE);
     let history = history.unwrap_or_else(|why| panic!("{}: {why}", plan.story));
     cluster.await_healthy();
     let checked = check(&history, plan, &cluster);
-    measure(&history, &mut struck);
-    Report { calls: history.calls.len(), checked, struck }
-}
-
-fn measure(history: &History, struck: &mut [Struck]) {
-    let worked =
-        |call: &&Call| call.action.writes() && matches!(call.outcome, Outcome::Done { .. });
-    let mut times: Vec<_> = history.calls.iter().filter(worked).map(|call| call.ended).collect();
-    times.sort();
-    for struck in struck {
-        let around = times.windows(2).filter(|two| two[1] >= struck.from && two[0] <= struck.to);
-        struck.silence = around.map(|two| two[1] - two[0]).max().unwrap_or_default();
+    for struck in &mut struck {
+        struck.silence = beats.silence(struck.from, struck.to);
     }
+    Some(Report { calls: history.calls.len(), checked, struck })
 }
 
 fn check(history: &History, plan: &Plan, cluster: &Cluster) -> Checked {

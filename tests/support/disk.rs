@@ -12,6 +12,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 const FILLER: &str = "filler";
+/// Names begin with this and the number of the process, so that what a killed run left can be told.
+const PREFIX: &str = "cairn-test-disk-";
 
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -24,7 +26,9 @@ impl SmallDisk {
     /// # Panics
     /// When the system does not mount it: only root may.
     pub(crate) fn mount(megabytes: u32) -> Self {
-        let disk = Self(tempfile::tempdir().expect("a folder"));
+        remove_leftovers();
+        let name = format!("{PREFIX}{}-", std::process::id());
+        let disk = Self(tempfile::Builder::new().prefix(&name).tempdir().expect("a folder"));
         disk.run("mount", &["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"]);
         disk
     }
@@ -65,6 +69,19 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+/// Takes down what runs left that were killed before they could.
+fn remove_leftovers() {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    for path in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+        let Some((_, rest)) = path.split_once(PREFIX) else { continue };
+        let pid = rest.split('-').next().unwrap_or_default();
+        if !Path::new("/proc").join(pid).exists() {
+            let _ = Command::new("umount").arg("-l").arg(path).status();
+            let _ = std::fs::remove_dir(path);
+        }
     }
 }
 

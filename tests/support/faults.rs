@@ -47,14 +47,25 @@ pub(crate) enum Fault {
     FailSync,
     /// Each sync of the leader's disk takes long.
     SlowSync,
-    /// A member loses its data and is replaced.
+    /// A member loses its data; it is removed and added again.
     Replace,
+    /// A member loses its data, and joins again by itself.
+    LoseData,
     /// One more member joins, gets a vote and leaves again.
     AddAndRemove,
     /// SIGTERM and a start, one after the other.
     RollingRestart,
     /// SIGTERM of the leader.
     StopLeader,
+}
+
+/// How those who are down come back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum ComesBack {
+    #[default]
+    AsItWas,
+    Replaced,
+    Empty,
 }
 
 /// What is broken until it is healed.
@@ -64,14 +75,13 @@ pub(crate) struct Injury {
     down: Vec<usize>,
     paused: Vec<usize>,
     cut: bool,
-    /// Who is to lose its data before it comes back.
-    wiped: bool,
+    comes_back: ComesBack,
     filled: Option<usize>,
     slowed: Option<Strace>,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::KillOne,
         Self::KillLeader,
         Self::KillMajority,
@@ -87,6 +97,7 @@ impl Fault {
         Self::FailSync,
         Self::SlowSync,
         Self::Replace,
+        Self::LoseData,
         Self::AddAndRemove,
         Self::RollingRestart,
         Self::StopLeader,
@@ -125,6 +136,7 @@ impl Fault {
             | Self::KillAll
             | Self::PauseLeader
             | Self::Replace
+            | Self::LoseData
             | Self::AddAndRemove
             | Self::RollingRestart
             | Self::StopLeader => None,
@@ -182,7 +194,11 @@ impl Fault {
             }
             Self::Replace => {
                 injury.kill(cluster, &followers[..1]);
-                injury.wiped = true;
+                injury.comes_back = ComesBack::Replaced;
+            }
+            Self::LoseData => {
+                injury.kill(cluster, &followers[..1]);
+                injury.comes_back = ComesBack::Empty;
             }
             Self::AddAndRemove => add_and_remove(cluster, leader),
             Self::RollingRestart => all.into_iter().for_each(|member| restart(cluster, member)),
@@ -269,24 +285,25 @@ impl Injury {
     }
 
     /// Undoes it. Who is started answers again afterwards; more than that is to be awaited.
-    pub(crate) fn heal(self, cluster: &mut Cluster) {
+    pub(crate) fn heal(mut self, cluster: &mut Cluster) {
         if self.cut {
             cluster.heal();
         }
-        drop(self.slowed);
-        for member in self.paused {
+        drop(self.slowed.take());
+        for member in self.paused.drain(..) {
             cluster.go_on(member);
         }
         if let Some(victim) = self.filled {
             cluster.member(victim).disk().expect("it was filled").free();
         }
-        if self.wiped {
-            for member in self.down {
-                let asked = cluster.await_leader();
-                cluster.replace(member, asked);
+        for &member in self.down.iter().filter(|_| self.comes_back != ComesBack::AsItWas) {
+            let asked = cluster.await_leader();
+            match self.comes_back {
+                ComesBack::Replaced => cluster.replace(member, asked),
+                ComesBack::Empty | ComesBack::AsItWas => cluster.forget(member),
             }
-            return;
         }
+        self.down.retain(|member| !cluster.member(*member).runs());
         // All at once: of a majority nobody serves before the others are there.
         self.down.iter().for_each(|&member| cluster.spawn(member));
         self.down.iter().for_each(|&member| cluster.await_serving(member));

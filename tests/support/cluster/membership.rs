@@ -41,6 +41,15 @@ impl Cluster {
         self.start_member(member);
     }
 
+    /// The data of a member that is down is lost; told that its cluster is there already, it will join again by itself.
+    pub(crate) fn forget(&mut self, member: usize) {
+        assert!(!self.members[member].runs(), "only who is down forgets");
+        fs::remove_dir_all(self.members[member].data_dir()).expect("a folder can be removed");
+        let listed = self.listed();
+        let member = &mut self.members[member];
+        (member.cluster, member.state) = (listed, "existing");
+    }
+
     /// Adds one more member, on a host of its own, and waits until it serves. Its number is returned.
     pub(crate) fn add(&mut self, asked: usize) -> usize {
         self.prepare_member();

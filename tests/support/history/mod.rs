@@ -369,8 +369,9 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done { node, prev, modified, index } => {
-                let (node, prev) = (shown(node.as_ref()), shown(prev.as_ref()));
-                write!(f, "done at {modified}: {node}, before {prev}; store at {index}")
+                write!(f, "done at {modified}: {}", shown(node.as_ref()))?;
+                prev.iter().try_for_each(|prev| write!(f, ", over {prev}"))?;
+                write!(f, "; store at {index}")
             }
             Self::Refused { code, index } => write!(f, "refused with {code}; store at {index}"),
             Self::Unknown => write!(f, "outcome unknown"),
@@ -398,7 +399,8 @@ impl fmt::Display for Call {
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (node, prev) = (shown(self.node.as_ref()), shown(self.prev.as_ref()));
-        write!(f, "event {} {} {}: {node}, before {prev}", self.index, self.action, self.key)
+        let node = shown(self.node.as_ref());
+        write!(f, "event {} {} {}: {node}", self.index, self.action, self.key)?;
+        self.prev.iter().try_for_each(|prev| write!(f, ", over {prev}"))
     }
 }
