@@ -24,6 +24,9 @@ use wire::Line;
 const CALLS_MAX: usize = 200_000;
 /// Answers that no such call may get are kept up to here.
 const STRANGE_MAX: usize = 20;
+/// Percent of the calls before which a client goes back to the member that it began with. Otherwise all would be at the same
+/// one after a while, and what happens to that one would look as if it happened to the cluster.
+const HOMESICK: u64 = 2;
 /// How many clients race for each fresh key.
 const RACERS: u64 = 3;
 
@@ -140,6 +143,9 @@ impl Client {
     fn run(mut self, stop: &Stop) -> Recorded {
         let mut recorded = Recorded::default();
         while recorded.calls.len() < CALLS_MAX {
+            if self.rng.chance(HOMESICK) {
+                self.line.go_home();
+            }
             let (key, action) = self.next();
             let began = self.start.elapsed();
             let answered = self.line.call(&key, &action);

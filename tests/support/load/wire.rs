@@ -13,6 +13,8 @@ use crate::support::http::{Connection, Reply, Request};
 /// One client's connection to one member at a time; after a failure to the next one.
 pub(crate) struct Line {
     targets: Targets,
+    /// Whom it asks if nothing is in the way.
+    home: usize,
     member: usize,
     connection: Option<Connection>,
     /// How long one request may take, the connection included.
@@ -30,7 +32,7 @@ pub(crate) enum Failure {
 
 impl Line {
     pub(crate) fn new(targets: Targets, member: usize, patience: Duration) -> Self {
-        Self { targets, member, connection: None, patience }
+        Self { targets, home: member, member, connection: None, patience }
     }
 
     /// Whom the next request goes to.
@@ -42,6 +44,14 @@ impl Line {
     pub(crate) fn move_on(&mut self) {
         self.connection = None;
         self.member = self.targets.after(self.member);
+    }
+
+    /// The next request goes to the member that the first one went to, if that is still there.
+    pub(crate) fn go_home(&mut self) {
+        if self.member != self.home && self.targets.get(self.home).is_some() {
+            self.connection = None;
+            self.member = self.home;
+        }
     }
 
     /// Asks once.
