@@ -232,15 +232,13 @@ impl RaftSnapshotBuilder<Types> for CheckpointBuilder {
 mod tests {
     use super::*;
     use crate::disk::RealFiles;
-    use openraft::vote::RaftLeaderId;
 
     fn checkpoint(index: u64) -> Checkpoint {
-        let leader = openraft::type_config::alias::LeaderIdOf::<Types>::new(1, 1).to_committed();
         let limits = HistoryLimits { events_max: 10, bytes_max: 1000 };
         let membership = StoredMembership::default();
         Checkpoint {
             store: Store::new(limits),
-            applied: Some(LogId::new(leader, index)),
+            applied: Some(encoding::log_id(1, index)),
             membership,
         }
     }
