@@ -82,33 +82,56 @@ impl Checkpoints {
         if let Some(sending) = sending.as_ref().filter(|sending| sending.until > Instant::now()) {
             return Some(sending.checkpoint.clone());
         }
-        let checkpoint = self.latest()?;
-        *sending = Some(Sending { checkpoint: checkpoint.clone(), until: Instant::now() + RESUME });
-        Some(checkpoint)
+        let before = sending.take();
+        drop(sending);
+        self.let_go(before);
+        self.latest()
     }
 
-    /// A part of it got through.
-    pub(super) fn still_sending(&self) {
-        if let Some(sending) = lock(&self.sending).as_mut() {
-            sending.until = Instant::now() + RESUME;
-        }
+    /// A part of it got through. Until then nothing is lost when the latest is sent instead, and to a follower that is away for
+    /// long an old one would be sent for nothing.
+    pub(super) fn got_through(&self, checkpoint: &Checkpoint) {
+        let until = Instant::now() + RESUME;
+        let mut sending = lock(&self.sending);
+        let before = match &mut *sending {
+            Some(sending) if sending.checkpoint.applied == checkpoint.applied => {
+                sending.until = until;
+                None
+            }
+            // Another follower gets that one.
+            Some(sending) if sending.until > Instant::now() => None,
+            sending => sending.replace(Sending { checkpoint: checkpoint.clone(), until }),
+        };
+        drop(sending);
+        self.let_go(before);
     }
 
     /// It is there. Whoever asks next gets the latest: the log may no longer reach back to this one, and then it would be sent
     /// for ever.
     pub(super) fn arrived(&self, applied: Option<LogId>) {
-        let mut sending = lock(&self.sending);
-        if sending.as_ref().is_some_and(|sending| sending.checkpoint.applied == applied) {
-            *sending = None;
+        let sent = lock(&self.sending).take_if(|sending| sending.checkpoint.applied == applied);
+        self.let_go(sent);
+    }
+
+    /// Does what takes the processor for a while, where nobody else waits for it.
+    pub(super) async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        waiting::on(self.waiting, work).await
+    }
+
+    /// Drops `what`: not under a lock, and not on a thread that serves others.
+    pub(super) fn let_go<T: Send + 'static>(&self, what: Option<T>) {
+        if what.is_some() {
+            waiting::let_go(self.waiting, what);
         }
     }
 
     /// Lets go of what nobody asks for any more: it holds on to the memory of an older state.
     fn forget_sent(&self) {
-        let mut sending = lock(&self.sending);
-        if sending.as_ref().is_some_and(|sending| sending.until <= Instant::now()) {
-            *sending = None;
-        }
+        let sent = lock(&self.sending).take_if(|sending| sending.until <= Instant::now());
+        self.let_go(sent);
     }
 
     /// Reads the checkpoint; an empty store when there is none.
@@ -249,16 +272,32 @@ mod tests {
     fn what_has_arrived_is_not_sent_again() {
         let dir = tempfile::tempdir().unwrap();
         let tables = Tables::open(&RealFiles, &dir.path().join("checkpoint")).unwrap();
-        let checkpoints = Checkpoints::new(tables, Waiting::OnThreads, Box::new(|_| {}));
+        let checkpoints = Checkpoints::new(tables, Waiting::Inline, Box::new(|_| {}));
         let index = |sent: Option<Checkpoint>| sent.unwrap().applied.unwrap().index;
         checkpoints.advance(&checkpoint(1)).unwrap();
-        assert_eq!(index(checkpoints.to_send()), 1);
+        checkpoints.got_through(&checkpoints.to_send().unwrap());
         checkpoints.advance(&checkpoint(2)).unwrap();
         assert_eq!(index(checkpoints.to_send()), 1, "its connection broke, and the rest is sent");
+        checkpoints.got_through(&checkpoint(2));
+        assert_eq!(index(checkpoints.to_send()), 1, "another follower gets that one");
         checkpoints.arrived(checkpoint(1).applied);
         assert_eq!(index(checkpoints.to_send()), 2);
+        checkpoints.got_through(&checkpoint(2));
         checkpoints.arrived(checkpoint(1).applied);
         checkpoints.advance(&checkpoint(3)).unwrap();
         assert_eq!(index(checkpoints.to_send()), 2, "that was another one");
+    }
+
+    /// A member that was away for long was sent the checkpoint that the leader had at the first attempt, installed it, and then
+    /// needed the latest one all the same.
+    #[test]
+    fn a_follower_that_is_away_gets_the_latest() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(&RealFiles, &dir.path().join("checkpoint")).unwrap();
+        let checkpoints = Checkpoints::new(tables, Waiting::Inline, Box::new(|_| {}));
+        checkpoints.advance(&checkpoint(1)).unwrap();
+        checkpoints.to_send().expect("the first attempt; nobody is there");
+        checkpoints.advance(&checkpoint(2)).unwrap();
+        assert_eq!(checkpoints.to_send().unwrap().applied, checkpoint(2).applied);
     }
 }

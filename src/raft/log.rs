@@ -14,10 +14,11 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
-use crate::disk::{Mark, Recovered, Wal};
+use crate::disk::{Mark, Recovered, Waiting, Wal};
 use crate::model::DecodeError;
 use crate::raft::encoding;
 use crate::raft::types::{Entry, LogId, Types, Vote};
+use crate::raft::waiting;
 
 /// Recent entries kept decoded: more than any follower that is well lags behind.
 const MEMORY_BYTES: usize = 32 << 20;
@@ -36,6 +37,7 @@ pub(super) struct Log {
 
 struct Shared {
     wal: Wal,
+    waiting: Waiting,
     state: Mutex<State>,
 }
 
@@ -96,7 +98,11 @@ impl Log {
     ///
     /// # Errors
     /// When what was recovered cannot be decoded.
-    pub(super) fn new(wal: Wal, recovered: &Recovered) -> Result<Self, DecodeError> {
+    pub(super) fn new(
+        wal: Wal,
+        waiting: Waiting,
+        recovered: &Recovered,
+    ) -> Result<Self, DecodeError> {
         let decode_id = |bytes: &Vec<u8>| encoding::decode_log_id(bytes);
         let purged = recovered.purged.as_ref().map(|mark| decode_id(&mark.data)).transpose()?;
         let mut state = State {
@@ -112,7 +118,7 @@ impl Log {
             state.push(entry, payload.clone());
             state.trim();
         }
-        Ok(Self { shared: Arc::new(Shared { wal, state: Mutex::new(state) }) })
+        Ok(Self { shared: Arc::new(Shared { wal, waiting, state: Mutex::new(state) }) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -135,29 +141,41 @@ impl Log {
     }
 
     /// Entries from `from` up to but not including `to`; all of them, or as many as fit `bytes_max` but at least one.
-    fn read(&self, from: u64, to: u64, bytes_max: Option<usize>) -> io::Result<Vec<Entry>> {
-        let bytes_max = bytes_max.unwrap_or(usize::MAX);
-        let first_recent = {
-            let state = self.lock();
-            let first = state.first_recent();
-            if from >= first {
-                return Ok(recent(&state, from, to, bytes_max));
+    async fn read(&self, from: u64, to: u64, bytes_max: Option<usize>) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        let mut next = from;
+        while next < to {
+            let first_recent = {
+                let state = self.lock();
+                let first_recent = state.first_recent();
+                if next >= first_recent {
+                    entries.extend(recent(&state, next, to, bytes_max.unwrap_or(usize::MAX)));
+                    break;
+                }
+                first_recent
+            };
+            // Older than what is in memory, so safe on disk.
+            let (log, end) = (self.clone(), to.min(first_recent));
+            let bytes = bytes_max.unwrap_or(MESSAGE_BYTES);
+            let read = waiting::on(self.shared.waiting, move || log.read_old(next, end, bytes));
+            let read = read.await??;
+            // Nothing there: the log begins later than was asked for.
+            next = read.last().map_or(end, |entry| entry.log_id.index + 1);
+            entries.extend(read);
+            if bytes_max.is_some() && !entries.is_empty() {
+                break;
             }
-            first
-        };
-        // Older than what is in memory, so safe on disk.
-        let end = to.min(first_recent);
-        let read = self.shared.wal.read(on_disk(from), on_disk(end), bytes_max)?;
-        let mut entries = Vec::with_capacity(read.len());
-        for (index, payload) in read {
-            entries.push(encoding::decode_entry(index - 1, &payload).map_err(io::Error::other)?);
-        }
-        // Nothing there: the log begins later than was asked for.
-        let next = entries.last().map_or(end, |entry| entry.log_id.index + 1);
-        if bytes_max == usize::MAX && next == end && next < to {
-            entries.extend(self.read(next, to, None)?);
         }
         Ok(entries)
+    }
+
+    /// As many as fit `bytes_max` but at least one. Waits for the disk.
+    fn read_old(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        let read = self.shared.wal.read(on_disk(from), on_disk(to), bytes_max)?;
+        let decode = |(index, payload): (u64, Bytes)| {
+            encoding::decode_entry(index - 1, &payload).map_err(io::Error::other)
+        };
+        read.into_iter().map(decode).collect()
     }
 }
 
@@ -193,7 +211,7 @@ impl RaftLogReader<Types> for Log {
             Bound::Unbounded => u64::MAX - 1,
         };
         let from = from.max(self.lock().purged.as_ref().map_or(0, |purged| purged.index + 1));
-        if from >= to { Ok(Vec::new()) } else { self.read(from, to, None) }
+        if from >= to { Ok(Vec::new()) } else { self.read(from, to, None).await }
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -202,7 +220,7 @@ impl RaftLogReader<Types> for Log {
 
     /// openraft limits the number of entries in a message, not their size.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(start, end, Some(MESSAGE_BYTES))
+        self.read(start, end, Some(MESSAGE_BYTES)).await
     }
 }
 

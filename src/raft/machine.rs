@@ -191,12 +191,13 @@ impl RaftStateMachine<Types> for Machine {
         snapshot: Checkpoint,
     ) -> io::Result<()> {
         Arc::clone(&self.checkpoints).replace(snapshot.clone()).await?;
-        self.store = snapshot.store;
+        let before = std::mem::replace(&mut self.store, snapshot.store);
         self.applied = snapshot.applied;
         self.membership = snapshot.membership;
         if let Some(view) = self.view() {
             (self.facts)(&view);
-            self.published.store(Arc::clone(&view));
+            let shown_before = self.published.swap(Arc::clone(&view));
+            self.checkpoints.let_go(Some((before, shown_before)));
             self.observer.replaced(&view);
             self.answers.skipped(view.position.index, view.position.term);
         }

@@ -440,6 +440,7 @@ fn open_files(options: Options) -> Result<Opened, StartError> {
             )));
         }
     };
+    let waiting = options.wal.waiting;
     let identity = Identity { cluster: options.cluster.0, member: options.member.0 };
     let pace = Arc::new(Pace::new(options.checkpoint_wal_bytes));
     let observer = Arc::new(pace::Counting::new(options.wal_observer, Arc::clone(&pace)));
@@ -452,7 +453,7 @@ fn open_files(options: Options) -> Result<Opened, StartError> {
             recovered.torn_bytes
         );
     }
-    let log = Log::new(wal.clone(), &recovered)?;
+    let log = Log::new(wal.clone(), waiting, &recovered)?;
     let followers = Arc::new(Followers::new(options.round_trip_observer));
     Ok(Opened { wal, log, checkpoints, start, pace, followers })
 }

@@ -167,8 +167,8 @@ impl NetSnapshot<Types> for Peer {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let mut link = self.connect(Lane::Snapshot).await?;
-        let sending = transfer::send(&mut link, vote, snapshot, &self.peers.checkpoints);
-        tokio::select! {
+        let sending = transfer::send(&mut link, vote, &snapshot, &self.peers.checkpoints);
+        let sent = tokio::select! {
             biased;
             sent = sending => match sent {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
@@ -179,7 +179,10 @@ impl NetSnapshot<Types> for Peer {
                 }
             },
             closed = cancel => Err(StreamingError::Closed(closed)),
-        }
+        };
+        // By now it may be the last that holds this state.
+        self.peers.checkpoints.let_go(Some(snapshot));
+        sent
     }
 }
 

@@ -77,7 +77,7 @@ impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for OnDisk {
         let wal = dir.path().join("wal");
         let (wal, recovered) =
             Wal::open(files, &wal, identity, options, Arc::new(Quiet)).expect("a log");
-        let log = Log::new(wal, &recovered).expect("an empty log");
+        let log = Log::new(wal, Waiting::OnThreads, &recovered).expect("an empty log");
         let answers = Arc::new(Answers::new(&Quiet));
         let machine =
             Machine::new(start, Arc::new(Quiet), answers, Box::new(|_| {}), ME, checkpoints);

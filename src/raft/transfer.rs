@@ -22,6 +22,10 @@ use crate::transport::{Frame, Link};
 /// Records in one frame, roughly.
 const BLOCK_BYTES: usize = 256 << 10;
 
+/// Pause after each of them, for whoever else needs the processor and the network. The other end does not write faster to its
+/// disk anyway.
+const BLOCK_PAUSE: Duration = Duration::from_millis(2);
+
 /// The other end must take a block, or answer, within this time.
 const PROGRESS: Duration = Duration::from_secs(30);
 
@@ -37,12 +41,12 @@ const EVENT: u8 = 1;
 pub(super) async fn send(
     link: &mut Link,
     vote: Vote,
-    snapshot: OpenraftSnapshot,
+    snapshot: &OpenraftSnapshot,
     checkpoints: &Checkpoints,
 ) -> io::Result<Vote> {
-    let Snapshot { meta, snapshot: Checkpoint { store, applied, .. } } = snapshot;
+    let Snapshot { meta, snapshot: checkpoint } = snapshot;
     let index = meta.last_log_id.as_ref().map(types::position).unwrap_or_default().index;
-    let begin = SnapshotBegin { vote, meta, header: store.header().0 };
+    let begin = SnapshotBegin { vote, meta: meta.clone(), header: checkpoint.store.header().0 };
     link.outgoing.put(snapshot::BEGIN, &begin.encode());
     within(PROGRESS, link.outgoing.flush()).await?;
     let answer = receive(link, PROGRESS).await?;
@@ -51,12 +55,15 @@ pub(super) async fn send(
     let how = if after.is_some() { "the rest of" } else { "all of" };
     info!(target: "rafthttp", "sending {how} snapshot {index} to {}", link.peer);
     loop {
-        let (block, last) = block_after(&store, after.as_ref());
+        let (store, from) = (checkpoint.store.clone(), after.take());
+        let next = checkpoints.work(move || block_after(&store, from.as_ref()));
+        let (block, last) = next.await?;
         let Some(last) = last else { break };
         link.outgoing.put(snapshot::BLOCK, &block);
         within(PROGRESS, link.outgoing.flush()).await?;
-        checkpoints.still_sending();
+        checkpoints.got_through(checkpoint);
         after = Some(last);
+        tokio::time::sleep(BLOCK_PAUSE).await;
     }
     link.outgoing.put(snapshot::END, &[]);
     within(PROGRESS, link.outgoing.flush()).await?;
@@ -65,7 +72,7 @@ pub(super) async fn send(
         return Err(io::Error::other(String::from_utf8_lossy(&answer.payload).into_owned()));
     }
     wire::expect(&answer, snapshot::INSTALLED).map_err(malformed)?;
-    checkpoints.arrived(applied);
+    checkpoints.arrived(checkpoint.applied);
     info!(target: "rafthttp", "snapshot {index} is installed on {}", link.peer);
     wire::decode_one_vote(&answer.payload).map_err(malformed)
 }
@@ -325,12 +332,12 @@ mod tests {
     async fn the_rest_of_a_snapshot_is_sent_when_the_connection_breaks() {
         let dir = tempfile::tempdir().expect("a folder");
         let (checkpoints, arrivals) = (checkpoints(dir.path()), Arrivals::default());
-        let (sent, vote) = (checkpoint(3000), Vote::new(1, 1));
+        let (sent, vote) = (checkpoint(3000).into_snapshot(), Vote::new(1, 1));
         // Blocks are 256 KiB: some get through before the first two connections break.
         for bytes in [1_000_000, 2_000_000] {
             let (mut ours, mut theirs) = links(bytes).await;
             let (out, arrived) = tokio::join!(
-                send(&mut ours, vote, sent.clone().into_snapshot(), &checkpoints),
+                send(&mut ours, vote, &sent, &checkpoints),
                 arrivals.receive(&mut theirs, LIMITS)
             );
             assert!(out.is_err() && arrived.is_err(), "it got through {bytes} bytes");
@@ -343,12 +350,12 @@ mod tests {
             theirs.outgoing.flush().await.expect("the sender waits for it");
             arrived
         };
-        let sending = send(&mut ours, vote, sent.clone().into_snapshot(), &checkpoints);
+        let sending = send(&mut ours, vote, &sent, &checkpoints);
         let (out, arrived) = tokio::join!(sending, receiving);
         assert_eq!(out.expect("it is installed"), vote);
         let store = arrived.snapshot.snapshot.store;
         store.check();
-        assert_eq!(store.digest(), sent.store.digest());
+        assert_eq!(store.digest(), sent.snapshot.store.digest());
         assert_eq!(store.history().oldest(), StoreIndex(1));
     }
 
@@ -356,14 +363,14 @@ mod tests {
     async fn what_came_of_another_snapshot_does_not_count() {
         let dir = tempfile::tempdir().expect("a folder");
         let (checkpoints, arrivals) = (checkpoints(dir.path()), Arrivals::default());
-        let vote = Vote::new(1, 1);
+        let (first, vote) = (checkpoint(3000).into_snapshot(), Vote::new(1, 1));
         let (mut ours, mut theirs) = links(1_000_000).await;
         let (out, arrived) = tokio::join!(
-            send(&mut ours, vote, checkpoint(3000).into_snapshot(), &checkpoints),
+            send(&mut ours, vote, &first, &checkpoints),
             arrivals.receive(&mut theirs, LIMITS)
         );
         assert!(out.is_err() && arrived.is_err());
-        let other = checkpoint(500);
+        let other = checkpoint(500).into_snapshot();
         let (mut ours, mut theirs) = links(u64::MAX).await;
         let receiving = async {
             let arrived = arrivals.receive(&mut theirs, LIMITS).await.expect("it comes whole");
@@ -371,9 +378,9 @@ mod tests {
             theirs.outgoing.flush().await.expect("the sender waits for it");
             arrived
         };
-        let sending = send(&mut ours, vote, other.clone().into_snapshot(), &checkpoints);
+        let sending = send(&mut ours, vote, &other, &checkpoints);
         let (out, arrived) = tokio::join!(sending, receiving);
         assert_eq!(out.expect_err("it was not installed").to_string(), "no space");
-        assert_eq!(arrived.snapshot.snapshot.store.digest(), other.store.digest());
+        assert_eq!(arrived.snapshot.snapshot.store.digest(), other.snapshot.store.digest());
     }
 }

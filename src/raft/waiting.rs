@@ -1,4 +1,4 @@
-//! Work that waits for the disk, off the threads that serve everybody.
+//! Work that takes its time, for the disk most of all, off the threads that serve everybody.
 
 use std::io;
 
@@ -15,5 +15,14 @@ pub(super) async fn on<T: Send + 'static>(
     match waiting {
         Waiting::Inline => Ok(work()),
         Waiting::OnThreads => tokio::task::spawn_blocking(work).await.map_err(io::Error::other),
+    }
+}
+
+/// Drops `what` where that may take its time: the memory of a large tree is given back node by node.
+pub(super) fn let_go<T: Send + 'static>(waiting: Waiting, what: T) {
+    match waiting {
+        Waiting::Inline => drop(what),
+        // Nobody needs to know when it is done.
+        Waiting::OnThreads => drop(tokio::task::spawn_blocking(move || drop(what))),
     }
 }
