@@ -1,5 +1,7 @@
 //! How long clients wait when a leader goes. These run alone, with the usual heartbeats and elections.
 
+mod laggard;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
