@@ -219,8 +219,15 @@ impl RaftLogReader<Types> for Log {
     }
 
     /// openraft limits the number of entries in a message, not their size.
+    ///
+    /// Nothing when `start` is purged: openraft sends what it gets as what follows the entry before `start`, so a later beginning
+    /// would leave a gap in the follower's log.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(start, end, Some(MESSAGE_BYTES)).await
+        let mut entries = self.read(start, end, Some(MESSAGE_BYTES)).await?;
+        if entries.first().is_some_and(|first| first.log_id.index != start) {
+            entries.clear();
+        }
+        Ok(entries)
     }
 }
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use openraft::StorageError;
+use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::{EntryPayload, RaftLogReader, StorageError};
 
 use super::answers::Answers;
 use super::checkpoint::Checkpoints;
+use super::encoding;
 use super::log::Log;
 use super::machine::{Machine, Observer, View};
-use super::types::Types;
+use super::types::{Entry, Types};
 use super::{Options, Raft};
 use crate::disk::{
     CrashFiles, Fault, Files, Identity, RealFiles, Survival, Tables, Waiting, Wal, WalError,
@@ -91,6 +93,21 @@ fn the_stores_pass_openrafts_own_suite() {
     let suite = Suite::<Types, Log, Machine, OnDisk, tempfile::TempDir>::test_all(OnDisk);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.expect("a runtime").block_on(suite).expect("the suite passes");
+}
+
+/// A read for a follower could overtake a purge. openraft would send what it gets as the continuation of what it asked for.
+#[tokio::test]
+async fn a_read_for_a_follower_has_no_gap() {
+    let (_dir, mut log, _) = OnDisk.build().await.expect("a log");
+    let entry = |index| Entry { log_id: encoding::log_id(1, index), payload: EntryPayload::Blank };
+    log.blocking_append((0..10).map(entry)).await.expect("they are safe");
+    log.purge(encoding::log_id(1, 4)).await.expect("it is safe");
+    let mut read = async |from, to| -> Vec<u64> {
+        let entries = log.limited_get_log_entries(from, to).await.expect("the disk is well");
+        entries.iter().map(|entry| entry.log_id.index).collect()
+    };
+    assert_eq!(read(5, 8).await, [5, 6, 7]);
+    assert_eq!(read(3, 8).await, [0; 0]);
 }
 
 fn options(files: &CrashFiles) -> Options {
