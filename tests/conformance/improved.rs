@@ -1,0 +1,38 @@
+//! Where we differ from etcd on purpose.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use crate::corpus;
+
+/// A row of `improved.csv`.
+#[derive(Clone, Debug)]
+pub(crate) struct Improved {
+    /// Number of the improvement in the reference.
+    pub(crate) number: String,
+    /// Whether it differs only now and then, so that passing is no surprise.
+    pub(crate) flips: bool,
+}
+
+impl Improved {
+    /// Only the words of a parser differ: status, code and headers must stay.
+    pub(crate) fn only_words(&self) -> bool {
+        self.number == "26"
+    }
+}
+
+/// The table by case name. Its columns: case, number of the improvement, `flips` or nothing, reason.
+pub(crate) fn improved() -> BTreeMap<String, Improved> {
+    let file = corpus().join("improved.csv");
+    let table = fs::read_to_string(&file).expect("improved.csv is there");
+    let rows = table.lines().skip(1).filter(|line| !line.trim().is_empty());
+    rows.map(|line| {
+        let columns: Vec<&str> = line.splitn(4, ',').collect();
+        let &[case, number, flips, reason] = columns.as_slice() else {
+            panic!("improved.csv: four columns wanted: {line}");
+        };
+        assert!(!reason.is_empty() && matches!(flips, "" | "flips"), "improved.csv: {line}");
+        (case.to_owned(), Improved { number: number.to_owned(), flips: flips == "flips" })
+    })
+    .collect()
+}
