@@ -4,6 +4,7 @@
 //! transaction, on a thread of its own, while the store moves on.
 
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -104,6 +105,26 @@ impl Checkpoints {
         };
         drop(sending);
         self.let_go(before);
+    }
+
+    /// Waits for `installed`; until then it is not there.
+    pub(super) async fn while_it_is_on_its_way<T>(
+        &self,
+        checkpoint: &Checkpoint,
+        installed: impl Future<Output = T>,
+    ) -> T {
+        let mut installed = pin!(installed);
+        loop {
+            self.got_through(checkpoint);
+            if let Ok(done) = tokio::time::timeout(RESUME / 2, &mut installed).await {
+                return done;
+            }
+        }
+    }
+
+    /// Is a follower about to get one?
+    pub(super) fn is_on_its_way(&self) -> bool {
+        lock(&self.sending).as_ref().is_some_and(|sending| sending.until > Instant::now())
     }
 
     /// It is there. Whoever asks next gets the latest: the log may no longer reach back to this one, and then it would be sent

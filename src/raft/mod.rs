@@ -188,7 +188,7 @@ struct Shared {
     last_refusal: LastRefusal,
     stop: CancellationToken,
     /// Keeps the checkpoint open until consensus has ended.
-    _checkpoints: Arc<Checkpoints>,
+    checkpoints: Arc<Checkpoints>,
 }
 
 impl Raft {
@@ -258,7 +258,7 @@ impl Raft {
             removed,
             last_refusal: LastRefusal::default(),
             stop: stop.clone(),
-            _checkpoints: checkpoints,
+            checkpoints,
         });
         let this = Self { raft, wal, view, leadership, shared };
         this.recover(member).await?;

@@ -17,6 +17,11 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Below this a checkpoint is not worth its writes.
 const IDLE_WAL_BYTES_MIN: u64 = 4 << 20;
 
+/// While a checkpoint is on its way to a follower the next one waits until so many times as much was written: with the next
+/// one the log is purged, and a follower that then finds it purged beyond what it just installed needs another snapshot. Under
+/// load that could go on for ever. A follower that takes longer than this must not fill up the disk, though.
+const SENDING_FACTOR: u64 = 8;
+
 /// How much was written to the log since the last checkpoint.
 pub(super) struct Pace {
     wal_bytes: AtomicU64,
@@ -27,6 +32,12 @@ pub(super) struct Pace {
 impl Pace {
     pub(super) fn new(wal_bytes_max: u64) -> Self {
         Self { wal_bytes: AtomicU64::new(0), wal_bytes_max, due: Notify::new() }
+    }
+
+    /// Was anything written that a checkpoint is worth, and may it be written now?
+    fn is_time(&self, sending: bool) -> bool {
+        let bytes = self.wal_bytes.load(Ordering::Relaxed);
+        bytes > 0 && (!sending || bytes >= self.wal_bytes_max.saturating_mul(SENDING_FACTOR))
     }
 }
 
@@ -80,8 +91,7 @@ impl Raft {
                     idle && bytes >= IDLE_WAL_BYTES_MIN
                 }
             };
-            let enough = pace.wal_bytes.load(Ordering::Relaxed) > 0;
-            if due && enough {
+            if due && pace.is_time(self.shared.checkpoints.is_on_its_way()) {
                 let index = self.view.load().position.index;
                 info!(target: "etcdserver", "start to snapshot (applied: {index})");
                 if self.checkpoint().await.is_err() {
@@ -89,5 +99,20 @@ impl Raft {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_waits_for_one_that_is_on_its_way_but_not_for_ever() {
+        let pace = Pace::new(100);
+        assert!(!pace.is_time(false), "nothing was written");
+        pace.wal_bytes.store(100, Ordering::Relaxed);
+        assert!(pace.is_time(false) && !pace.is_time(true));
+        pace.wal_bytes.store(100 * SENDING_FACTOR, Ordering::Relaxed);
+        assert!(pace.is_time(true), "the disk has an end");
     }
 }

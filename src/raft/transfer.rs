@@ -67,7 +67,7 @@ pub(super) async fn send(
     }
     link.outgoing.put(snapshot::END, &[]);
     within(PROGRESS, link.outgoing.flush()).await?;
-    let answer = receive(link, INSTALL).await?;
+    let answer = checkpoints.while_it_is_on_its_way(checkpoint, receive(link, INSTALL)).await?;
     if answer.kind == snapshot::FAILED {
         return Err(io::Error::other(String::from_utf8_lossy(&answer.payload).into_owned()));
     }
