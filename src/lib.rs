@@ -20,7 +20,7 @@
 //!
 //! ```text
 //! socket ─ server/connection ─ api/keys/parse ─ replica/consensus ─ raft ─┬─ disk/wal: one sync for many
-//!                                                                        └─ raft/machine: store.apply ─ publish ─ watchers
+//!                                                                        └─ raft/storage/machine: store.apply ─ publish ─ watchers
 //! socket ────────────────────── api/keys/render ◄───────────────────────────────────────────────────────── answer
 //! ```
 //!

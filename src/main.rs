@@ -4,15 +4,12 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use cairn::api::{self, Cors};
 use cairn::config::{self, Config, Level, LogFormat, LogLevel, LogOutput, Outcome};
 use cairn::disk::DataDir;
 use cairn::health::{self, Surroundings};
-use cairn::model::PathLimits;
 use cairn::program::Program;
 use cairn::server::telemetry::{self, Format, LevelHandle, Output};
-use cairn::server::{self, Options, ServerError};
-use cairn::store::HistoryLimits;
+use cairn::server::{self, ServerError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
@@ -118,7 +115,7 @@ fn run(config: Config, notices: &[config::Notice]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(until_signalled(options(config, level))) {
+    match runtime.block_on(until_signalled(config, level)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cairn: {error}");
@@ -127,7 +124,7 @@ fn run(config: Config, notices: &[config::Notice]) -> ExitCode {
     }
 }
 
-async fn until_signalled(options: Options) -> Result<(), ServerError> {
+async fn until_signalled(config: Config, level: LevelHandle) -> Result<(), ServerError> {
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) =
         match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
@@ -145,7 +142,7 @@ async fn until_signalled(options: Options) -> Result<(), ServerError> {
         info!(target: "pkg/osutil", "received {name} signal, shutting down...");
         stopping.cancel();
     });
-    server::run(options, stop).await
+    server::run(config, level, stop).await
 }
 
 fn start_log(config: &Config) -> std::io::Result<LevelHandle> {
@@ -166,44 +163,4 @@ fn start_log(config: &Config) -> std::io::Result<LevelHandle> {
     };
     let outputs: Vec<_> = config.log_outputs.iter().map(output).collect();
     telemetry::start(format, &outputs, level)
-}
-
-fn options(config: Config, level: LevelHandle) -> Options {
-    Options {
-        name: config.name,
-        data_dir: config.data_dir,
-        initial_cluster: config.initial_cluster,
-        discovery: config.discovery,
-        initial_cluster_token: config.initial_cluster_token,
-        join: config.join,
-        force_new_cluster: config.force_new_cluster,
-        client_listeners: config.client_listeners,
-        peer_listeners: config.peer_listeners,
-        metrics_listeners: config.metrics_listeners,
-        advertise_peer_urls: config.advertise_peer_urls,
-        advertise_client_urls: config.advertise_client_urls,
-        heartbeat: config.heartbeat,
-        election: config.election,
-        history: HistoryLimits {
-            events_max: config.history_events,
-            bytes_max: config.history_bytes,
-        },
-        checkpoint_wal_bytes: config.checkpoint_wal_bytes,
-        sync: config.sync,
-        connections_max: config.connections_max,
-        watchers_max: config.watchers_max,
-        header_timeout: config.header_timeout,
-        idle_timeout: config.idle_timeout,
-        header_bytes_max: config.header_bytes_max,
-        headers_max: config.headers_max,
-        api: api::Options {
-            body_bytes_max: config.body_bytes_max,
-            path: PathLimits { bytes_max: config.key_bytes_max, depth_max: config.key_depth_max },
-            cors: config.cors.map_or(Cors::Any, Cors::Only),
-            hosts: config.hosts,
-            strict_reconfig: config.strict_reconfig_check,
-            pprof: config.pprof,
-            set_log_level: Box::new(move |text| level.set(text)),
-        },
-    }
 }

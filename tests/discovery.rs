@@ -10,8 +10,8 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
-use cairn::discovery::{self, DiscoveryError, Founders, Own, Patience};
-use cairn::disk::{DataDir, Identity, RealFiles, Wal, WalError, WalObserver, WalOptions};
+use cairn::discovery::{self, DiscoveryError, Founders, Own, RetryPolicy};
+use cairn::disk::{DataDir, LogOwner, RealFiles, Wal, WalError, WalObserver, WalOptions};
 use cairn::model::Discovery;
 use cairn::replica::identity;
 use serde_json::Value;
@@ -62,8 +62,8 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// Quick, so that no test waits for a pause.
-const QUICK: Patience =
-    Patience { first_pause: Duration::from_millis(1), doublings_max: 4, tries_max: u32::MAX };
+const QUICK: RetryPolicy =
+    RetryPolicy { first_pause: Duration::from_millis(1), doublings_max: 4, tries_max: u32::MAX };
 
 /// A member's way through discovery, from the flag to the list.
 fn found_with(
@@ -71,7 +71,7 @@ fn found_with(
     proxy: Option<&str>,
     name: &str,
     peer: &str,
-    patience: Patience,
+    patience: RetryPolicy,
 ) -> Result<Founders, DiscoveryError> {
     let discovery =
         Discovery::Registry { url: url.to_owned(), proxy: proxy.map(ToOwned::to_owned) };
@@ -244,7 +244,7 @@ fn a_service_that_is_away_is_waited_for() {
         let mut server = Server::start(flavor);
         let url = directory(&server, "away", "2");
         server.kill();
-        let thrice = Patience { tries_max: 3, ..QUICK };
+        let thrice = RetryPolicy { tries_max: 3, ..QUICK };
         let text = refusal(found_with(&url, None, "a", &peer(1), thrice));
         assert!(text.starts_with("discovery: too many retries: 3 in a row failed"), "{text}");
         thread::scope(|scope| {
@@ -447,7 +447,7 @@ fn a_member_that_died_before_its_first_entry_asks_again() {
     let cluster = identity::cluster([id]);
     let data = tempfile::tempdir().expect("a folder");
     let dir = DataDir::open(&RealFiles, data.path()).expect("a data directory");
-    let owner = Identity { cluster: cluster.0, member: id.0 };
+    let owner = LogOwner { cluster: cluster.0, member: id.0 };
     let options = WalOptions { prepare_ahead: false, ..WalOptions::default() };
     let files = Arc::new(RealFiles);
     let (wal, _) = Wal::open(files, &dir.wal(), owner, options, Arc::new(Deaf)).expect("a log");

@@ -8,7 +8,7 @@ use std::env;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 
-use cairn::discovery::{self, DiscoveryError, Own, Patience};
+use cairn::discovery::{self, DiscoveryError, Own, RetryPolicy};
 use cairn::model::Discovery;
 use cairn::replica::identity;
 use support::http::{self, Request};
@@ -105,7 +105,7 @@ fn found(
     let found = runtime.expect("a runtime").block_on(discovery::found(
         &discovery,
         &own,
-        Patience::default(),
+        RetryPolicy::default(),
     ))?;
     assert!(!found.registered_before);
     Ok(found.members.into_iter().map(|(name, urls)| (name, urls.join(","))).collect())

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use cairn::model::{KeyPath, LogTime};
-use cairn::store::{Applied, Change, Command, HistoryLimits, Loader, Store, Write};
+use cairn::store::{Applied, Command, HistoryLimits, Loader, RecordChange, Store, Write};
 
 const LIMITS: HistoryLimits = HistoryLimits { events_max: 1000, bytes_max: 1 << 26 };
 
@@ -50,7 +50,7 @@ fn a_clone_and_a_difference_cost_what_changed_and_not_what_is_there() {
     }
     let mut changes = 0;
     newer.changes_since(Some(&older), &mut |change| {
-        assert!(matches!(change, Change::PutNode(..)));
+        assert!(matches!(change, RecordChange::PutNode(..)));
         changes += 1;
     });
     assert_eq!(changes, 10);
@@ -79,8 +79,8 @@ fn a_key_a_thousand_deep_fits_on_the_stack_of_a_thread() {
         store.check();
         let mut records = Vec::new();
         store.changes_since(None, &mut |change| match change {
-            Change::PutNode(path, record) => records.push((path, record)),
-            Change::DropNode(path) => panic!("{path}"),
+            RecordChange::PutNode(path, record) => records.push((path, record)),
+            RecordChange::DropNode(path) => panic!("{path}"),
         });
         assert_eq!(records.len(), 1001);
         let mut changes = 0;

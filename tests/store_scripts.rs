@@ -27,8 +27,8 @@ use std::path::{Path, PathBuf};
 
 use cairn::model::{KeyPath, LogTime, MemberId, StoreIndex, Ttl};
 use cairn::store::{
-    Applied, Body, Change, Command, Condition, Counter, Event, Filter, Found, HistoryLimits,
-    Loader, Node, Removed, Scan, Shown, Store, Write,
+    Applied, Command, Condition, Content, Counter, Event, Filter, Found, HistoryLimits, Loader,
+    Node, RecordChange, Removed, Scan, Shown, Store, Write,
 };
 
 const COUNTERS: [Counter; 13] = [
@@ -218,8 +218,8 @@ impl Run {
                 let mut lines = Vec::new();
                 self.store.changes_since(Some(&self.kept), &mut |change| {
                     lines.push(match change {
-                        Change::PutNode(path, _) => format!("put {path}"),
-                        Change::DropNode(path) => format!("drop {path}"),
+                        RecordChange::PutNode(path, _) => format!("put {path}"),
+                        RecordChange::DropNode(path) => format!("drop {path}"),
                     });
                 });
                 if lines.is_empty() {
@@ -293,10 +293,10 @@ impl Run {
 fn reload(store: &Store, limits: HistoryLimits) -> Store {
     let mut records = BTreeMap::new();
     store.changes_since(None, &mut |change| match change {
-        Change::PutNode(path, record) => {
+        RecordChange::PutNode(path, record) => {
             records.insert(path.as_bytes().to_vec(), record);
         }
-        Change::DropNode(path) => panic!("a first checkpoint drops nothing, but did {path}"),
+        RecordChange::DropNode(path) => panic!("a first checkpoint drops nothing, but did {path}"),
     });
     let mut loader = Loader::new(limits, &store.header()).expect("a header");
     for (path, record) in &records {
@@ -473,7 +473,7 @@ fn list(path: &KeyPath, node: &Node, at: LogTime, hidden_too: bool, out: &mut St
     let name = path.split_last().map_or("/".into(), |(_, name)| name.escape_ascii().to_string());
     writeln!(out, "{indent}{name} {}", show_node(node, at)).expect("strings take all");
     if hidden_too {
-        if let Body::Dir(children) = &node.body {
+        if let Content::Dir(children) = &node.content {
             for (name, child) in children {
                 list(&path.child(name), child, at, true, out);
             }

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cairn::disk::{
-    CrashFiles, Fault, Files, Identity, Mark, Recovered, Survival, Wal, WalError, WalObserver,
+    CrashFiles, Fault, Files, LogOwner, Mark, Recovered, Survival, Wal, WalError, WalObserver,
     WalOptions,
 };
 
 const DIR: &str = "/wal";
-const ME: Identity = Identity { cluster: 7, member: 9 };
+const ME: LogOwner = LogOwner { cluster: 7, member: 9 };
 
 struct Quiet;
 
@@ -303,7 +303,7 @@ fn a_flipped_bit_in_what_was_safe_is_named_with_file_and_offset() {
 fn the_log_of_another_member_is_refused() {
     let files = CrashFiles::new();
     open(&files).unwrap().0.shutdown();
-    let other = Identity { cluster: 7, member: 10 };
+    let other = LogOwner { cluster: 7, member: 10 };
     let opened = Wal::open(Arc::new(files), Path::new(DIR), other, options(), Arc::new(Quiet));
     let Err(refusal) = opened else { panic!("opened") };
     assert!(refusal.to_string().contains("belongs to member 9 of cluster 7"), "{refusal}");

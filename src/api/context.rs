@@ -11,7 +11,7 @@ use crate::model::PathLimits;
 use crate::replica::Replica;
 
 /// What the API is told when it is made.
-pub struct Options {
+pub struct Settings {
     /// Bytes of a form.
     pub body_bytes_max: usize,
     /// Size of a key.
@@ -33,12 +33,12 @@ pub(super) struct Context {
     pub(super) replica: Replica,
     pub(super) metrics: Arc<Metrics>,
     pub(super) cluster_header: HeaderValue,
-    pub(super) options: Options,
+    pub(super) settings: Settings,
 }
 
 impl Context {
-    pub(super) fn new(replica: Replica, metrics: Arc<Metrics>, options: Options) -> Arc<Self> {
-        let cluster_header = error::cluster_header(replica.options().cluster);
-        Arc::new(Self { replica, metrics, cluster_header, options })
+    pub(super) fn new(replica: Replica, metrics: Arc<Metrics>, settings: Settings) -> Arc<Self> {
+        let cluster_header = error::cluster_header(replica.member().cluster);
+        Arc::new(Self { replica, metrics, cluster_header, settings })
     }
 }

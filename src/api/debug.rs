@@ -16,7 +16,7 @@ pub(super) async fn vars(State(api): State<Arc<Context>>, request: Request) -> R
     if request.method() != Method::GET {
         return error::method_not_allowed("GET");
     }
-    let (status, member) = (api.replica.status(), api.replica.options().member);
+    let (status, member) = (api.replica.status(), api.replica.member().id);
     let state = match status.leadership.role {
         Role::Leader => "StateLeader",
         Role::Follower | Role::Learner => "StateFollower",
@@ -52,7 +52,7 @@ fn metrics_rss() -> u64 {
 
 /// The profiles that a program in Rust can answer for: its command line. The others are Go's own.
 pub(super) async fn pprof(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
-    if !api.options.pprof {
+    if !api.settings.pprof {
         return error::not_found();
     }
     let (content_type, body) = match request.uri().path() {
@@ -86,7 +86,7 @@ pub(super) async fn log_level(State(api): State<Arc<Context>>, request: Request)
     };
     let level = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("level"));
     let level = level.and_then(|(_, value)| value.as_str()).unwrap_or_default();
-    if !(api.options.set_log_level)(level) {
+    if !(api.settings.set_log_level)(level) {
         return error::message(StatusCode::BAD_REQUEST, &format!("Invalid log level {level}"));
     }
     let mut response = Response::new(Body::whole(bytes::Bytes::new()));

@@ -62,7 +62,7 @@ async fn add(api: &Context, request: Request) -> Response<Body> {
         Ok(urls) => urls,
         Err(response) => return *response,
     };
-    match api.replica.add_member(urls, api.options.strict_reconfig).await {
+    match api.replica.add_member(urls, api.settings.strict_reconfig).await {
         Ok((id, record)) => json_answer(StatusCode::CREATED, one_body(id, &record)),
         Err(refusal) => refused(&refusal),
     }
@@ -85,7 +85,7 @@ async fn remove(api: &Context, id: &str) -> Response<Body> {
     // etcd looks for the member among those present and those removed, in the store whose reads are counted.
     api.replica.reads().count(false, true);
     api.replica.reads().count(false, false);
-    match api.replica.remove_member(id, api.options.strict_reconfig).await {
+    match api.replica.remove_member(id, api.settings.strict_reconfig).await {
         Ok(()) => no_content(),
         Err(refusal) => refused(&refusal),
     }

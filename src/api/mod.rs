@@ -21,7 +21,7 @@ mod stats;
 mod time;
 
 pub use body::Body;
-pub use context::Options;
+pub use context::Settings;
 pub use cors::Cors;
 pub use metrics::Metrics;
 pub use routes::Api;

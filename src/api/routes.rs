@@ -14,7 +14,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::api::body::Body;
-use crate::api::context::{Context, Options};
+use crate::api::context::{Context, Settings};
 use crate::api::cors;
 use crate::api::metrics::Metrics;
 use crate::api::{debug, discovery, error, health, keys, members, path, security, stats};
@@ -36,8 +36,8 @@ pub struct Api {
 
 impl Api {
     /// Puts the API of one member together.
-    pub fn new(replica: Replica, metrics: Arc<Metrics>, options: Options) -> Arc<Self> {
-        let context = Context::new(replica, metrics, options);
+    pub fn new(replica: Replica, metrics: Arc<Metrics>, settings: Settings) -> Arc<Self> {
+        let context = Context::new(replica, metrics, settings);
         let limits = ServiceBuilder::new()
             .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ROUTE_TIMEOUT))
             .layer(RequestBodyLimitLayer::new(SMALL_BODY_BYTES_MAX));
@@ -84,7 +84,7 @@ impl Api {
         if let Some(response) = self.refuse_host(&request) {
             return response;
         }
-        let origin = self.context.options.cors.allowed(request.headers());
+        let origin = self.context.settings.cors.allowed(request.headers());
         if request.method() == Method::OPTIONS {
             let mut response = Response::new(Body::whole(Bytes::new()));
             if request.uri().path() != "*" {
@@ -147,7 +147,7 @@ impl Api {
         if odd || (host.is_none() && request.version() == Version::HTTP_11) {
             return Some(bad_request());
         }
-        let allowed = self.context.options.hosts.as_ref()?;
+        let allowed = self.context.settings.hosts.as_ref()?;
         let host = String::from_utf8_lossy(host.map(HeaderValue::as_bytes).unwrap_or_default());
         let name = without_port(&host);
         if allowed.iter().any(|allowed| allowed == name) {

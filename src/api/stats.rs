@@ -53,7 +53,7 @@ pub(super) async fn of_self(State(api): State<Arc<Context>>, request: Request) -
         return error::method_not_allowed("GET");
     }
     let (replica, now) = (&api.replica, api.replica.now());
-    let (options, stats) = (replica.options(), replica.stats());
+    let (member, stats) = (replica.member(), replica.stats());
     let state = match replica.status().leadership.role {
         Role::Leader => "StateLeader",
         Role::Follower | Role::Candidate | Role::Learner => "StateFollower",
@@ -67,8 +67,8 @@ pub(super) async fn of_self(State(api): State<Arc<Context>>, request: Request) -
         out.extend_from_slice(name.as_bytes());
         json::string(&mut out, value);
     };
-    text("{\"name\":", options.name.as_bytes());
-    text(",\"id\":", options.member.to_string().as_bytes());
+    text("{\"name\":", member.name.as_bytes());
+    text(",\"id\":", member.id.to_string().as_bytes());
     text(",\"state\":", state.as_bytes());
     text(",\"startTime\":", &moment(stats.started()));
     text(",\"leaderInfo\":{\"leader\":", leader.as_bytes());
@@ -101,7 +101,7 @@ pub(super) async fn of_leader(State(api): State<Arc<Context>>, request: Request)
     if api.replica.status().leadership.role != Role::Leader {
         return error::message(StatusCode::FORBIDDEN, "not current leader");
     }
-    let leader = api.replica.options().member;
+    let leader = api.replica.member().id;
     let raft = api.replica.raft();
     let mut out = format!("{{\"leader\":\"{leader}\",\"followers\":{{").into_bytes();
     // Sorted as texts, as etcd's keys are.

@@ -87,7 +87,7 @@ struct Refused {
 }
 
 /// An answer that could be read.
-enum Reply {
+enum KeysAnswer {
     Node(Node),
     Refused(Refused),
 }
@@ -101,11 +101,11 @@ impl Directory {
     pub(super) async fn size(&self) -> Result<String, Trouble> {
         let url = format!("{}/{CONFIG}/size?quorum=true", self.base);
         match self.read(&url, self.client.get(&url).await)?.0 {
-            Reply::Node(node) => Ok(node.value),
-            Reply::Refused(refused) if refused.error_code == KEY_NOT_FOUND => {
+            KeysAnswer::Node(node) => Ok(node.value),
+            KeysAnswer::Refused(refused) if refused.error_code == KEY_NOT_FOUND => {
                 Err(Trouble::Final(DiscoveryError::SizeNotFound { url: self.url.clone() }))
             }
-            Reply::Refused(refused) => Err(self.useless(&url, &refused)),
+            KeysAnswer::Refused(refused) => Err(self.useless(&url, &refused)),
         }
     }
 
@@ -113,14 +113,14 @@ impl Directory {
     pub(super) async fn list(&self) -> Result<Listing, Trouble> {
         let url = format!("{}?quorum=true", self.base);
         let (node, index) = match self.read(&url, self.client.get(&url).await)? {
-            (Reply::Node(node), Some(index)) if node.dir => (node, index),
-            (Reply::Node(_), _) => return Err(self.bad(&url, "it is no directory of keys")),
-            (Reply::Refused(refused), _) if refused.error_code == KEY_NOT_FOUND => {
+            (KeysAnswer::Node(node), Some(index)) if node.dir => (node, index),
+            (KeysAnswer::Node(_), _) => return Err(self.bad(&url, "it is no directory of keys")),
+            (KeysAnswer::Refused(refused), _) if refused.error_code == KEY_NOT_FOUND => {
                 return Err(Trouble::Final(DiscoveryError::TokenNotFound {
                     url: self.url.clone(),
                 }));
             }
-            (Reply::Refused(refused), _) => return Err(self.useless(&url, &refused)),
+            (KeysAnswer::Refused(refused), _) => return Err(self.useless(&url, &refused)),
         };
         let name = |key: &str| key.rsplit('/').next().unwrap_or_default().to_owned();
         let founders = node.nodes.into_iter().filter(|node| !node.dir && name(&node.key) != CONFIG);
@@ -139,9 +139,11 @@ impl Directory {
         let url = format!("{}/{id}?prevExist=false", self.base);
         let answer = self.client.put_form(&url, &[("value", value)]).await;
         match self.read(&url, answer)?.0 {
-            Reply::Node(_) => Ok(Registered::Now),
-            Reply::Refused(refused) if refused.error_code == KEY_EXISTS => Ok(Registered::Before),
-            Reply::Refused(refused) => Err(self.useless(&url, &refused)),
+            KeysAnswer::Node(_) => Ok(Registered::Now),
+            KeysAnswer::Refused(refused) if refused.error_code == KEY_EXISTS => {
+                Ok(Registered::Before)
+            }
+            KeysAnswer::Refused(refused) => Err(self.useless(&url, &refused)),
         }
     }
 
@@ -156,10 +158,10 @@ impl Directory {
             answer => answer,
         };
         match self.read(&url, answer)?.0 {
-            Reply::Node(_) => Ok(()),
+            KeysAnswer::Node(_) => Ok(()),
             // So much has changed that it is forgotten.
-            Reply::Refused(refused) if refused.error_code == INDEX_CLEARED => Ok(()),
-            Reply::Refused(refused) => Err(self.useless(&url, &refused)),
+            KeysAnswer::Refused(refused) if refused.error_code == INDEX_CLEARED => Ok(()),
+            KeysAnswer::Refused(refused) => Err(self.useless(&url, &refused)),
         }
     }
 
@@ -168,7 +170,7 @@ impl Directory {
         &self,
         url: &str,
         answer: Result<Response, HttpError>,
-    ) -> Result<(Reply, Option<u64>), Trouble> {
+    ) -> Result<(KeysAnswer, Option<u64>), Trouble> {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) if error.is_passing() => return Err(Trouble::Passing(error.to_string())),
@@ -188,9 +190,9 @@ impl Directory {
         let index = answer.headers.get("x-etcd-index");
         let index = index.and_then(|index| index.to_str().ok()?.parse().ok());
         let reply = if status.is_success() {
-            serde_json::from_slice(&answer.body).map(|answer: Answer| Reply::Node(answer.node))
+            serde_json::from_slice(&answer.body).map(|answer: Answer| KeysAnswer::Node(answer.node))
         } else {
-            serde_json::from_slice(&answer.body).map(Reply::Refused)
+            serde_json::from_slice(&answer.body).map(KeysAnswer::Refused)
         };
         let reply = reply.map_err(|_| {
             self.bad(url, &format!("it answers {status}: {}", excerpt(&answer.body)))

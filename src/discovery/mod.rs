@@ -17,7 +17,7 @@ mod v2;
 pub use error::DiscoveryError;
 pub use http_client::{HttpClient, Limits, Response};
 pub use http_error::HttpError;
-pub use v2::Patience;
+pub use v2::RetryPolicy;
 
 use crate::model::{Discovery, MemberId};
 
@@ -52,7 +52,7 @@ pub struct Founders {
 pub async fn found(
     discovery: &Discovery,
     own: &Own<'_>,
-    patience: Patience,
+    patience: RetryPolicy,
 ) -> Result<Founders, DiscoveryError> {
     match discovery {
         Discovery::Registry { url, proxy } => {

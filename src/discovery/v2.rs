@@ -26,7 +26,7 @@ const SIZE_MAX: usize = 64;
 
 /// How patiently a service is asked that does not answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// Before the second try; before each further one twice as long as before the last.
     pub first_pause: Duration,
     /// After so many doublings the pause stays as it is.
@@ -35,7 +35,7 @@ pub struct Patience {
     pub tries_max: u32,
 }
 
-impl Default for Patience {
+impl Default for RetryPolicy {
     /// 1, 2, 4 ... 256 s, and no end: whoever starts a member wants it to run.
     fn default() -> Self {
         Self { first_pause: Duration::from_secs(1), doublings_max: 8, tries_max: u32::MAX }
@@ -46,7 +46,7 @@ pub(super) async fn found(
     url: &str,
     client: HttpClient,
     own: &Own<'_>,
-    patience: Patience,
+    patience: RetryPolicy,
 ) -> Result<Founders, DiscoveryError> {
     let directory = Directory::new(url, client);
     let founder = Founder {
@@ -65,7 +65,7 @@ struct Founder<'a> {
     id: MemberId,
     value: String,
     id_of: fn(&[String], &str) -> MemberId,
-    patience: Patience,
+    patience: RetryPolicy,
 }
 
 impl Founder<'_> {
@@ -163,7 +163,7 @@ impl Founder<'_> {
         &self,
         mut attempt: impl AsyncFnMut() -> Result<T, Trouble>,
     ) -> Result<T, DiscoveryError> {
-        let Patience { first_pause, doublings_max, tries_max } = self.patience;
+        let RetryPolicy { first_pause, doublings_max, tries_max } = self.patience;
         let mut tries = 0;
         loop {
             let last = match attempt().await {

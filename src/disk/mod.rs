@@ -8,10 +8,10 @@ pub mod wal;
 
 /// Where calls wait for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Waiting {
+pub enum IoMode {
     /// On threads of their own, so that nobody else waits with them.
     #[default]
-    OnThreads,
+    Threaded,
     /// On the thread of whoever calls: in a simulated world there is only one, and its disks do not wait.
     Inline,
 }
@@ -20,4 +20,4 @@ pub use crash_files::{CrashFiles, Fault, Survival};
 pub use data_dir::{DataDir, DataDirError};
 pub use files::{File, Files, RealFiles};
 pub use tables::{Commit, Tables, TablesError};
-pub use wal::{Done, Identity, Mark, Recovered, Wal, WalError, WalObserver, WalOptions};
+pub use wal::{Done, LogOwner, Mark, Recovered, Wal, WalError, WalObserver, WalOptions};

@@ -3,150 +3,65 @@
 //! Owns: the log and the state it leads to, and what members say to each other about them. Never knows: HTTP, who may do
 //! what, flags.
 //!
-//! | file | what |
+//! | room | what is in it |
 //! |---|---|
-//! | `log`, `machine`, `checkpoint` | openraft's storage over `disk` and `store` |
-//! | `peers`, `inbound`, `wire`, `transfer` | openraft's network over `transport`: calls out, calls in, their bytes, snapshots |
-//! | `propose`, `answers`, `ask` | a write's way into the log, here or on the leader, and back |
-//! | `reads` | reads that are not stale |
-//! | `voting`, `alone` | who has a vote, and who leads next; going on when the majority is lost |
+//! | `start.rs` | opens log and checkpoint and puts everything below together |
+//! | `storage/` | openraft's storage over `disk` and `store`: `log`, `machine`, `checkpoint`, `pace`, `encoding` |
+//! | `net/` | openraft's network over `transport`: calls out (`peers`), calls in (`inbound`), questions to the leader (`ask`), snapshots (`transfer`), their bytes (`messages`), how followers do (`followers`) |
+//! | `requests/` | a write's way into the log and back (`propose`, `tickets`), reads that are not stale (`reads`) |
+//! | `voters/` | who has a vote (`voting`), who leads (`leadership`), going on when the majority is lost (`alone`) |
+//! | `adapter/` | openraft's parameters (`types`) and what it runs on (`runtime`) |
 
-mod alone;
-mod answers;
-mod ask;
-mod checkpoint;
-mod encoding;
-mod followers;
-mod inbound;
-mod leadership;
-mod log;
-mod machine;
-mod pace;
-mod peers;
-mod propose;
-mod reads;
-mod runtime;
+mod adapter;
+mod net;
+mod requests;
+mod start;
+mod storage;
 #[cfg(test)]
 mod tests;
-mod transfer;
-mod types;
-mod voting;
-mod waiting;
-mod wire;
+mod voters;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use openraft::SnapshotPolicy;
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{Fatal, InitializeError, RaftError};
-use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
-use crate::disk::{
-    Files, Identity, Tables, TablesError, Waiting, Wal, WalError, WalObserver, WalOptions,
-};
-use crate::model::{Clock, ClusterId, DecodeError, LogIndex, MemberId, Random, Term, Unavailable};
+use crate::disk::{IoMode, Wal};
+use crate::model::{Clock, LogIndex, MemberId, Term, Unavailable};
 use crate::store::HistoryLimits;
 use crate::transport::Transport;
 
-use answers::Answers;
-use ask::Asker;
-use checkpoint::{CheckpointError, Checkpoints};
-use followers::Followers;
-use inbound::LastRefusal;
-use leadership::Heard;
-use log::Log;
-use machine::Machine;
-use pace::Pace;
-use peers::Peers;
-use reads::Readers;
-use transfer::Arrivals;
-use types::Types;
+use adapter::types::{self, Types};
+use net::ask::Asker;
+use net::followers::Followers;
+use net::inbound::LastPeerRefusal;
+use net::transfer::Arrivals;
+use requests::reads::Readers;
+use requests::tickets::Tickets;
+use storage::blocking;
+use storage::checkpoint::Checkpoints;
+use storage::machine::Machine;
+use storage::pace::Pace;
+use voters::leadership::Heard;
 
-pub use followers::{AppendStats, FollowerStats};
-pub use leadership::{Leadership, Role};
-pub use machine::{Observer, View};
-pub use runtime::seed_elections;
-pub use types::Answer;
-pub use voting::{Progress, Voting, VotingChanges};
+pub use adapter::runtime::seed_elections;
+pub use adapter::types::Answer;
+pub use net::followers::{AppendStats, FollowerStats};
+pub use start::{RaftOptions, StartError};
+pub use storage::machine::{Observer, View};
+pub use voters::leadership::{Leadership, Role};
+pub use voters::voting::{Progress, Voting, VotingChanges};
 
 /// What openraft logs itself: targets, and whether they are worth an operator's time. What it warns of, peers that are away
 /// most of all, we say ourselves and with the fix; and to be told that somebody else leads by now is no error.
 pub const LOG_TARGETS: [(&str, bool); 2] =
     [("openraft", true), ("openraft::raft::api::management", false)];
-
-/// Entries kept behind a checkpoint, so that a follower that was away for a moment needs no snapshot.
-const ENTRIES_KEPT: u64 = 20_000;
-
-/// Entries that are purged at once.
-const PURGE_BATCH: u64 = 1024;
-
-/// Entries in one message to a follower; their bytes are limited as well, see `log`.
-const MESSAGE_ENTRIES_MAX: u64 = 4096;
-
-/// How a member takes part in consensus.
-pub struct Options {
-    /// This member.
-    pub member: MemberId,
-    /// Its cluster.
-    pub cluster: ClusterId,
-    /// Leave the others behind, for good: they are lost.
-    pub alone: bool,
-    /// Time between two heartbeats of a leader.
-    pub heartbeat: Duration,
-    /// Time without a heartbeat after which a follower stands for election, roughly.
-    pub election: Duration,
-    /// How much history the store keeps.
-    pub history: HistoryLimits,
-    /// Bytes written to the log after which a checkpoint is written.
-    pub checkpoint_wal_bytes: u64,
-    /// The file system.
-    pub files: Arc<dyn Files>,
-    /// Where the log is.
-    pub wal_dir: PathBuf,
-    /// How the log is kept.
-    pub wal: WalOptions,
-    /// Where the checkpoint is.
-    pub checkpoint: PathBuf,
-    /// The way to the other members.
-    pub transport: Arc<Transport>,
-    /// Stamps what this member puts into the log while it leads.
-    pub clock: Arc<dyn Clock>,
-    /// For numbers that must not come twice.
-    pub random: Arc<dyn Random>,
-    /// Is told how the log's disk does.
-    pub wal_observer: Arc<dyn WalObserver>,
-    /// Is told how long each checkpoint's commit took.
-    pub checkpoint_observer: Box<dyn Fn(Duration) + Send + Sync>,
-    /// Is told how long a heartbeat to a member took to be answered.
-    pub round_trip_observer: Box<dyn Fn(MemberId, Duration) + Send + Sync>,
-}
-
-/// Why a member cannot start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The log.
-    #[error(transparent)]
-    Wal(#[from] WalError),
-    /// The checkpoint.
-    #[error(transparent)]
-    Tables(#[from] TablesError),
-    /// The checkpoint's contents.
-    #[error("{0}")]
-    Checkpoint(String),
-    /// The log's contents.
-    #[error("the write-ahead log holds what this version cannot read: {0}")]
-    Log(#[from] DecodeError),
-    /// Consensus itself.
-    #[error("consensus cannot start: {0}")]
-    Raft(String),
-}
 
 /// How far a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,112 +91,22 @@ struct Shared {
     history: HistoryLimits,
     clock: Arc<dyn Clock>,
     transport: Arc<Transport>,
-    answers: Arc<Answers>,
+    tickets: Arc<Tickets>,
     asker: Asker,
     readers: Readers,
     followers: Arc<Followers>,
     heard: Arc<Heard>,
     arrivals: Arrivals,
-    waiting: Waiting,
+    io: IoMode,
     pace: Arc<Pace>,
     removed: Arc<Notify>,
-    last_refusal: LastRefusal,
+    last_refusal: LastPeerRefusal,
     stop: CancellationToken,
     /// Keeps the checkpoint open until consensus has ended.
     checkpoints: Arc<Checkpoints>,
 }
 
 impl Raft {
-    /// Opens log and checkpoint, and takes part in consensus from where they end.
-    ///
-    /// # Errors
-    /// See [`StartError`]; the texts name file and fix.
-    pub async fn start(options: Options, observer: Arc<dyn Observer>) -> Result<Self, StartError> {
-        let config = Arc::new(config(&options)?);
-        let (member, election, history) = (options.member, options.election, options.history);
-        let (alone, heartbeat) = (options.alone, options.heartbeat);
-        let disk_waiting = options.wal.waiting;
-        let (clock, transport) = (Arc::clone(&options.clock), Arc::clone(&options.transport));
-        let answers = Arc::new(Answers::new(&*options.random));
-        let removed = Arc::new(Notify::new());
-        let stop = CancellationToken::new();
-        let Opened { wal, mut log, checkpoints, start, pace, followers } = open(options).await?;
-        if alone {
-            alone::go_alone(member, &mut log, &start).await?;
-        }
-        let peers = Peers {
-            transport: Arc::clone(&transport),
-            log: log.clone(),
-            checkpoints: Arc::clone(&checkpoints),
-            followers: Arc::clone(&followers),
-            patience: election,
-            removed: Arc::clone(&removed),
-        };
-        let machine = Machine::new(
-            start,
-            observer,
-            Arc::clone(&answers),
-            facts_learner(member, Arc::clone(&transport), Arc::clone(&removed)),
-            member,
-            Arc::clone(&checkpoints),
-        );
-        let view = machine.published();
-        let raft = openraft::Raft::new(member.0, config, peers, log, machine).await;
-        let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
-        // Should consensus fail, nobody waits for an answer that cannot come.
-        let ending = Arc::clone(&answers);
-        // By then a follower stands for election.
-        let heard = Arc::new(Heard::new(election * 7 / 5));
-        let follower = leadership::Follower {
-            member,
-            raft: raft.clone(),
-            heard: Arc::clone(&heard),
-            heartbeat,
-        };
-        let leadership = follower.follow(move || ending.close());
-        let asker = Asker::start(Arc::clone(&transport), Arc::clone(&answers), stop.clone());
-        let (readers, readers_rx) = Readers::new();
-        let shared = Arc::new(Shared {
-            member,
-            election,
-            history,
-            clock,
-            transport,
-            answers,
-            asker,
-            readers,
-            followers,
-            heard,
-            arrivals: Arrivals::default(),
-            waiting: disk_waiting,
-            pace,
-            removed,
-            last_refusal: LastRefusal::default(),
-            stop: stop.clone(),
-            checkpoints,
-        });
-        let this = Self { raft, wal, view, leadership, shared };
-        this.recover(member).await?;
-        tokio::spawn(stop.clone().run_until_cancelled_owned(this.clone().write_checkpoints()));
-        tokio::spawn(stop.run_until_cancelled_owned(this.clone().serve_readers(readers_rx)));
-        Ok(this)
-    }
-
-    /// A member that is its cluster's only voter need not wait for anybody: it leads at once and applies all it has. So no
-    /// read goes back behind what was read before the restart.
-    async fn recover(&self, member: MemberId) -> Result<(), StartError> {
-        let fail = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
-        // Not from the metrics, which may not be there yet.
-        let alone = move |state: &openraft::RaftState<Types>| {
-            state.membership_state.effective().voter_ids().eq([member.0])
-        };
-        if self.raft.with_raft_state(alone).await.map_err(|error| fail(&error))? {
-            self.raft.trigger().elect(false).await.map_err(|error| fail(&error))?;
-            self.raft.wait_for_recovery(None).await.map_err(|error| fail(&error))?;
-        }
-        Ok(())
-    }
-
     /// Does it belong to a cluster already?
     ///
     /// # Errors
@@ -387,103 +212,10 @@ impl Raft {
         if let Err(error) = self.raft.shutdown().await {
             warn!(target: "raft", "consensus ended badly: {error}");
         }
-        self.shared.answers.close();
+        self.shared.tickets.close();
         let wal = self.wal.clone();
-        if let Err(error) = waiting::on(self.shared.waiting, move || wal.shutdown()).await {
+        if let Err(error) = blocking::on(self.shared.io, move || wal.shutdown()).await {
             warn!(target: "raft", "the log ended badly: {error}");
         }
     }
-}
-
-/// What is to be done when facts of the cluster may have changed.
-fn facts_learner(
-    member: MemberId,
-    transport: Arc<Transport>,
-    removed: Arc<Notify>,
-) -> Box<dyn Fn(&View) + Send + Sync> {
-    Box::new(move |view| {
-        let members = view.store.members();
-        let urls = members.iter().map(|(id, record)| (id, &record.peer_urls[..]));
-        transport.book().record(urls);
-        if members.was_removed(member) {
-            removed.notify_one();
-        }
-    })
-}
-
-struct Opened {
-    wal: Wal,
-    log: Log,
-    checkpoints: Arc<Checkpoints>,
-    start: checkpoint::Checkpoint,
-    pace: Arc<Pace>,
-    followers: Arc<Followers>,
-}
-
-async fn open(options: Options) -> Result<Opened, StartError> {
-    let opened = waiting::on(options.wal.waiting, move || open_files(options)).await;
-    opened.map_err(|error| StartError::Raft(error.to_string()))?
-}
-
-fn open_files(options: Options) -> Result<Opened, StartError> {
-    let tables = Tables::open(&*options.files, &options.checkpoint)?;
-    let checkpoints =
-        Arc::new(Checkpoints::new(tables, options.wal.waiting, options.checkpoint_observer));
-    let start = match checkpoints.load(options.history) {
-        Ok(start) => start,
-        Err(CheckpointError::Tables(error)) => return Err(error.into()),
-        Err(CheckpointError::Decode(error)) => {
-            let path = options.checkpoint.display();
-            return Err(StartError::Checkpoint(format!(
-                "{path}: {}",
-                CheckpointError::from(error)
-            )));
-        }
-    };
-    let waiting = options.wal.waiting;
-    let identity = Identity { cluster: options.cluster.0, member: options.member.0 };
-    let pace = Arc::new(Pace::new(options.checkpoint_wal_bytes));
-    let observer = Arc::new(pace::Counting::new(options.wal_observer, Arc::clone(&pace)));
-    let (wal, recovered) =
-        Wal::open(options.files, &options.wal_dir, identity, options.wal, observer)?;
-    if recovered.torn_bytes > 0 {
-        info!(
-            target: "wal",
-            "cut {} bytes that were being written when the member ended; nobody was told they were safe",
-            recovered.torn_bytes
-        );
-    }
-    let log = Log::new(wal.clone(), waiting, &recovered)?;
-    let followers = Arc::new(Followers::new(options.round_trip_observer));
-    Ok(Opened { wal, log, checkpoints, start, pace, followers })
-}
-
-fn config(options: &Options) -> Result<openraft::Config, StartError> {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let election = millis(options.election);
-    let config = openraft::Config {
-        cluster_name: options.cluster.to_string(),
-        heartbeat_interval: millis(options.heartbeat),
-        // A follower waits for the lease, which is as long as the longest of these, and then for a time drawn between the
-        // two. That makes 1.1 to 1.4 elections from the last heartbeat to the candidate.
-        election_timeout_min: election * 2 / 5,
-        election_timeout_max: election * 7 / 10,
-        // A member that was cut off must not depose the leader when it comes back.
-        enable_pre_vote: Some(true),
-        // A leader that hears no majority falls silent, else it could block elections in a partial partition. openraft
-        // wants at least the lease and the longest time-out.
-        quorum_loss_probe_interval: Some(2 * election),
-        // A restarted leader stands for election like everybody else.
-        enable_leader_restore: Some(false),
-        allow_log_reversion: Some(false),
-        // We know better when a checkpoint is due: see `Pace`.
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
-        purge_batch_size: PURGE_BATCH,
-        max_payload_entries: MESSAGE_ENTRIES_MAX,
-        ..openraft::Config::default()
-    };
-    config.validate().map_err(|error| {
-        StartError::Raft(format!("{error}; check --heartbeat-interval and --election-timeout"))
-    })
 }

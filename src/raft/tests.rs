@@ -10,15 +10,15 @@ use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{EntryPayload, RaftLogReader, StorageError};
 
-use super::answers::Answers;
-use super::checkpoint::Checkpoints;
-use super::encoding;
-use super::log::Log;
-use super::machine::{Machine, Observer, View};
-use super::types::{Entry, Types};
-use super::{Options, Raft};
+use super::adapter::types::{Entry, Types};
+use super::requests::tickets::Tickets;
+use super::storage::checkpoint::Checkpoints;
+use super::storage::encoding;
+use super::storage::log::Log;
+use super::storage::machine::{Machine, Observer, View};
+use super::{Raft, RaftOptions};
 use crate::disk::{
-    CrashFiles, Fault, Files, Identity, RealFiles, Survival, Tables, Waiting, Wal, WalError,
+    CrashFiles, Fault, Files, IoMode, LogOwner, RealFiles, Survival, Tables, Wal, WalError,
     WalObserver, WalOptions,
 };
 use crate::model::{Clock, ClusterId, KeyPath, LogTime, MemberId, Random, StoreIndex};
@@ -57,7 +57,7 @@ impl Dial for Quiet {
 
 fn transport() -> Arc<Transport> {
     let (name, peer_urls) = ("m".to_owned(), Vec::new());
-    let identity = transport::Identity { cluster: CLUSTER, member: ME, name, peer_urls };
+    let identity = transport::LocalPeer { cluster: CLUSTER, member: ME, name, peer_urls };
     Arc::new(Transport::new(identity, Arc::new(Quiet), Duration::from_secs(1), Arc::default()))
 }
 
@@ -70,19 +70,19 @@ struct OnDisk;
 impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for OnDisk {
     async fn build(&self) -> Result<(tempfile::TempDir, Log, Machine), StorageError<Types>> {
         let dir = tempfile::tempdir().expect("a folder");
-        let identity = Identity { cluster: CLUSTER.0, member: ME.0 };
+        let identity = LogOwner { cluster: CLUSTER.0, member: ME.0 };
         let options = WalOptions { segment_bytes: 1 << 20, ..WalOptions::default() };
         let files = Arc::new(RealFiles);
         let tables = Tables::open(&*files, &dir.path().join("checkpoint.redb")).expect("tables");
-        let checkpoints = Arc::new(Checkpoints::new(tables, Waiting::OnThreads, Box::new(|_| {})));
+        let checkpoints = Arc::new(Checkpoints::new(tables, IoMode::Threaded, Box::new(|_| {})));
         let start = checkpoints.load(LIMITS).expect("an empty checkpoint");
         let wal = dir.path().join("wal");
         let (wal, recovered) =
             Wal::open(files, &wal, identity, options, Arc::new(Quiet)).expect("a log");
-        let log = Log::new(wal, Waiting::OnThreads, &recovered).expect("an empty log");
-        let answers = Arc::new(Answers::new(&Quiet));
+        let log = Log::new(wal, IoMode::Threaded, &recovered).expect("an empty log");
+        let tickets = Arc::new(Tickets::new(&Quiet));
         let machine =
-            Machine::new(start, Arc::new(Quiet), answers, Box::new(|_| {}), ME, checkpoints);
+            Machine::new(start, Arc::new(Quiet), tickets, Box::new(|_| {}), ME, checkpoints);
         Ok((dir, log, machine))
     }
 }
@@ -110,8 +110,8 @@ async fn a_read_for_a_follower_has_no_gap() {
     assert_eq!(read(3, 8).await, [0; 0]);
 }
 
-fn options(files: &CrashFiles) -> Options {
-    Options {
+fn options(files: &CrashFiles) -> RaftOptions {
+    RaftOptions {
         member: ME,
         cluster: CLUSTER,
         alone: false,

@@ -31,11 +31,11 @@ impl Replica {
     /// After the request's time-out; the error says whether the outcome is known.
     pub async fn write(&self, command: Command) -> Result<Answer, Unavailable> {
         let _pending = self.inner.stats.pending();
-        let patience = self.patience();
+        let deadline = self.deadline();
         loop {
             // A refused proposal has not entered the log and never will, so proposing it again cannot do it twice.
-            match patience.limit(self.inner.raft.propose(command.clone()), Fate::Unknown).await {
-                Err(Unavailable::NotLeader { .. }) => patience.pause(Fate::NotWritten).await?,
+            match deadline.limit(self.inner.raft.propose(command.clone()), Fate::Unknown).await {
+                Err(Unavailable::NotLeader { .. }) => deadline.pause(Fate::NotWritten).await?,
                 done => return done,
             }
         }
@@ -47,10 +47,10 @@ impl Replica {
     /// # Errors
     /// After the request's time-out.
     pub async fn read_barrier(&self) -> Result<(), Unavailable> {
-        let patience = self.patience();
+        let deadline = self.deadline();
         loop {
-            match patience.limit(self.inner.raft.read_barrier(), Fate::Read).await {
-                Err(Unavailable::NotLeader { .. }) => patience.pause(Fate::Read).await?,
+            match deadline.limit(self.inner.raft.read_barrier(), Fate::Read).await {
+                Err(Unavailable::NotLeader { .. }) => deadline.pause(Fate::Read).await?,
                 done => {
                     self.inner.stats.count_barrier(done.is_ok());
                     return done;
@@ -72,20 +72,20 @@ impl Replica {
         }
     }
 
-    fn patience(&self) -> Patience<'_> {
-        let timeout = request_timeout(self.inner.options.election);
-        Patience { replica: self, begun: self.now(), until: Instant::now() + timeout }
+    fn deadline(&self) -> Deadline<'_> {
+        let timeout = request_timeout(self.inner.member.election);
+        Deadline { replica: self, begun: self.now(), until: Instant::now() + timeout }
     }
 }
 
 /// How long a request waits for consensus.
-struct Patience<'a> {
+struct Deadline<'a> {
     replica: &'a Replica,
     begun: LogTime,
     until: Instant,
 }
 
-impl Patience<'_> {
+impl Deadline<'_> {
     /// Awaits `attempt` until the request's deadline; `fate` is what became of it if that passes.
     async fn limit<T>(
         &self,
@@ -117,7 +117,7 @@ impl Patience<'_> {
 
     /// Which of etcd's three texts fits.
     fn late(&self, fate: Fate) -> Unavailable {
-        let options = &self.replica.inner.options;
+        let options = &self.replica.inner.member;
         let two_elections_ms = u64::try_from(2 * options.election.as_millis()).unwrap_or(u64::MAX);
         let why = match self.replica.inner.stats.leader_since() {
             None => TimeOut::Unclear,

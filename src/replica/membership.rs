@@ -4,26 +4,15 @@
 //! leader makes the voters follow (`reconcile`): a new member follows without a vote until it has caught up, so it cannot
 //! cost the cluster its majority before it has even started; one that left loses its vote.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::model::{MemberId, Unavailable};
-use crate::raft::{Progress, Role, Voting};
+use crate::raft::Progress;
 use crate::replica::{Replica, identity, request_timeout};
 use crate::store::{Applied, Command, MemberRecord};
-
-/// A learner that lacks no more entries than this gets a vote.
-const CAUGHT_UP_ENTRIES: u64 = 5_000;
-
-/// How often the leader looks how far learners are.
-const LOOK_PAUSE: Duration = Duration::from_millis(50);
-
-/// Pause after a change of the voters that failed.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Time for an acknowledgement to reach the leader.
 const ACKNOWLEDGED: Duration = Duration::from_millis(100);
@@ -165,7 +154,7 @@ impl Replica {
         if matches!(answer.applied, Applied::Known) {
             return Err(MemberRefusal::Removed(id));
         }
-        self.until_left(id, request_timeout(self.inner.options.election)).await;
+        self.until_left(id, request_timeout(self.inner.member.election)).await;
         Ok(())
     }
 
@@ -192,7 +181,7 @@ impl Replica {
     async fn unreachable(&self) -> Result<Vec<MemberId>, MemberRefusal> {
         let progress = self.inner.raft.cluster_progress().await;
         let progress = progress.map_err(|_| MemberRefusal::Unhealthy)?;
-        let patience = self.inner.options.election;
+        let patience = self.inner.member.election;
         let silent = |progress: &Progress| progress.silent.is_none_or(|silent| silent > patience);
         let voters = self.inner.raft.voting().voters;
         let silent =
@@ -203,7 +192,7 @@ impl Replica {
     /// Waits until a member takes no part in consensus any more. Of itself a member learns only that the change has begun:
     /// then nobody needs it any more.
     async fn until_left(&self, id: MemberId, limit: Duration) {
-        let is_me = id == self.inner.options.member;
+        let is_me = id == self.inner.member.id;
         let left = async {
             let mut voting = self.inner.raft.voting_changes();
             loop {
@@ -228,7 +217,7 @@ impl Replica {
         let mut changes = self.inner.raft.voting_changes();
         loop {
             let now = self.inner.raft.voting();
-            if now.voters.contains(&self.inner.options.member) && !now.changing && !now.joint {
+            if now.voters.contains(&self.inner.member.id) && !now.changing && !now.joint {
                 return;
             }
             if !changes.changed().await {
@@ -241,221 +230,21 @@ impl Replica {
     pub async fn leave(&self) {
         self.inner.raft.renounce();
         self.inner.raft.hand_over().await;
-        self.until_left(self.inner.options.member, 2 * self.inner.options.election).await;
+        self.until_left(self.inner.member.id, 2 * self.inner.member.election).await;
         // The entry that says so is on its way to the disk, and then the leader must hear of it.
         tokio::time::sleep(ACKNOWLEDGED).await;
-    }
-
-    /// Makes the voters follow the facts while this member leads, for as long as it runs.
-    pub async fn reconcile(self) {
-        let mut leadership = self.inner.raft.leadership();
-        let mut members = self.inner.hub.members();
-        let mut voting = self.inner.raft.voting_changes();
-        loop {
-            let leads = leadership.borrow_and_update().role == Role::Leader;
-            members.borrow_and_update();
-            let change = if leads { self.next_change() } else { None };
-            if let Some(change) = change {
-                if let Err(why) = self.make(change).await {
-                    warn!(target: "etcdserver", "{change:?} failed: {why}; trying again");
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
-                continue;
-            }
-            let look_again = leads && !self.inner.raft.voting().learners.is_empty();
-            tokio::select! {
-                biased;
-                changed = leadership.changed() => if changed.is_err() { return },
-                changed = members.changed() => if changed.is_err() { return },
-                changed = voting.changed() => if !changed { return },
-                () = tokio::time::sleep(LOOK_PAUSE), if look_again => {}
-            }
-        }
-    }
-
-    async fn make(&self, change: Change) -> Result<(), Unavailable> {
-        let raft = &self.inner.raft;
-        match change {
-            Change::Finish => raft.finish_change().await,
-            Change::Learn(id) => {
-                raft.add_learner(id).await?;
-                info!(target: "etcdserver", "member {id} follows, without a vote until it has caught up");
-                Ok(())
-            }
-            Change::Promote(id) => {
-                raft.promote(id).await?;
-                info!(target: "etcdserver", "member {id} has caught up and has a vote");
-                Ok(())
-            }
-            Change::Remove(id) => raft.remove(id).await,
-            Change::HandOver => {
-                raft.hand_over().await;
-                // It may have failed, for want of somebody within reach.
-                tokio::time::sleep(RETRY_PAUSE).await;
-                Ok(())
-            }
-        }
-    }
-
-    fn next_change(&self) -> Option<Change> {
-        let view = self.view();
-        let members = view.store.members();
-        let raft = &self.inner.raft;
-        let situation = Situation {
-            me: self.inner.options.member,
-            voting: raft.voting(),
-            progress: raft.progress(),
-            last: raft.last_log_index().0,
-            patience: self.inner.options.election,
-        };
-        situation.next_change(&members.iter().map(|(id, _)| id).collect::<Vec<_>>(), &|id| {
-            members.was_removed(id)
-        })
-    }
-}
-
-/// One step towards voters that are the members.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
-    /// A leader before left a change half-done.
-    Finish,
-    Learn(MemberId),
-    Promote(MemberId),
-    Remove(MemberId),
-    /// The one who is to go leads.
-    HandOver,
-}
-
-/// What the leader knows of consensus.
-struct Situation {
-    me: MemberId,
-    voting: Voting,
-    progress: BTreeMap<MemberId, Progress>,
-    last: u64,
-    patience: Duration,
-}
-
-impl Situation {
-    fn next_change(
-        &self,
-        members: &[MemberId],
-        was_removed: &impl Fn(MemberId) -> bool,
-    ) -> Option<Change> {
-        if self.voting.joint {
-            return Some(Change::Finish);
-        }
-        if self.voting.changing {
-            return None;
-        }
-        // Founders vote before they are recorded, so only who left for good is taken out.
-        let all = self.voting.voters.iter().chain(&self.voting.learners);
-        let mut gone = all.copied().filter(|id| was_removed(*id));
-        if let Some(id) = gone.next() {
-            let last_voter = self.voting.voters.len() == 1 && self.voting.voters.contains(&id);
-            return match id == self.me {
-                true if last_voter => None,
-                true => Some(Change::HandOver),
-                false => Some(Change::Remove(id)),
-            };
-        }
-        let part =
-            |id: &MemberId| self.voting.voters.contains(id) || self.voting.learners.contains(id);
-        if let Some(id) = members.iter().find(|id| !part(id)) {
-            return Some(Change::Learn(*id));
-        }
-        let caught_up = |id: &MemberId| {
-            self.progress.get(id).is_some_and(|progress| {
-                progress.silent.is_some_and(|silent| silent < self.patience)
-                    && progress.matched.0 + CAUGHT_UP_ENTRIES > self.last
-                    && progress.matched.0 > 0
-            })
-        };
-        let learners = self.voting.learners.iter().filter(|id| members.contains(id));
-        learners.copied().find(|id| caught_up(id)).map(Change::Promote)
     }
 }
 
 impl Replica {
     /// Records that all other members are gone; the majority was lost, and this member went on alone.
     pub(super) async fn forget_others(&self) -> Result<(), Unavailable> {
-        let me = self.inner.options.member;
+        let me = self.inner.member.id;
         loop {
             let view = self.view();
             let other = view.store.members().iter().map(|(id, _)| id).find(|id| *id != me);
             let Some(id) = other else { return Ok(()) };
             self.write(Command::RemoveMember { id }).await?;
         }
-    }
-
-    /// Waits for the cluster to have a leader. `false` after `limit`.
-    pub async fn has_leader(&self, limit: Duration) -> bool {
-        let until = Instant::now() + limit;
-        let mut leadership = self.inner.raft.leadership();
-        let led = leadership.wait_for(|now| now.leader.is_some());
-        matches!(tokio::time::timeout_at(until, led).await, Ok(Ok(_)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::LogIndex;
-
-    fn situation(voters: &[u64], learners: &[u64]) -> Situation {
-        let set = |ids: &[u64]| ids.iter().copied().map(MemberId).collect();
-        Situation {
-            me: MemberId(1),
-            voting: Voting { voters: set(voters), learners: set(learners), ..Voting::default() },
-            progress: BTreeMap::new(),
-            last: 100_000,
-            patience: Duration::from_secs(1),
-        }
-    }
-
-    fn ids(ids: &[u64]) -> Vec<MemberId> {
-        ids.iter().copied().map(MemberId).collect()
-    }
-
-    fn progress(matched: u64, silent_ms: u64) -> Progress {
-        let silent = Some(Duration::from_millis(silent_ms));
-        Progress { matched: LogIndex(matched), silent }
-    }
-
-    #[test]
-    fn a_new_member_learns_first_and_votes_when_it_has_caught_up() {
-        let nobody = |_| false;
-        let mut now = situation(&[1, 2], &[]);
-        assert_eq!(now.next_change(&ids(&[1, 2]), &nobody), None);
-        assert_eq!(now.next_change(&ids(&[1, 2, 3]), &nobody), Some(Change::Learn(MemberId(3))));
-        now = situation(&[1, 2], &[3]);
-        assert_eq!(now.next_change(&ids(&[1, 2, 3]), &nobody), None, "it was never heard of");
-        for (matched, silent, expected) in
-            [(1, 10, None), (99_000, 5000, None), (99_000, 10, Some(Change::Promote(MemberId(3))))]
-        {
-            now.progress.insert(MemberId(3), progress(matched, silent));
-            assert_eq!(now.next_change(&ids(&[1, 2, 3]), &nobody), expected, "{matched} {silent}");
-        }
-        assert_eq!(now.next_change(&ids(&[1, 2]), &nobody), None, "nobody knows it yet");
-    }
-
-    #[test]
-    fn who_left_loses_the_vote_and_a_leader_hands_over_first() {
-        let left = |id: u64| move |other: MemberId| other == MemberId(id);
-        let now = situation(&[1, 2, 3], &[]);
-        assert_eq!(now.next_change(&ids(&[1, 2]), &left(3)), Some(Change::Remove(MemberId(3))));
-        assert_eq!(now.next_change(&ids(&[2, 3]), &left(1)), Some(Change::HandOver));
-        let alone = situation(&[1], &[]);
-        assert_eq!(alone.next_change(&ids(&[]), &left(1)), None, "nobody could take over");
-        let founding = situation(&[1, 2, 3], &[]);
-        assert_eq!(founding.next_change(&ids(&[]), &|_| false), None, "they are not recorded yet");
-    }
-
-    #[test]
-    fn one_change_at_a_time_and_a_half_done_one_first() {
-        let mut now = situation(&[1, 2, 3], &[]);
-        now.voting.changing = true;
-        assert_eq!(now.next_change(&ids(&[1, 2, 3, 4]), &|_| false), None);
-        now.voting.joint = true;
-        assert_eq!(now.next_change(&ids(&[1, 2, 3, 4]), &|_| false), Some(Change::Finish));
     }
 }

@@ -4,8 +4,10 @@
 
 mod chores;
 mod consensus;
+mod hub;
 pub mod identity;
 mod membership;
+mod reconcile;
 mod stats;
 mod watch;
 
@@ -18,9 +20,10 @@ use crate::store::Members;
 
 pub use chores::Facts;
 pub use consensus::request_timeout;
+pub use hub::{Hub, Notice};
 pub use membership::MemberRefusal;
 pub use stats::{Reads, SelfStats};
-pub use watch::{Hub, Notice, Watch};
+pub use watch::Watch;
 
 /// The one handle that the API holds. Cheap to clone.
 #[derive(Clone)]
@@ -34,14 +37,14 @@ struct Inner {
     clock: Arc<dyn Clock>,
     reads: Reads,
     stats: SelfStats,
-    options: Options,
+    member: LocalMember,
 }
 
-/// What does not change while a member runs.
+/// The member that runs here: what does not change while it does.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// This member.
-    pub member: MemberId,
+pub struct LocalMember {
+    /// Its identity.
+    pub id: MemberId,
     /// Its cluster.
     pub cluster: ClusterId,
     /// Its name.
@@ -52,15 +55,15 @@ pub struct Options {
 
 impl Replica {
     /// Puts a member together. `hub` must be the observer that `raft` was started with.
-    pub fn new(raft: Raft, hub: Arc<Hub>, clock: Arc<dyn Clock>, options: Options) -> Self {
+    pub fn new(raft: Raft, hub: Arc<Hub>, clock: Arc<dyn Clock>, member: LocalMember) -> Self {
         let stats = SelfStats::new(clock.now());
         let reads = Reads::default();
-        Self { inner: Arc::new(Inner { raft, hub, clock, reads, stats, options }) }
+        Self { inner: Arc::new(Inner { raft, hub, clock, reads, stats, member }) }
     }
 
     /// What this member is and belongs to.
-    pub fn options(&self) -> &Options {
-        &self.inner.options
+    pub fn member(&self) -> &LocalMember {
+        &self.inner.member
     }
 
     /// The state as of the last applied entry. No lock; stays as it is for as long as it is held.

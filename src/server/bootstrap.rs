@@ -18,12 +18,13 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::discovery::{self, DiscoveryError, Own, Patience};
+use crate::config::Config;
+use crate::discovery::{self, DiscoveryError, Own, RetryPolicy};
 use crate::disk::{DataDir, DataDirError, RealFiles};
 use crate::model::{ClusterId, Discovery, MemberId};
 use crate::replica::identity;
+use crate::server::dial;
 use crate::server::peer_http::{self, Cluster, Listed};
-use crate::server::{Options, dial};
 
 /// How long a member that lost its data tries to take the place of its old self, in elections: the others must first notice
 /// that it is gone.
@@ -137,7 +138,7 @@ pub enum BootstrapError {
 
 /// Who this member is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct MemberIdentity {
     pub(super) cluster: ClusterId,
     pub(super) member: MemberId,
     /// Those who found the cluster together; nobody when it was there before this member.
@@ -146,7 +147,7 @@ pub(super) struct Identity {
     pub(super) peers: Vec<(MemberId, Vec<String>)>,
 }
 
-/// [`Identity`] as it is kept. Fields are only ever appended.
+/// [`MemberIdentity`] as it is kept. Fields are only ever appended.
 #[derive(Debug, Deserialize, Serialize)]
 struct Kept {
     cluster: String,
@@ -155,7 +156,7 @@ struct Kept {
     peers: BTreeMap<String, Vec<String>>,
 }
 
-impl Identity {
+impl MemberIdentity {
     fn encode(&self) -> Vec<u8> {
         let by_id = |members: &[(MemberId, Vec<String>)]| {
             members.iter().map(|(id, urls)| (id.to_string(), urls.clone())).collect()
@@ -197,61 +198,61 @@ impl Identity {
 
 /// Finds out who this member is.
 pub(super) async fn identify(
-    options: &Options,
+    config: &Config,
     data_dir: &DataDir,
-) -> Result<Identity, BootstrapError> {
+) -> Result<MemberIdentity, BootstrapError> {
     if let Some(bytes) = data_dir.read_member(&RealFiles)? {
         let path = || data_dir.path().join("member.json").display().to_string();
-        let identity = Identity::decode(&bytes)
+        let identity = MemberIdentity::decode(&bytes)
             .map_err(|source| BootstrapError::Damaged { path: path(), source })?;
         let (member, cluster) = (identity.member, identity.cluster);
         info!(target: "etcdserver", "restarting member {member} in cluster {cluster}; --initial-... flags are not looked at");
-        if options.discovery.is_some() {
+        if config.discovery.is_some() {
             info!(
                 target: "etcdmain",
                 "discovery token ignored since a cluster has already been initialized. Valid log found at {:?}",
                 data_dir.wal(),
             );
         }
-        if options.force_new_cluster {
+        if config.force_new_cluster {
             refuse_if_others_live(&identity).await?;
         }
         return Ok(identity);
     }
-    if options.force_new_cluster {
+    if config.force_new_cluster {
         let dir = data_dir.path().display().to_string();
         return Err(BootstrapError::NothingToForce(dir));
     }
-    check_own_urls(options).await?;
-    let identity = if options.join { join(options).await? } else { found(options).await? };
+    check_own_urls(config).await?;
+    let identity = if config.join { join(config).await? } else { found(config).await? };
     identity.keep(data_dir)?;
     Ok(identity)
 }
 
 /// A founder: all ids follow from the list of founders and the token, which all of them share.
-async fn found(options: &Options) -> Result<Identity, BootstrapError> {
-    let token = &options.initial_cluster_token;
-    let list = match &options.discovery {
-        None => options.initial_cluster.clone(),
-        Some(discovery) => discovered(options, discovery).await?,
+async fn found(config: &Config) -> Result<MemberIdentity, BootstrapError> {
+    let token = &config.initial_cluster_token;
+    let list = match &config.discovery {
+        None => config.initial_cluster.clone(),
+        Some(discovery) => discovered(config, discovery).await?,
     };
     let mut own = None;
     let mut founders = Vec::new();
     for (name, peer_urls) in &list {
         let id = identity::founding_member(peer_urls, token);
-        if *name == options.name {
+        if *name == config.name {
             own = Some(id);
         }
         founders.push((id, peer_urls.clone()));
     }
-    let member = own.ok_or_else(|| BootstrapError::NotAFounder(options.name.clone()))?;
+    let member = own.ok_or_else(|| BootstrapError::NotAFounder(config.name.clone()))?;
     let cluster = identity::cluster(founders.iter().map(|(id, _)| *id));
-    for (url, answer) in ask_others(options, &list).await {
+    for (url, answer) in ask_others(config, &list).await {
         match answer {
             Ok(there) if there.id == cluster => {
                 let started = |listed: &Listed| listed.id == member.0 && !listed.name.is_empty();
                 if there.members.iter().any(started) {
-                    let dir = options.data_dir.display().to_string();
+                    let dir = config.data_dir.display().to_string();
                     return Err(BootstrapError::AlreadyBootstrapped(member, dir));
                 }
             }
@@ -265,53 +266,53 @@ async fn found(options: &Options) -> Result<Identity, BootstrapError> {
             Err(_) => {}
         }
     }
-    Ok(Identity { cluster, member, peers: founders.clone(), founders })
+    Ok(MemberIdentity { cluster, member, peers: founders.clone(), founders })
 }
 
 /// The founders as they find each other. It may take as long as the last of them takes to come.
 async fn discovered(
-    options: &Options,
+    config: &Config,
     discovery: &Discovery,
 ) -> Result<Vec<(String, Vec<String>)>, BootstrapError> {
-    let own = options.initial_cluster.iter().find(|(name, _)| *name == options.name);
-    let own = own.ok_or_else(|| BootstrapError::NotAFounder(options.name.clone()))?;
+    let own = config.initial_cluster.iter().find(|(name, _)| *name == config.name);
+    let own = own.ok_or_else(|| BootstrapError::NotAFounder(config.name.clone()))?;
     let (name, peer_urls) = own;
     let own = Own { name, peer_urls, id_of: identity::founding_member };
-    let found = discovery::found(discovery, &own, Patience::default()).await;
+    let found = discovery::found(discovery, &own, RetryPolicy::default()).await;
     Ok(found.map_err(Box::new)?.members)
 }
 
 /// A member that was added to a running cluster, or was in it before.
-async fn join(options: &Options) -> Result<Identity, BootstrapError> {
-    let there = find_cluster(options).await?;
+async fn join(config: &Config) -> Result<MemberIdentity, BootstrapError> {
+    let there = find_cluster(config).await?;
     let members = || {
         let show = |listed: &Listed| format!("{}={}", listed.name, listed.peer_urls.join(","));
         there.members.iter().map(show).collect::<Vec<_>>().join(" ")
     };
-    if there.members.len() != options.initial_cluster.len() {
-        let (said, known) = (options.initial_cluster.len(), there.members.len());
+    if there.members.len() != config.initial_cluster.len() {
+        let (said, known) = (config.initial_cluster.len(), there.members.len());
         return Err(BootstrapError::UnequalCount { said, known, members: members() });
     }
     let mut own = None;
-    for (name, urls) in &options.initial_cluster {
+    for (name, urls) in &config.initial_cluster {
         let Some(listed) = find_listed(&there.members, urls).await else {
             let (name, urls) = (name.clone(), urls.join(","));
             return Err(BootstrapError::Unmatched { name, urls, members: members() });
         };
-        if *name == options.name {
+        if *name == config.name {
             own = Some(listed);
         }
     }
-    let own = own.ok_or_else(|| BootstrapError::NotAFounder(options.name.clone()))?;
+    let own = own.ok_or_else(|| BootstrapError::NotAFounder(config.name.clone()))?;
     let mut member = MemberId(own.id);
     if !own.name.is_empty() {
-        member = replace(options, &there, member, &own.peer_urls).await?;
+        member = replace(config, &there, member, &own.peer_urls).await?;
     }
     let others = there.members.iter().filter(|listed| listed.id != own.id);
     let mut peers: Vec<_> =
         others.map(|listed| (MemberId(listed.id), listed.peer_urls.clone())).collect();
     peers.push((member, own.peer_urls.clone()));
-    Ok(Identity { cluster: there.id, member, founders: Vec::new(), peers })
+    Ok(MemberIdentity { cluster: there.id, member, founders: Vec::new(), peers })
 }
 
 /// The member that is reached at the same URLs, or at least at the same addresses.
@@ -336,10 +337,10 @@ async fn find_listed<'a>(members: &'a [Listed], urls: &[String]) -> Option<&'a L
 
 /// What the list of founders says of this member and what it says itself must come to the same addresses. A name server may
 /// be just starting, too.
-async fn check_own_urls(options: &Options) -> Result<(), BootstrapError> {
-    let own = options.initial_cluster.iter().find(|(name, _)| *name == options.name);
+async fn check_own_urls(config: &Config) -> Result<(), BootstrapError> {
+    let own = config.initial_cluster.iter().find(|(name, _)| *name == config.name);
     let Some((name, listed)) = own else { return Ok(()) };
-    let advertised = &options.advertise_peer_urls;
+    let advertised = &config.advertise_peer_urls;
     if listed.iter().all(|url| advertised.contains(url)) && listed.len() == advertised.len() {
         return Ok(());
     }
@@ -359,7 +360,7 @@ async fn check_own_urls(options: &Options) -> Result<(), BootstrapError> {
 
 /// Takes the place of this member's old self, which has lost its data.
 async fn replace(
-    options: &Options,
+    config: &Config,
     there: &Cluster,
     lost: MemberId,
     peer_urls: &[String],
@@ -368,7 +369,7 @@ async fn replace(
         target: "etcdserver",
         "this member was {lost}, and its data directory is empty: it joins again as a new member",
     );
-    let until = Instant::now() + REPLACE_ELECTIONS * options.election;
+    let until = Instant::now() + REPLACE_ELECTIONS * config.election;
     loop {
         let mut last = "no other member answers".to_owned();
         for listed in there.members.iter().filter(|listed| listed.id != lost.0) {
@@ -390,11 +391,11 @@ async fn replace(
 }
 
 /// The cluster as the first who answers knows it.
-async fn find_cluster(options: &Options) -> Result<Cluster, BootstrapError> {
+async fn find_cluster(config: &Config) -> Result<Cluster, BootstrapError> {
     let until = Instant::now() + JOIN_MAX;
     loop {
         let mut silent = Vec::new();
-        for (url, answer) in ask_others(options, &options.initial_cluster).await {
+        for (url, answer) in ask_others(config, &config.initial_cluster).await {
             match answer {
                 Ok(there) if !there.members.is_empty() => return Ok(there),
                 Ok(_) => silent.push(format!("{url}: it knows no members yet")),
@@ -410,10 +411,10 @@ async fn find_cluster(options: &Options) -> Result<Cluster, BootstrapError> {
 
 /// Asks all others in a list at once.
 async fn ask_others(
-    options: &Options,
+    config: &Config,
     list: &[(String, Vec<String>)],
 ) -> Vec<(String, Result<Cluster, String>)> {
-    let others = list.iter().filter(|(name, _)| *name != options.name);
+    let others = list.iter().filter(|(name, _)| *name != config.name);
     let questions = others.flat_map(|(_, urls)| urls).map(async |url| {
         let answer = peer_http::cluster(url).await;
         (url.clone(), answer)
@@ -422,7 +423,7 @@ async fn ask_others(
 }
 
 /// Going on alone while the others go on too would make two clusters of one.
-async fn refuse_if_others_live(identity: &Identity) -> Result<(), BootstrapError> {
+async fn refuse_if_others_live(identity: &MemberIdentity) -> Result<(), BootstrapError> {
     for (id, urls) in &identity.peers {
         if *id == identity.member {
             continue;
@@ -442,14 +443,14 @@ mod tests {
 
     #[test]
     fn who_a_member_is_is_read_back() {
-        let identity = Identity {
+        let identity = MemberIdentity {
             cluster: ClusterId(u64::MAX),
             member: MemberId(0xabc),
             founders: vec![(MemberId(1), vec!["http://a:1".into()])],
             peers: vec![(MemberId(1), vec!["http://a:1".into(), "http://b:1".into()])],
         };
-        assert_eq!(Identity::decode(&identity.encode()).unwrap(), identity);
-        assert!(Identity::decode(b"{}").is_err());
-        assert!(Identity::decode(&identity.encode()[..40]).is_err());
+        assert_eq!(MemberIdentity::decode(&identity.encode()).unwrap(), identity);
+        assert!(MemberIdentity::decode(b"{}").is_err());
+        assert!(MemberIdentity::decode(&identity.encode()[..40]).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! One client connection: HTTP/1 on a stream that knows when to lose patience.
+//! One client connection: HTTP/1 on a stream that knows when to lose timeouts.
 //!
 //! A connection may idle for long between requests and wait for ever for an event, but the head of a request must come
 //! quickly and its body must not stall. The stream sees the bytes, the service sees the requests; together they know
@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep};
 
 /// How long a connection waits for its client.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct Timeouts {
     /// From the first byte of a request to the end of its head; also the longest pause inside a body.
     pub(super) head: Duration,
     /// Between two requests.
@@ -116,10 +116,10 @@ impl Body for TrackedBody {
 }
 
 /// A stream whose reads fail when the client takes too long.
-pub(super) struct PatientStream<S> {
+pub(super) struct TimedStream<S> {
     stream: S,
     phases: Arc<Phases>,
-    patience: Patience,
+    timeouts: Timeouts,
     /// When the present phase runs out; moved often, unlike the timer, which only looks at it when it fires.
     deadline: Instant,
     waiting_for: Phase,
@@ -128,18 +128,18 @@ pub(super) struct PatientStream<S> {
     timer: Pin<Box<Sleep>>,
 }
 
-impl<S> PatientStream<S> {
-    pub(super) fn new(stream: S, patience: Patience) -> (Self, Arc<Phases>) {
+impl<S> TimedStream<S> {
+    pub(super) fn new(stream: S, timeouts: Timeouts) -> (Self, Arc<Phases>) {
         let phases = Arc::new(Phases::default());
-        let deadline = Instant::now() + patience.idle;
+        let deadline = Instant::now() + timeouts.idle;
         let stream = Self {
             stream,
             phases: Arc::clone(&phases),
-            patience,
+            timeouts,
             deadline,
             waiting_for: Phase::Idle,
             half_closed: false,
-            timer: Box::pin(tokio::time::sleep(patience.head.min(patience.idle))),
+            timer: Box::pin(tokio::time::sleep(timeouts.head.min(timeouts.idle))),
         };
         (stream, phases)
     }
@@ -165,11 +165,11 @@ impl<S> PatientStream<S> {
 
     fn wait_for(&mut self, phase: Phase) {
         self.waiting_for = phase;
-        let patience = match phase {
-            Phase::Head | Phase::Body | Phase::BodyWanted => self.patience.head,
-            Phase::Idle | Phase::Answer | Phase::Events => self.patience.idle,
+        let timeouts = match phase {
+            Phase::Head | Phase::Body | Phase::BodyWanted => self.timeouts.head,
+            Phase::Idle | Phase::Answer | Phase::Events => self.timeouts.idle,
         };
-        self.deadline = Instant::now() + patience;
+        self.deadline = Instant::now() + timeouts;
     }
 
     /// The client has said all it has to say. It still gets the answer to what it said; hyper, which looks for the end
@@ -183,7 +183,7 @@ impl<S> PatientStream<S> {
         }
     }
 
-    /// No bytes: is the patience over?
+    /// No bytes: is the timeouts over?
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let phase = self.phases.get();
         if phase != self.waiting_for {
@@ -225,7 +225,7 @@ fn escape_fragment(buffer: &mut ReadBuf<'_>, from: usize) {
     buffer.put_slice(&escaped);
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for PatientStream<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -256,7 +256,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for PatientStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for PatientStream<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use crate::api::{Api, Body};
 use crate::raft::Raft;
-use crate::server::connection::{Patience, PatientStream, TrackedBody};
+use crate::server::connection::{TimedStream, Timeouts, TrackedBody};
 use crate::transport::PREFACE;
 
 /// Connections that the system accepts for us while we are busy.
@@ -42,7 +42,7 @@ const PEER_CONNECTIONS_MAX: usize = 1024;
 #[derive(Clone)]
 pub(super) struct Limits {
     pub(super) connections: Arc<Semaphore>,
-    pub(super) patience: Patience,
+    pub(super) timeouts: Timeouts,
     pub(super) header_bytes_max: usize,
     pub(super) headers_max: usize,
 }
@@ -131,7 +131,7 @@ impl Listener {
         // Nobody waits for peers to finish: their connections end with consensus.
         let raft = self.raft.clone();
         tokio::spawn(async move {
-            let first = tokio::time::timeout(limits.patience.head, is_peer(&stream)).await;
+            let first = tokio::time::timeout(limits.timeouts.head, is_peer(&stream)).await;
             match first {
                 Ok(Ok(true)) => serve_peer(stream, raft).await,
                 Ok(Ok(false)) => serve_connection(stream, face, api, limits, stop).await,
@@ -173,7 +173,7 @@ async fn serve_connection(
     limits: Limits,
     stop: CancellationToken,
 ) {
-    let (stream, phases) = PatientStream::new(stream, limits.patience);
+    let (stream, phases) = TimedStream::new(stream, limits.timeouts);
     let service = service_fn(move |request| {
         let (api, phases) = (Arc::clone(&api), Arc::clone(&phases));
         // Not inside: HTTP looks for the end of the stream before it awaits an answer for the first time.

@@ -12,7 +12,6 @@ pub mod telemetry;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,76 +22,26 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::api::{self, Api, CLUSTER_VERSION, ETCD_VERSION, Metrics};
+use crate::api::{self, Api, CLUSTER_VERSION, Cors, ETCD_VERSION, Metrics};
+use crate::config::Config;
 use crate::disk::{DataDir, DataDirError, RealFiles, WalOptions};
-use crate::model::Discovery;
+use crate::model::PathLimits;
 use crate::raft::{self, Raft, StartError};
-use crate::replica::{self, Facts, Hub, Replica};
+use crate::replica::{Facts, Hub, LocalMember, Replica};
 use crate::store::HistoryLimits;
 use crate::transport::{self, AddressBook, Transport};
 
 pub use bootstrap::BootstrapError;
-use bootstrap::Identity;
+use bootstrap::MemberIdentity;
 pub use clock::SystemClock;
-use connection::Patience;
+use connection::Timeouts;
 pub use dial::TcpDial;
 use listen::{Face, Limits};
 pub use random::SystemRandom;
+use telemetry::LevelHandle;
 
 /// After this a stop no longer waits for clients.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
-
-/// What a member is told when it starts.
-pub struct Options {
-    /// Its name.
-    pub name: String,
-    /// Where its data is.
-    pub data_dir: PathBuf,
-    /// The founders of its cluster, itself among them, with their peer URLs. With `discovery` it stands alone.
-    pub initial_cluster: Vec<(String, Vec<String>)>,
-    /// Where the other founders are found, if nobody has listed them.
-    pub discovery: Option<Discovery>,
-    /// Part of the ids.
-    pub initial_cluster_token: String,
-    /// The cluster is there already, and this member joins it.
-    pub join: bool,
-    /// Go on alone with the data of a member whose cluster lost its majority.
-    pub force_new_cluster: bool,
-    /// Where clients connect.
-    pub client_listeners: Vec<SocketAddr>,
-    /// Where peers connect.
-    pub peer_listeners: Vec<SocketAddr>,
-    /// Where `/metrics` and `/health` are served besides.
-    pub metrics_listeners: Vec<SocketAddr>,
-    /// Where peers are told to connect.
-    pub advertise_peer_urls: Vec<String>,
-    /// Where clients are told to connect.
-    pub advertise_client_urls: Vec<String>,
-    /// Time between two heartbeats.
-    pub heartbeat: Duration,
-    /// Patience of followers.
-    pub election: Duration,
-    /// How much history is kept.
-    pub history: HistoryLimits,
-    /// Log bytes between two checkpoints.
-    pub checkpoint_wal_bytes: u64,
-    /// Really sync the log.
-    pub sync: bool,
-    /// Connections of all listeners together.
-    pub connections_max: usize,
-    /// Live watches.
-    pub watchers_max: usize,
-    /// From the first byte of a request to the end of its head.
-    pub header_timeout: Duration,
-    /// Between two requests on a connection.
-    pub idle_timeout: Duration,
-    /// Bytes of a request's head.
-    pub header_bytes_max: usize,
-    /// Headers of a request.
-    pub headers_max: usize,
-    /// What the API is told.
-    pub api: api::Options,
-}
 
 /// Why a member does not run, or no longer.
 #[derive(Debug, Error)]
@@ -121,21 +70,26 @@ pub enum ServerError {
     Failed(String),
 }
 
-/// Runs a member until `stop` is cancelled, it fails, or it is removed from its cluster.
+/// Runs a member until `stop` is cancelled, it fails, or it is removed from its cluster. `level` changes which lines its log
+/// has.
 ///
 /// # Errors
 /// See [`ServerError`]; the texts name the fix.
-pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ServerError> {
+pub async fn run(
+    config: Config,
+    level: LevelHandle,
+    stop: CancellationToken,
+) -> Result<(), ServerError> {
     info!(target: "etcdmain", "etcd Version: {ETCD_VERSION} (cairn {})", env!("CARGO_PKG_VERSION"));
-    let data_dir = Arc::new(DataDir::open(&RealFiles, &options.data_dir)?);
-    let listeners = Listeners::bind(&options)?;
+    let data_dir = Arc::new(DataDir::open(&RealFiles, &config.data_dir)?);
+    let listeners = Listeners::bind(&config)?;
     let identity = tokio::select! {
-        identity = bootstrap::identify(&options, &data_dir) => identity?,
+        identity = bootstrap::identify(&config, &data_dir) => identity?,
         () = stop.cancelled() => return Ok(()),
     };
     let metrics = Metrics::new();
-    let hub = Hub::new(options.watchers_max);
-    let raft = start_raft(&options, &data_dir, &identity, &metrics, &hub).await?;
+    let hub = Hub::new(config.watchers_max);
+    let raft = start_raft(&config, &data_dir, &identity, &metrics, &hub).await?;
     let founders: Vec<_> = identity.founders.iter().map(|(id, _)| *id).collect();
     if !founders.is_empty() && !raft.is_initialized().await.unwrap_or(true) {
         raft.initialize(&founders).await?;
@@ -144,25 +98,26 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Server
         raft.clone(),
         hub,
         Arc::new(SystemClock),
-        replica::Options {
-            member: identity.member,
+        LocalMember {
+            id: identity.member,
             cluster: identity.cluster,
-            name: options.name.clone(),
-            election: options.election,
+            name: config.name.clone(),
+            election: config.election,
         },
     );
     metrics.observe_member(replica.clone());
     let facts = Facts {
         founders: identity.founders.clone(),
-        client_urls: options.advertise_client_urls.clone(),
+        client_urls: config.advertise_client_urls.clone(),
         cluster_version: CLUSTER_VERSION.to_owned(),
-        alone: options.force_new_cluster,
+        alone: config.force_new_cluster,
     };
     let chores = CancellationToken::new();
-    start_chores(&replica, options.heartbeat, &chores);
+    start_chores(&replica, config.heartbeat, &chores);
     let keep = keep_addresses(replica.clone(), identity, Arc::clone(&data_dir));
     tokio::spawn(chores.clone().run_until_cancelled_owned(keep));
-    let result = serve(options, listeners, &raft, replica, metrics, &facts, stop).await;
+    let api = Api::new(replica.clone(), metrics, api_settings(&config, level));
+    let result = serve(config, listeners, &raft, replica, api, &facts, stop).await;
     chores.cancel();
     raft.shutdown().await;
     result
@@ -177,7 +132,7 @@ fn start_chores(replica: &Replica, heartbeat: Duration, stop: &CancellationToken
 }
 
 /// Keeps where the others are reached, for the next start: what the log says of it comes only after the others are reached.
-async fn keep_addresses(replica: Replica, mut identity: Identity, data_dir: Arc<DataDir>) {
+async fn keep_addresses(replica: Replica, mut identity: MemberIdentity, data_dir: Arc<DataDir>) {
     let mut members = replica.members();
     loop {
         let known: Vec<_> = members
@@ -208,21 +163,20 @@ enum End {
 
 /// Serves until told to stop, and drains.
 async fn serve(
-    options: Options,
+    config: Config,
     listeners: Listeners,
     raft: &Raft,
     replica: Replica,
-    metrics: Arc<Metrics>,
+    api: Arc<Api>,
     facts: &Facts,
     stop: CancellationToken,
 ) -> Result<(), ServerError> {
     let limits = Limits {
-        connections: Arc::new(Semaphore::new(options.connections_max)),
-        patience: Patience { head: options.header_timeout, idle: options.idle_timeout },
-        header_bytes_max: options.header_bytes_max,
-        headers_max: options.headers_max,
+        connections: Arc::new(Semaphore::new(config.connections_max)),
+        timeouts: Timeouts { head: config.header_timeout, idle: config.idle_timeout },
+        header_bytes_max: config.header_bytes_max,
+        headers_max: config.headers_max,
     };
-    let api = Api::new(replica.clone(), metrics, options.api);
     let (connections, acceptors) = (TaskTracker::new(), CancellationToken::new());
     // Peers come in until the last client has its answer: that may wait for an entry from the next leader.
     let peer_acceptors = CancellationToken::new();
@@ -257,7 +211,7 @@ async fn serve(
     }
     let end = tokio::select! {
         failure = raft.failed() => End::Failed(ServerError::Failed(failure)),
-        result = live(&replica, facts, &options.data_dir, &ready) => match result {
+        result = live(&replica, facts, &config.data_dir, &ready) => match result {
             Ok(never) => match never {},
             Err(error) => End::Failed(error),
         },
@@ -274,7 +228,7 @@ async fn serve(
                 target: "etcdserver",
                 "the data-dir used by this member must be removed. To let it join again, empty {}, add it with `etcdctl \
                  member add` and start it with --initial-cluster-state=existing",
-                options.data_dir.display(),
+                config.data_dir.display(),
             );
             replica.leave().await;
         }
@@ -309,13 +263,13 @@ async fn live(
     if facts.alone {
         warn!(target: "etcdserver", "this member goes on alone: leave --force-new-cluster out from now on");
     }
-    let options = replica.options();
+    let member = replica.member();
     info!(
         target: "etcdserver",
         "published {{Name:{} ClientURLs:[{}]}} to cluster {}",
-        options.name,
+        member.name,
         facts.client_urls.join(" "),
-        options.cluster,
+        member.cluster,
     );
     info!(target: "embed", "ready to serve client requests (data in {})", data_dir.display());
     // Where systemd started it, it hears that the member is ready; elsewhere nobody does.
@@ -326,36 +280,39 @@ async fn live(
 }
 
 async fn start_raft(
-    options: &Options,
+    config: &Config,
     data_dir: &DataDir,
-    identity: &Identity,
+    identity: &MemberIdentity,
     metrics: &Arc<Metrics>,
     hub: &Arc<Hub>,
 ) -> Result<Raft, ServerError> {
     let transport = Transport::new(
-        transport::Identity {
+        transport::LocalPeer {
             cluster: identity.cluster,
             member: identity.member,
-            name: options.name.clone(),
-            peer_urls: options.advertise_peer_urls.clone(),
+            name: config.name.clone(),
+            peer_urls: config.advertise_peer_urls.clone(),
         },
         Arc::new(TcpDial),
         // A peer that is not there must not hold up an election, nor a write that could go to the next leader.
-        options.election / 2,
+        config.election / 2,
         Arc::new(AddressBook::new(identity.peers.clone())),
     );
     let (commits, heartbeats) = (Arc::clone(metrics), Arc::clone(metrics));
-    let raft = raft::Options {
+    let raft = raft::RaftOptions {
         member: identity.member,
         cluster: identity.cluster,
-        alone: options.force_new_cluster,
-        heartbeat: options.heartbeat,
-        election: options.election,
-        history: options.history,
-        checkpoint_wal_bytes: options.checkpoint_wal_bytes,
+        alone: config.force_new_cluster,
+        heartbeat: config.heartbeat,
+        election: config.election,
+        history: HistoryLimits {
+            events_max: config.history_events,
+            bytes_max: config.history_bytes,
+        },
+        checkpoint_wal_bytes: config.checkpoint_wal_bytes,
         files: Arc::new(RealFiles),
         wal_dir: data_dir.wal(),
-        wal: WalOptions { sync: options.sync, ..WalOptions::default() },
+        wal: WalOptions { sync: config.sync, ..WalOptions::default() },
         checkpoint: data_dir.checkpoint(),
         transport: Arc::new(transport),
         clock: Arc::new(SystemClock),
@@ -367,18 +324,30 @@ async fn start_raft(
     Ok(Raft::start(raft, Arc::clone(hub) as Arc<dyn raft::Observer>).await?)
 }
 
+fn api_settings(config: &Config, level: LevelHandle) -> api::Settings {
+    api::Settings {
+        body_bytes_max: config.body_bytes_max,
+        path: PathLimits { bytes_max: config.key_bytes_max, depth_max: config.key_depth_max },
+        cors: config.cors.clone().map_or(Cors::Any, Cors::Only),
+        hosts: config.hosts.clone(),
+        strict_reconfig: config.strict_reconfig_check,
+        pprof: config.pprof,
+        set_log_level: Box::new(move |text| level.set(text)),
+    }
+}
+
 /// Addresses that are taken before anything else is done: a clash must change nothing.
 struct Listeners {
     all: Vec<(TcpListener, Face)>,
 }
 
 impl Listeners {
-    fn bind(options: &Options) -> Result<Self, ServerError> {
+    fn bind(config: &Config) -> Result<Self, ServerError> {
         let mut all = Vec::new();
         for (addresses, face, flag) in [
-            (&options.peer_listeners, Face::Peers, "--listen-peer-urls"),
-            (&options.client_listeners, Face::Clients, "--listen-client-urls"),
-            (&options.metrics_listeners, Face::Metrics, "--listen-metrics-urls"),
+            (&config.peer_listeners, Face::Peers, "--listen-peer-urls"),
+            (&config.client_listeners, Face::Clients, "--listen-client-urls"),
+            (&config.metrics_listeners, Face::Metrics, "--listen-metrics-urls"),
         ] {
             for address in addresses {
                 let listener = listen::bind(*address).map_err(|source| ServerError::Listen {

@@ -26,14 +26,14 @@ pub enum Command {
         /// What to put there.
         write: Write,
     },
-    /// Change a node that must be there.
+    /// RecordChange a node that must be there.
     Update {
         /// The key.
         path: KeyPath,
         /// What to put there.
         write: Write,
     },
-    /// Change a file if it is what the client thinks.
+    /// RecordChange a file if it is what the client thinks.
     CompareAndSwap {
         /// The key.
         path: KeyPath,

@@ -24,8 +24,8 @@ pub use event::{Action, Event, Removed, Shown};
 pub use filter::Filter;
 pub use history::{Found, History, HistoryLimits, Scan};
 pub use members::{MemberRecord, Members};
-pub use snapshot::{Change, Header, Loader, Position, Record};
-pub use tree::{Body, Node};
+pub use snapshot::{Header, Loader, Position, Record, RecordChange};
+pub use tree::{Content, Node};
 
 use std::sync::Arc;
 

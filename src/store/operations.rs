@@ -11,7 +11,7 @@ use crate::model::{KeyPath, LogTime, Refusal, StoreIndex};
 use crate::store::command::{Command, Condition, Write};
 use crate::store::counters::Counter;
 use crate::store::event::{Action, Event, Removed, Shown};
-use crate::store::tree::{self, Body, Node};
+use crate::store::tree::{self, Content, Node};
 use crate::store::{Applied, Store};
 
 impl Store {
@@ -94,7 +94,7 @@ impl Store {
     fn delete(&mut self, path: &KeyPath, dir: bool, recursive: bool) -> Result<Event, Refusal> {
         refuse_root(path)?;
         let node = self.tree.find(path)?;
-        if let Body::Dir(children) = &node.body {
+        if let Content::Dir(children) = &node.content {
             if !dir && !recursive {
                 return Err(Refusal::NotAFile { path: Some(path.clone()) });
             }
@@ -195,7 +195,7 @@ impl Store {
         let node = self.tree.find_mut(path);
         let prev = node.shown();
         node.expires = expires;
-        if let Body::File(value) = &mut node.body {
+        if let Content::File(value) = &mut node.content {
             if !write.refresh {
                 *value = Arc::clone(&write.value);
             }
@@ -285,7 +285,7 @@ fn refuse_root(path: &KeyPath) -> Result<(), Refusal> {
 
 /// Does `condition` hold of the file `node`?
 fn compare(path: &KeyPath, node: &Node, condition: &Condition) -> Result<(), Refusal> {
-    let Body::File(value) = &node.body else {
+    let Content::File(value) = &node.content else {
         let path = (!path.is_root()).then(|| path.clone());
         return Err(Refusal::NotAFile { path });
     };

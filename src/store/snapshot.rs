@@ -12,14 +12,14 @@ use crate::store::event::Event;
 use crate::store::expiry::Deadlines;
 use crate::store::history::{History, HistoryLimits};
 use crate::store::members::Members;
-use crate::store::tree::{self, Body, Link, Node, Tree};
+use crate::store::tree::{self, Content, Link, Node, Tree};
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// One record to write or to remove.
 #[derive(Debug)]
-pub enum Change {
+pub enum RecordChange {
     /// The node at this key, encoded.
     PutNode(KeyPath, Vec<u8>),
     /// No node at this key any more.
@@ -52,11 +52,11 @@ const VERSION: u8 = 1;
 
 impl Store {
     /// Calls `visit` with every node record that differs between `older` and this store; everything when `older` is `None`.
-    pub fn changes_since(&self, older: Option<&Self>, visit: &mut impl FnMut(Change)) {
+    pub fn changes_since(&self, older: Option<&Self>, visit: &mut impl FnMut(RecordChange)) {
         match older {
             Some(older) => diff(&KeyPath::root(), older.tree.root(), self.tree.root(), visit),
             None => tree::walk_below(&KeyPath::root(), self.tree.root(), &mut |path, node| {
-                visit(Change::PutNode(path.clone(), encode_node(node)));
+                visit(RecordChange::PutNode(path.clone(), encode_node(node)));
             }),
         }
     }
@@ -128,11 +128,11 @@ fn encode_slot(slot: Option<&Arc<Event>>) -> Vec<u8> {
     out.finish()
 }
 
-fn diff(path: &KeyPath, old: &Link, new: &Link, visit: &mut impl FnMut(Change)) {
+fn diff(path: &KeyPath, old: &Link, new: &Link, visit: &mut impl FnMut(RecordChange)) {
     let empty = imbl::OrdMap::new();
-    let children = |node: &Node| match &node.body {
-        Body::Dir(children) => children.clone(),
-        Body::File(_) => empty.clone(),
+    let children = |node: &Node| match &node.content {
+        Content::Dir(children) => children.clone(),
+        Content::File(_) => empty.clone(),
     };
     let (old_children, new_children) = (children(old), children(new));
     for item in old_children.diff(&new_children) {
@@ -142,7 +142,7 @@ fn diff(path: &KeyPath, old: &Link, new: &Link, visit: &mut impl FnMut(Change)) 
             DiffItem::Update { old: (name, old), new: (_, new) } => {
                 let child = path.child(name);
                 if !same_record(old, new) {
-                    visit(Change::PutNode(child.clone(), encode_node(new)));
+                    visit(RecordChange::PutNode(child.clone(), encode_node(new)));
                 }
                 diff(&child, old, new, visit);
             }
@@ -151,25 +151,25 @@ fn diff(path: &KeyPath, old: &Link, new: &Link, visit: &mut impl FnMut(Change)) 
 }
 
 fn same_record(old: &Node, new: &Node) -> bool {
-    let same_body = match (&old.body, &new.body) {
-        (Body::File(old), Body::File(new)) => Arc::ptr_eq(old, new) || old == new,
-        (Body::Dir(_), Body::Dir(_)) => true,
-        (Body::File(_), Body::Dir(_)) | (Body::Dir(_), Body::File(_)) => false,
+    let same_body = match (&old.content, &new.content) {
+        (Content::File(old), Content::File(new)) => Arc::ptr_eq(old, new) || old == new,
+        (Content::Dir(_), Content::Dir(_)) => true,
+        (Content::File(_), Content::Dir(_)) | (Content::Dir(_), Content::File(_)) => false,
     };
     same_body
         && (old.created, old.modified, old.expires) == (new.created, new.modified, new.expires)
 }
 
-fn added(path: &KeyPath, node: &Node, visit: &mut impl FnMut(Change)) {
-    visit(Change::PutNode(path.clone(), encode_node(node)));
+fn added(path: &KeyPath, node: &Node, visit: &mut impl FnMut(RecordChange)) {
+    visit(RecordChange::PutNode(path.clone(), encode_node(node)));
     tree::walk_below(path, node, &mut |path, node| {
-        visit(Change::PutNode(path.clone(), encode_node(node)));
+        visit(RecordChange::PutNode(path.clone(), encode_node(node)));
     });
 }
 
-fn dropped(path: &KeyPath, node: &Node, visit: &mut impl FnMut(Change)) {
-    visit(Change::DropNode(path.clone()));
-    tree::walk_below(path, node, &mut |path, _| visit(Change::DropNode(path.clone())));
+fn dropped(path: &KeyPath, node: &Node, visit: &mut impl FnMut(RecordChange)) {
+    visit(RecordChange::DropNode(path.clone()));
+    tree::walk_below(path, node, &mut |path, _| visit(RecordChange::DropNode(path.clone())));
 }
 
 const DIR: u8 = 1;

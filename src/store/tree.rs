@@ -21,12 +21,12 @@ pub struct Node {
     /// When it dies.
     pub expires: Option<LogTime>,
     /// What it holds.
-    pub body: Body,
+    pub content: Content,
 }
 
 /// What a node holds.
 #[derive(Clone, Debug)]
-pub enum Body {
+pub enum Content {
     /// A value.
     File(Value),
     /// Children by name, in bytewise order.
@@ -54,40 +54,40 @@ impl std::ops::Deref for Link {
 impl Node {
     /// An empty directory.
     pub(super) fn dir(created: StoreIndex, expires: Option<LogTime>) -> Self {
-        Self { created, modified: created, expires, body: Body::Dir(OrdMap::new()) }
+        Self { created, modified: created, expires, content: Content::Dir(OrdMap::new()) }
     }
 
     /// A file.
     pub(super) fn file(created: StoreIndex, expires: Option<LogTime>, value: Value) -> Self {
-        Self { created, modified: created, expires, body: Body::File(value) }
+        Self { created, modified: created, expires, content: Content::File(value) }
     }
 
     /// Is it a directory?
     pub fn is_dir(&self) -> bool {
-        matches!(self.body, Body::Dir(_))
+        matches!(self.content, Content::Dir(_))
     }
 
     /// How many children it has, hidden ones too; none for files.
     pub fn child_count(&self) -> usize {
-        match &self.body {
-            Body::Dir(children) => children.len(),
-            Body::File(_) => 0,
+        match &self.content {
+            Content::Dir(children) => children.len(),
+            Content::File(_) => 0,
         }
     }
 
     /// A file's value.
     pub fn value(&self) -> Option<&Value> {
-        match &self.body {
-            Body::File(value) => Some(value),
-            Body::Dir(_) => None,
+        match &self.content {
+            Content::File(value) => Some(value),
+            Content::Dir(_) => None,
         }
     }
 
     /// Children that listings show, by name in bytewise order: all but the hidden ones. Files have none.
     pub fn visible_children(&self) -> impl Iterator<Item = (&Name, &Node)> {
-        let children = match &self.body {
-            Body::Dir(children) => Some(children),
-            Body::File(_) => None,
+        let children = match &self.content {
+            Content::Dir(children) => Some(children),
+            Content::File(_) => None,
         };
         let shown = |name: &Name| name.first() != Some(&KEYS_PREFIX_HIDDEN);
         children
@@ -109,9 +109,9 @@ impl Node {
     }
 
     fn children_mut(&mut self) -> Option<&mut OrdMap<Name, Link>> {
-        match &mut self.body {
-            Body::Dir(children) => Some(children),
-            Body::File(_) => None,
+        match &mut self.content {
+            Content::Dir(children) => Some(children),
+            Content::File(_) => None,
         }
     }
 }
@@ -136,7 +136,7 @@ impl Tree {
     pub(super) fn find(&self, path: &KeyPath) -> Result<&Node, Refusal> {
         let mut node = &*self.root;
         for (depth, name) in path.names().enumerate() {
-            let Body::Dir(children) = &node.body else {
+            let Content::Dir(children) = &node.content else {
                 return Err(Refusal::NotADirectory { path: path.ancestor(depth) });
             };
             node = children
@@ -212,7 +212,7 @@ impl Tree {
 
 /// Calls `visit` with every node below `node`, which stands at `path`; parents first.
 pub(super) fn walk_below(path: &KeyPath, node: &Node, visit: &mut impl FnMut(&KeyPath, &Node)) {
-    if let Body::Dir(children) = &node.body {
+    if let Content::Dir(children) = &node.content {
         for (name, child) in children {
             let child_path = path.child(name);
             visit(&child_path, child);
@@ -229,7 +229,7 @@ pub(super) fn walk_after(
     after: &[&[u8]],
     visit: &mut impl FnMut(&KeyPath, &Node) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    let Body::Dir(children) = &node.body else { return ControlFlow::Continue(()) };
+    let Content::Dir(children) = &node.content else { return ControlFlow::Continue(()) };
     let from = match after.split_first() {
         Some((name, rest)) => {
             if let Some(child) = children.get(*name) {
@@ -263,7 +263,7 @@ pub(super) fn removed_below(dir: &Node) -> Removed {
 
 /// `false` when there are too many.
 fn collect_below(node: &Node, rest: &mut Vec<u8>, paths: &mut Vec<Box<[u8]>>) -> bool {
-    let Body::Dir(children) = &node.body else { return true };
+    let Content::Dir(children) = &node.content else { return true };
     for (name, child) in children {
         if paths.len() == Removed::PATHS_MAX {
             return false;
@@ -289,7 +289,7 @@ mod tests {
         let leaf = Link(Arc::new(Node::file(StoreIndex(1), None, Value::from(&b""[..]))));
         let name = |n: usize| Name::from(format!("{n:06}").as_bytes());
         let mut dir = Node::dir(StoreIndex(1), None);
-        dir.body = Body::Dir((0..count).map(|n| (name(n), leaf.clone())).collect());
+        dir.content = Content::Dir((0..count).map(|n| (name(n), leaf.clone())).collect());
         dir
     }
 
@@ -308,10 +308,10 @@ mod tests {
     fn the_limit_of_removed_nodes_counts_all_levels() {
         let mut outer = dir_with(1);
         let inner = Link(Arc::new(dir_with(Removed::PATHS_MAX - 1)));
-        let Body::Dir(children) = &mut outer.body else { panic!("it is a directory") };
+        let Content::Dir(children) = &mut outer.content else { panic!("it is a directory") };
         children.insert(Name::from(&b"inner"[..]), inner);
         assert_eq!(removed_below(&outer), Removed::Many);
-        let Body::Dir(children) = &mut outer.body else { panic!("it is a directory") };
+        let Content::Dir(children) = &mut outer.content else { panic!("it is a directory") };
         children.remove(&b"000000"[..]);
         let removed = removed_below(&outer);
         assert!(matches!(removed, Removed::Paths(_)));

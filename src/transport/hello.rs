@@ -78,7 +78,7 @@ pub struct Hello {
 
 /// Why a member is not let in. The texts are for operators.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum PeerRefusal {
     /// It belongs to another cluster.
     #[error(
         "cluster ID mismatch: it belongs to cluster {0}. The two were founded with different --initial-cluster or \
@@ -145,31 +145,33 @@ const OTHER_MEMBER: u8 = 2;
 const REMOVED: u8 = 3;
 const OTHER_VERSION: u8 = 4;
 
-pub(super) fn encode_answer(verdict: &Result<u8, Refusal>) -> Vec<u8> {
+pub(super) fn encode_answer(verdict: &Result<u8, PeerRefusal>) -> Vec<u8> {
     let mut out = Writer::default();
     match verdict {
         Ok(version) => out.u8(WELCOME).u8(*version),
-        Err(Refusal::OtherCluster(cluster)) => out.u8(OTHER_CLUSTER).u64(cluster.0),
-        Err(Refusal::OtherMember(member)) => out.u8(OTHER_MEMBER).u64(member.0),
-        Err(Refusal::Removed) => out.u8(REMOVED),
-        Err(Refusal::Version { oldest, newest }) => out.u8(OTHER_VERSION).u8(*oldest).u8(*newest),
+        Err(PeerRefusal::OtherCluster(cluster)) => out.u8(OTHER_CLUSTER).u64(cluster.0),
+        Err(PeerRefusal::OtherMember(member)) => out.u8(OTHER_MEMBER).u64(member.0),
+        Err(PeerRefusal::Removed) => out.u8(REMOVED),
+        Err(PeerRefusal::Version { oldest, newest }) => {
+            out.u8(OTHER_VERSION).u8(*oldest).u8(*newest)
+        }
     };
     out.finish()
 }
 
-pub(super) fn read_answer(frame: &Frame) -> Result<Result<u8, Refusal>, DecodeError> {
+pub(super) fn read_answer(frame: &Frame) -> Result<Result<u8, PeerRefusal>, DecodeError> {
     if frame.kind != ANSWER {
         return Err(DecodeError::Unknown { what: "first answer", found: frame.kind.into() });
     }
     let mut input = Reader::new(&frame.payload);
     Ok(match input.u8("answer")? {
         WELCOME => Ok(input.u8("version")?),
-        OTHER_CLUSTER => Err(Refusal::OtherCluster(ClusterId(input.u64("cluster")?))),
-        OTHER_MEMBER => Err(Refusal::OtherMember(MemberId(input.u64("member")?))),
-        REMOVED => Err(Refusal::Removed),
+        OTHER_CLUSTER => Err(PeerRefusal::OtherCluster(ClusterId(input.u64("cluster")?))),
+        OTHER_MEMBER => Err(PeerRefusal::OtherMember(MemberId(input.u64("member")?))),
+        REMOVED => Err(PeerRefusal::Removed),
         OTHER_VERSION => {
             let (oldest, newest) = (input.u8("oldest version")?, input.u8("newest version")?);
-            Err(Refusal::Version { oldest, newest })
+            Err(PeerRefusal::Version { oldest, newest })
         }
         found => return Err(DecodeError::Unknown { what: "answer", found: found.into() }),
     })

@@ -26,7 +26,7 @@ use crate::model::{ClusterId, DecodeError, MemberId};
 
 pub use book::AddressBook;
 pub use frame::{FRAME_BYTES_MAX, Frame, FrameReader, FrameWriter};
-pub use hello::{Hello, Lane, PREFACE, Refusal, VERSION, VERSION_OLDEST};
+pub use hello::{Hello, Lane, PREFACE, PeerRefusal, VERSION, VERSION_OLDEST};
 pub use traffic::{PeerTraffic, Traffic};
 
 /// A new connection's first words must have been exchanged within this time.
@@ -53,7 +53,7 @@ pub type Outgoing = FrameWriter<WriteHalf<Stream>>;
 
 /// Who this member is to its peers.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct LocalPeer {
     /// Its cluster.
     pub cluster: ClusterId,
     /// Itself.
@@ -84,7 +84,7 @@ pub enum ConnectError {
         /// The URL.
         url: String,
         /// Why.
-        refusal: Refusal,
+        refusal: PeerRefusal,
     },
 }
 
@@ -102,7 +102,7 @@ pub enum AcceptError {
         /// What it is called.
         name: String,
         /// Why.
-        refusal: Refusal,
+        refusal: PeerRefusal,
     },
 }
 
@@ -110,12 +110,12 @@ pub enum AcceptError {
 pub trait Gate: Send + Sync {
     /// # Errors
     /// What the stranger is told.
-    fn admit(&self, from: MemberId) -> Result<(), Refusal>;
+    fn admit(&self, from: MemberId) -> Result<(), PeerRefusal>;
 }
 
 /// All connections of one member.
 pub struct Transport {
-    identity: Identity,
+    identity: LocalPeer,
     dial: Arc<dyn Dial>,
     dial_timeout: Duration,
     book: Arc<AddressBook>,
@@ -139,7 +139,7 @@ pub struct Link {
 impl Transport {
     /// `dial_timeout` limits one attempt to reach one URL, first words included.
     pub fn new(
-        identity: Identity,
+        identity: LocalPeer,
         dial: Arc<dyn Dial>,
         dial_timeout: Duration,
         book: Arc<AddressBook>,
@@ -148,7 +148,7 @@ impl Transport {
     }
 
     /// Who this member is.
-    pub fn identity(&self) -> &Identity {
+    pub fn identity(&self) -> &LocalPeer {
         &self.identity
     }
 
@@ -210,7 +210,7 @@ impl Transport {
         stream: Stream,
         to: MemberId,
         lane: Lane,
-    ) -> io::Result<Result<Link, Refusal>> {
+    ) -> io::Result<Result<Link, PeerRefusal>> {
         let (read, write) = tokio::io::split(stream);
         let peer = self.traffic.of(to);
         let mut outgoing = FrameWriter::new(write, Arc::clone(&peer));
@@ -274,17 +274,17 @@ impl Transport {
         Ok(Link { peer: hello.from, lane: hello.lane, incoming, outgoing, open })
     }
 
-    fn judge(&self, hello: &Hello) -> Result<u8, Refusal> {
+    fn judge(&self, hello: &Hello) -> Result<u8, PeerRefusal> {
         let identity = &self.identity;
         if hello.cluster != identity.cluster {
-            return Err(Refusal::OtherCluster(identity.cluster));
+            return Err(PeerRefusal::OtherCluster(identity.cluster));
         }
         if hello.to != identity.member || hello.from == identity.member {
-            return Err(Refusal::OtherMember(identity.member));
+            return Err(PeerRefusal::OtherMember(identity.member));
         }
         let version = hello.newest.min(VERSION);
         if version < hello.oldest.max(VERSION_OLDEST) {
-            return Err(Refusal::Version { oldest: VERSION_OLDEST, newest: VERSION });
+            return Err(PeerRefusal::Version { oldest: VERSION_OLDEST, newest: VERSION });
         }
         Ok(version)
     }

@@ -39,7 +39,7 @@ impl Dial for Pipes {
 struct Open4All;
 
 impl Gate for Open4All {
-    fn admit(&self, _from: MemberId) -> Result<(), Refusal> {
+    fn admit(&self, _from: MemberId) -> Result<(), PeerRefusal> {
         Ok(())
     }
 }
@@ -47,13 +47,13 @@ impl Gate for Open4All {
 struct Closed;
 
 impl Gate for Closed {
-    fn admit(&self, _from: MemberId) -> Result<(), Refusal> {
-        Err(Refusal::Removed)
+    fn admit(&self, _from: MemberId) -> Result<(), PeerRefusal> {
+        Err(PeerRefusal::Removed)
     }
 }
 
 fn transport(pipes: &Arc<Pipes>, cluster: ClusterId, member: u64) -> Transport {
-    let identity = Identity {
+    let identity = LocalPeer {
         cluster,
         member: MemberId(member),
         name: format!("m{member}"),
@@ -143,7 +143,10 @@ async fn strangers_are_refused_and_told_why() {
 
     let removed = transport(&pipes, CLUSTER, 1);
     let (ours, theirs) = meet(&removed, &pipes, &Closed).await;
-    assert!(matches!(ours.err().unwrap(), ConnectError::Refused { refusal: Refusal::Removed, .. }));
+    assert!(matches!(
+        ours.err().unwrap(),
+        ConnectError::Refused { refusal: PeerRefusal::Removed, .. }
+    ));
     assert!(theirs.is_err());
 }
 
@@ -177,7 +180,7 @@ fn the_newest_common_version_is_spoken() {
     assert_eq!(here.judge(&hello(VERSION, VERSION)), Ok(VERSION));
     assert_eq!(here.judge(&hello(VERSION, VERSION + 1)), Ok(VERSION), "a newer one steps back");
     let newer = here.judge(&hello(VERSION + 1, VERSION + 2));
-    assert_eq!(newer, Err(Refusal::Version { oldest: VERSION_OLDEST, newest: VERSION }));
+    assert_eq!(newer, Err(PeerRefusal::Version { oldest: VERSION_OLDEST, newest: VERSION }));
 }
 
 /// These bytes are what members of this version say; a later version must go on understanding them.
@@ -198,10 +201,10 @@ fn the_first_words_are_fixed() {
 fn answers_are_read_back() {
     for verdict in [
         Ok(1),
-        Err(Refusal::OtherCluster(CLUSTER)),
-        Err(Refusal::OtherMember(MemberId(9))),
-        Err(Refusal::Removed),
-        Err(Refusal::Version { oldest: 1, newest: 2 }),
+        Err(PeerRefusal::OtherCluster(CLUSTER)),
+        Err(PeerRefusal::OtherMember(MemberId(9))),
+        Err(PeerRefusal::Removed),
+        Err(PeerRefusal::Version { oldest: 1, newest: 2 }),
     ] {
         let payload = hello::encode_answer(&verdict).into();
         assert_eq!(hello::read_answer(&Frame { kind: hello::ANSWER, payload }), Ok(verdict));

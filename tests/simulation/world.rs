@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use cairn::disk::{CrashFiles, Waiting, WalError, WalObserver, WalOptions};
+use cairn::disk::{CrashFiles, IoMode, WalError, WalObserver, WalOptions};
 use cairn::model::{Clock, ClusterId, LogTime, MemberId, Random};
 use cairn::raft::{self, Raft};
 use cairn::replica::{self, Facts, Hub, Replica};
@@ -232,7 +232,7 @@ impl World {
     pub(crate) async fn start(&self, member: MemberId, founders: &[u64]) {
         let founders: Vec<_> = founders.iter().copied().map(MemberId).collect();
         let peers: Vec<_> = founders.iter().map(|id| (*id, vec![url(*id)])).collect();
-        let identity = transport::Identity {
+        let identity = transport::LocalPeer {
             cluster: CLUSTER,
             member,
             name: format!("m{}", member.0),
@@ -242,7 +242,7 @@ impl World {
         let book = Arc::new(AddressBook::new(peers.clone()));
         let transport = Transport::new(identity, Arc::new(way), ELECTION / 2, book);
         let clock: Arc<dyn Clock> = Arc::new(VirtualClock(self.begun.get()));
-        let options = raft::Options {
+        let options = raft::RaftOptions {
             member,
             cluster: CLUSTER,
             alone: false,
@@ -256,7 +256,7 @@ impl World {
             wal: WalOptions {
                 segment_bytes: 64 << 10,
                 prepare_ahead: false,
-                waiting: Waiting::Inline,
+                io: IoMode::Inline,
                 ..WalOptions::default()
             },
             checkpoint: Path::new("/data/checkpoint.redb").to_owned(),
@@ -276,8 +276,12 @@ impl World {
             state.listening.insert(member, raft.clone());
         }
         let name = format!("m{}", member.0);
-        let options =
-            replica::Options { member, cluster: CLUSTER, name: name.clone(), election: ELECTION };
+        let options = replica::LocalMember {
+            id: member,
+            cluster: CLUSTER,
+            name: name.clone(),
+            election: ELECTION,
+        };
         let replica = Replica::new(raft, hub, clock, options);
         tokio::spawn(replica.clone().follow_leader());
         tokio::spawn(replica.clone().tick());

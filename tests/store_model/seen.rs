@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use cairn::model::{KeyPath, StoreIndex};
 use cairn::store::{
-    Action, Applied, Body, Change, Counter, Event, HistoryLimits, Loader, Node, Removed, Shown,
-    Store,
+    Action, Applied, Content, Counter, Event, HistoryLimits, Loader, Node, RecordChange, Removed,
+    Shown, Store,
 };
 
 use crate::model::{Entry, Happened, Names, No, names};
@@ -68,7 +68,7 @@ pub(crate) fn happened_of(event: &Event) -> Happened {
 
 pub(crate) fn entries_of(store: &Store) -> BTreeMap<Names, Entry> {
     fn collect(path: &Names, node: &Node, all: &mut BTreeMap<Names, Entry>) {
-        let Body::Dir(children) = &node.body else { return };
+        let Content::Dir(children) = &node.content else { return };
         for (name, child) in children {
             let mut path = path.clone();
             path.push(name.to_vec());
@@ -89,11 +89,11 @@ pub(crate) struct Records(BTreeMap<Vec<u8>, Vec<u8>>);
 impl Records {
     pub(crate) fn update(&mut self, older: Option<&Store>, newer: &Store) {
         newer.changes_since(older, &mut |change| match change {
-            Change::PutNode(path, record) => {
+            RecordChange::PutNode(path, record) => {
                 let old = self.0.insert(path.as_bytes().to_vec(), record.clone());
                 assert_ne!(old, Some(record), "{path} did not change");
             }
-            Change::DropNode(path) => {
+            RecordChange::DropNode(path) => {
                 assert!(self.0.remove(path.as_bytes()).is_some(), "{path} was not there");
             }
         });

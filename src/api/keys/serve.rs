@@ -65,7 +65,7 @@ where
     let (head, body) = request.into_parts();
     let content_type = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let form = if matches!(parse::reads_body(&head.method, content_type), Ok(true)) {
-        collect(body, &head.headers, api.options.body_bytes_max).await?
+        collect(body, &head.headers, api.settings.body_bytes_max).await?
     } else {
         warn_of_unread_body(&head, &body);
         Bytes::new()
@@ -76,7 +76,7 @@ where
         query: head.uri.query().unwrap_or_default().as_bytes(),
         content_type,
         body: &form,
-        limits: api.options.path,
+        limits: api.settings.path,
     };
     parse::parse(&raw).map_err(Unreadable::Refused)
 }

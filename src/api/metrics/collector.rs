@@ -32,7 +32,7 @@ impl Collector for MemberCollector {
 
 impl MemberCollector {
     fn server(&self, families: &mut Families) {
-        let (status, options) = (self.replica.status(), self.replica.options());
+        let (status, member) = (self.replica.status(), self.replica.member());
         let (stats, view) = (self.replica.stats(), self.replica.view());
         let leads = status.leadership.role == Role::Leader;
         // In etcd a quorum read is a proposal too; here it costs no log entry, but dashboards count it all the same.
@@ -94,7 +94,7 @@ impl MemberCollector {
             families.counter(name, help, value);
         }
         for (name, help, label, value) in [
-            ("etcd_server_id", "This member.", "server_id", options.member.to_string()),
+            ("etcd_server_id", "This member.", "server_id", member.id.to_string()),
             ("etcd_server_version", "Its version.", "server_version", ETCD_VERSION.to_owned()),
             (
                 "etcd_cluster_version",
@@ -140,7 +140,7 @@ impl MemberCollector {
         ] {
             families.counter_by(name, help, label, &values);
         }
-        let local = self.replica.options().member.to_string();
+        let local = self.replica.member().id.to_string();
         let mut active = Vec::new();
         let mut lost = Vec::new();
         for (id, peer) in &traffic {

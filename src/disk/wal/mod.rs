@@ -16,12 +16,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::disk::Waiting;
+use crate::disk::IoMode;
 use crate::disk::files::{File, Files};
 
 /// Whose log it is. A log of another member or cluster is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct LogOwner {
     /// The cluster's id.
     pub cluster: u64,
     /// The member's id.
@@ -49,7 +49,7 @@ pub struct WalOptions {
     /// Prepare the next segment in the background. Without it steps come in the same order each time, which tests want.
     pub prepare_ahead: bool,
     /// Who waits for the disk: a thread of the log's own, or whoever calls.
-    pub waiting: Waiting,
+    pub io: IoMode,
 }
 
 impl Default for WalOptions {
@@ -59,7 +59,7 @@ impl Default for WalOptions {
             queue_bytes_max: 4 << 20,
             sync: true,
             prepare_ahead: true,
-            waiting: Waiting::OnThreads,
+            io: IoMode::Threaded,
         }
     }
 }
@@ -112,9 +112,9 @@ pub enum WalError {
         /// The file.
         path: PathBuf,
         /// Whose it is.
-        found: Identity,
+        found: LogOwner,
         /// Whose it should be.
-        expected: Identity,
+        expected: LogOwner,
     },
     /// Written by a newer version.
     #[error(
@@ -271,7 +271,7 @@ impl Wal {
     pub fn open(
         files: Arc<dyn Files>,
         dir: &Path,
-        identity: Identity,
+        identity: LogOwner,
         options: WalOptions,
         observer: Arc<dyn WalObserver>,
     ) -> Result<(Self, Recovered), WalError> {
@@ -292,9 +292,9 @@ impl Wal {
             found.tail,
             observer,
         );
-        let writer = match options.waiting {
-            Waiting::Inline => Writer::Caller(Box::new(Mutex::new(writer))),
-            Waiting::OnThreads => {
+        let writer = match options.io {
+            IoMode::Inline => Writer::Caller(Box::new(Mutex::new(writer))),
+            IoMode::Threaded => {
                 let thread = std::thread::Builder::new()
                     .name("wal".to_owned())
                     .spawn(move || writer.run())

@@ -10,7 +10,7 @@ use crate::disk::files::{File, Files};
 use crate::disk::wal::frame::{self, FRAME_BYTES, Record};
 use crate::disk::wal::segment::{self, BadHeader, HEADER_BYTES, Header};
 use crate::disk::wal::thread::{Segment, Tail, io_error, salt};
-use crate::disk::wal::{EntryIndex, Identity, Place, Recovered, SegmentFile, WalError, WalOptions};
+use crate::disk::wal::{EntryIndex, LogOwner, Place, Recovered, SegmentFile, WalError, WalOptions};
 
 /// Segments are read in pieces of this size.
 const PIECE_BYTES: usize = 1 << 18;
@@ -25,7 +25,7 @@ pub(super) struct Found {
 pub(super) fn recover(
     files: Arc<dyn Files>,
     dir: &Path,
-    identity: Identity,
+    identity: LogOwner,
     options: WalOptions,
 ) -> Result<Found, WalError> {
     let fail = io_error("open the write-ahead log in", dir);
@@ -49,7 +49,7 @@ pub(super) fn recover(
 fn begin(
     files: &dyn Files,
     dir: &Path,
-    identity: Identity,
+    identity: LogOwner,
     options: WalOptions,
 ) -> Result<Found, WalError> {
     let fail = io_error("begin the write-ahead log in", dir);
@@ -101,7 +101,7 @@ impl Scan {
         files: &dyn Files,
         dir: &Path,
         number: u64,
-        identity: Identity,
+        identity: LogOwner,
     ) -> Result<(), WalError> {
         let path = dir.join(segment::file_name(number));
         let fail = io_error("read", &path);

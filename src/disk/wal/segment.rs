@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::disk::files::{File, Files};
-use crate::disk::wal::Identity;
+use crate::disk::wal::LogOwner;
 use crate::disk::wal::frame::{self, BatchWriter, Carried, FRAME_BYTES};
 
 /// Where batches begin.
@@ -30,7 +30,7 @@ pub(super) struct Header {
     pub(super) salt: u64,
     pub(super) segment: u64,
     pub(super) first_batch: u64,
-    pub(super) identity: Identity,
+    pub(super) identity: LogOwner,
     /// Index of the last entry before this segment; zero for none.
     pub(super) last_entry: u64,
     pub(super) carried: Carried,
@@ -99,7 +99,7 @@ impl Header {
         for record in frame::records(batch) {
             carried.note(&record?.0);
         }
-        let identity = Identity { cluster: field(3)?, member: field(4)? };
+        let identity = LogOwner { cluster: field(3)?, member: field(4)? };
         let (segment, first_batch, last_entry) = (field(1)?, field(2)?, field(5)?);
         Some(Ok(Self { salt, segment, first_batch, identity, last_entry, carried }))
     }
@@ -182,7 +182,7 @@ mod tests {
             committed: None,
             purged: Some(Mark { index: 7, data: b"m".to_vec() }),
         };
-        let identity = Identity { cluster: 1, member: 2 };
+        let identity = LogOwner { cluster: 1, member: 2 };
         let header =
             Header { salt: 9, segment: 3, first_batch: 4, identity, last_entry: 8, carried };
         let mut bytes = header.encode();

@@ -12,7 +12,7 @@ use crate::disk::files::Files;
 use crate::disk::wal::frame::{BatchWriter, Carried, Record};
 use crate::disk::wal::segment::{self, HEADER_BYTES, Header};
 use crate::disk::wal::{
-    Done, Identity, Place, Request, SegmentFile, Shared, WalError, WalObserver, lock,
+    Done, LogOwner, Place, Request, SegmentFile, Shared, WalError, WalObserver, lock,
 };
 
 /// Memory that a huge batch took is given back above this.
@@ -43,7 +43,7 @@ pub(super) struct Thread {
     shared: Arc<Shared>,
     files: Arc<dyn Files>,
     dir: PathBuf,
-    identity: Identity,
+    identity: LogOwner,
     tail: Tail,
     observer: Arc<dyn WalObserver>,
     batch: BatchWriter,
@@ -53,7 +53,7 @@ pub(super) struct Thread {
 }
 
 /// What a batch changes in the index of entries once it is safe.
-enum Change {
+enum IndexChange {
     Push { index: u64, start: usize, length: usize },
     TruncateAfter(u64),
     Purge(u64),
@@ -64,7 +64,7 @@ impl Thread {
         shared: Arc<Shared>,
         files: Arc<dyn Files>,
         dir: PathBuf,
-        identity: Identity,
+        identity: LogOwner,
         tail: Tail,
         observer: Arc<dyn WalObserver>,
     ) -> Self {
@@ -167,7 +167,11 @@ impl Thread {
                             "entries follow one another"
                         );
                         let start = self.batch.push(&Record::Entry { index: *index, payload });
-                        changes.push(Change::Push { index: *index, start, length: payload.len() });
+                        changes.push(IndexChange::Push {
+                            index: *index,
+                            start,
+                            length: payload.len(),
+                        });
                         last_entry = *index;
                     }
                 }
@@ -177,13 +181,13 @@ impl Thread {
                 Request::Committed(mark) => self.committed = Some(mark.clone()),
                 Request::TruncateAfter { index, .. } => {
                     self.batch.push(&Record::TruncateAfter(*index));
-                    changes.push(Change::TruncateAfter(*index));
+                    changes.push(IndexChange::TruncateAfter(*index));
                     last_entry = last_entry.min(*index);
                 }
                 Request::Purge { upto, .. } => {
                     let record = Record::Purged { index: upto.index, data: &upto.data };
                     self.note(&mut carried, &record);
-                    changes.push(Change::Purge(upto.index));
+                    changes.push(IndexChange::Purge(upto.index));
                     last_entry = last_entry.max(upto.index);
                 }
             }
@@ -198,7 +202,7 @@ impl Thread {
         self.tail.last_entry = last_entry;
         self.tail.carried = carried;
         self.apply(start, &changes);
-        if changes.iter().any(|change| matches!(change, Change::Purge(_))) {
+        if changes.iter().any(|change| matches!(change, IndexChange::Purge(_))) {
             self.recycle()?;
         }
         Ok(())
@@ -266,18 +270,18 @@ impl Thread {
         Ok(())
     }
 
-    fn apply(&self, start: u64, changes: &[Change]) {
+    fn apply(&self, start: u64, changes: &[IndexChange]) {
         let segment = self.current();
         let mut index = lock(&self.shared.index);
         for change in changes {
             match change {
-                Change::Push { index: at, start: inside, length } => {
+                IndexChange::Push { index: at, start: inside, length } => {
                     let length = u32::try_from(*length).expect("the batch took it");
                     let offset = start + *inside as u64;
                     index.push(*at, Place { segment: Arc::clone(&segment), offset, length });
                 }
-                Change::TruncateAfter(at) => index.truncate_after(*at),
-                Change::Purge(upto) => index.purge(*upto),
+                IndexChange::TruncateAfter(at) => index.truncate_after(*at),
+                IndexChange::Purge(upto) => index.purge(*upto),
             }
         }
     }

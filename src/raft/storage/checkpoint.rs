@@ -13,12 +13,12 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::disk::{Commit, Tables, TablesError, Waiting};
+use crate::disk::{Commit, IoMode, Tables, TablesError};
 use crate::model::{DecodeError, StoreIndex};
-use crate::raft::encoding;
-use crate::raft::types::{self, LogId, StoredMembership, Types};
-use crate::raft::waiting;
-use crate::store::{Change, Header, HistoryLimits, Loader, Store};
+use crate::raft::adapter::types::{self, LogId, StoredMembership, Types};
+use crate::raft::storage::blocking;
+use crate::raft::storage::encoding;
+use crate::store::{Header, HistoryLimits, Loader, RecordChange, Store};
 
 const HEADER: &str = "store";
 const APPLIED: &str = "applied";
@@ -29,15 +29,15 @@ const RESUME: Duration = Duration::from_secs(20);
 
 /// A state and the log entry that led to it.
 #[derive(Clone, Debug)]
-pub(super) struct Checkpoint {
-    pub(super) store: Store,
-    pub(super) applied: Option<LogId>,
-    pub(super) membership: StoredMembership,
+pub(in crate::raft) struct Checkpoint {
+    pub(in crate::raft) store: Store,
+    pub(in crate::raft) applied: Option<LogId>,
+    pub(in crate::raft) membership: StoredMembership,
 }
 
 /// Why a checkpoint cannot be read or written.
 #[derive(Debug, Error)]
-pub(super) enum CheckpointError {
+pub(in crate::raft) enum CheckpointError {
     #[error(transparent)]
     Tables(#[from] TablesError),
     #[error(
@@ -48,9 +48,9 @@ pub(super) enum CheckpointError {
 }
 
 /// The checkpoint on disk, and the state it holds.
-pub(super) struct Checkpoints {
+pub(in crate::raft) struct Checkpoints {
     tables: Tables,
-    waiting: Waiting,
+    io: IoMode,
     latest: Mutex<Option<Checkpoint>>,
     sending: Mutex<Option<Sending>>,
     committed: Box<dyn Fn(Duration) + Send + Sync>,
@@ -64,21 +64,21 @@ struct Sending {
 
 impl Checkpoints {
     /// `committed` is told how long each commit took.
-    pub(super) fn new(
+    pub(in crate::raft) fn new(
         tables: Tables,
-        waiting: Waiting,
+        io: IoMode,
         committed: Box<dyn Fn(Duration) + Send + Sync>,
     ) -> Self {
-        Self { tables, waiting, latest: Mutex::new(None), sending: Mutex::new(None), committed }
+        Self { tables, io, latest: Mutex::new(None), sending: Mutex::new(None), committed }
     }
 
     /// The last one; none before the first.
-    pub(super) fn latest(&self) -> Option<Checkpoint> {
+    pub(in crate::raft) fn latest(&self) -> Option<Checkpoint> {
         lock(&self.latest).clone()
     }
 
     /// The one to send to a follower: the latest, or the one that was being sent a moment ago.
-    pub(super) fn to_send(&self) -> Option<Checkpoint> {
+    pub(in crate::raft) fn to_send(&self) -> Option<Checkpoint> {
         let mut sending = lock(&self.sending);
         if let Some(sending) = sending.as_ref().filter(|sending| sending.until > Instant::now()) {
             return Some(sending.checkpoint.clone());
@@ -91,7 +91,7 @@ impl Checkpoints {
 
     /// A part of it got through. Until then nothing is lost when the latest is sent instead, and to a follower that is away for
     /// long an old one would be sent for nothing.
-    pub(super) fn got_through(&self, checkpoint: &Checkpoint) {
+    pub(in crate::raft) fn got_through(&self, checkpoint: &Checkpoint) {
         let until = Instant::now() + RESUME;
         let mut sending = lock(&self.sending);
         let before = match &mut *sending {
@@ -108,7 +108,7 @@ impl Checkpoints {
     }
 
     /// Waits for `installed`; until then it is not there.
-    pub(super) async fn while_it_is_on_its_way<T>(
+    pub(in crate::raft) async fn while_it_is_on_its_way<T>(
         &self,
         checkpoint: &Checkpoint,
         installed: impl Future<Output = T>,
@@ -123,29 +123,29 @@ impl Checkpoints {
     }
 
     /// Is a follower about to get one?
-    pub(super) fn is_on_its_way(&self) -> bool {
+    pub(in crate::raft) fn is_on_its_way(&self) -> bool {
         lock(&self.sending).as_ref().is_some_and(|sending| sending.until > Instant::now())
     }
 
     /// It is there. Whoever asks next gets the latest: the log may no longer reach back to this one, and then it would be sent
     /// for ever.
-    pub(super) fn arrived(&self, applied: Option<LogId>) {
+    pub(in crate::raft) fn arrived(&self, applied: Option<LogId>) {
         let sent = lock(&self.sending).take_if(|sending| sending.checkpoint.applied == applied);
         self.let_go(sent);
     }
 
     /// Does what takes the processor for a while, where nobody else waits for it.
-    pub(super) async fn work<T: Send + 'static>(
+    pub(in crate::raft) async fn work<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
-        waiting::on(self.waiting, work).await
+        blocking::on(self.io, work).await
     }
 
     /// Drops `what`: not under a lock, and not on a thread that serves others.
-    pub(super) fn let_go<T: Send + 'static>(&self, what: Option<T>) {
+    pub(in crate::raft) fn let_go<T: Send + 'static>(&self, what: Option<T>) {
         if what.is_some() {
-            waiting::let_go(self.waiting, what);
+            blocking::let_go(self.io, what);
         }
     }
 
@@ -156,7 +156,10 @@ impl Checkpoints {
     }
 
     /// Reads the checkpoint; an empty store when there is none.
-    pub(super) fn load(&self, limits: HistoryLimits) -> Result<Checkpoint, CheckpointError> {
+    pub(in crate::raft) fn load(
+        &self,
+        limits: HistoryLimits,
+    ) -> Result<Checkpoint, CheckpointError> {
         let Some(header) = self.tables.meta(HEADER)? else {
             let membership = StoredMembership::default();
             return Ok(Checkpoint { store: Store::new(limits), applied: None, membership });
@@ -184,8 +187,8 @@ impl Checkpoints {
     }
 
     /// Puts another state in place of everything.
-    pub(super) async fn replace(self: Arc<Self>, by: Checkpoint) -> io::Result<()> {
-        let written = waiting::on(self.waiting, move || self.write(None, &by, true));
+    pub(in crate::raft) async fn replace(self: Arc<Self>, by: Checkpoint) -> io::Result<()> {
+        let written = blocking::on(self.io, move || self.write(None, &by, true));
         written.await?.map_err(io::Error::other)
     }
 
@@ -230,8 +233,8 @@ fn write_store(
     to.changes_since(from, &mut |change| {
         if result.is_ok() {
             result = match &change {
-                Change::PutNode(path, record) => commit.put_node(path.as_bytes(), record),
-                Change::DropNode(path) => commit.drop_node(path.as_bytes()),
+                RecordChange::PutNode(path, record) => commit.put_node(path.as_bytes(), record),
+                RecordChange::DropNode(path) => commit.drop_node(path.as_bytes()),
             };
         }
     });
@@ -248,13 +251,13 @@ fn write_store(
 }
 
 /// One checkpoint under way.
-pub(super) struct CheckpointBuilder {
+pub(in crate::raft) struct CheckpointBuilder {
     checkpoints: Arc<Checkpoints>,
     state: Checkpoint,
 }
 
 impl CheckpointBuilder {
-    pub(super) fn new(checkpoints: Arc<Checkpoints>, state: Checkpoint) -> Self {
+    pub(in crate::raft) fn new(checkpoints: Arc<Checkpoints>, state: Checkpoint) -> Self {
         Self { checkpoints, state }
     }
 }
@@ -266,7 +269,7 @@ impl RaftSnapshotBuilder<Types> for CheckpointBuilder {
         &mut self,
     ) -> io::Result<openraft::type_config::alias::SnapshotOf<Types, Checkpoint>> {
         let (checkpoints, state) = (Arc::clone(&self.checkpoints), self.state.clone());
-        let written = waiting::on(checkpoints.waiting, move || checkpoints.advance(&state));
+        let written = blocking::on(checkpoints.io, move || checkpoints.advance(&state));
         written.await?.map_err(io::Error::other)?;
         Ok(self.state.clone().into_snapshot())
     }
@@ -293,7 +296,7 @@ mod tests {
     fn what_has_arrived_is_not_sent_again() {
         let dir = tempfile::tempdir().unwrap();
         let tables = Tables::open(&RealFiles, &dir.path().join("checkpoint")).unwrap();
-        let checkpoints = Checkpoints::new(tables, Waiting::Inline, Box::new(|_| {}));
+        let checkpoints = Checkpoints::new(tables, IoMode::Inline, Box::new(|_| {}));
         let index = |sent: Option<Checkpoint>| sent.unwrap().applied.unwrap().index;
         checkpoints.advance(&checkpoint(1)).unwrap();
         checkpoints.got_through(&checkpoints.to_send().unwrap());
@@ -315,7 +318,7 @@ mod tests {
     fn a_follower_that_is_away_gets_the_latest() {
         let dir = tempfile::tempdir().unwrap();
         let tables = Tables::open(&RealFiles, &dir.path().join("checkpoint")).unwrap();
-        let checkpoints = Checkpoints::new(tables, Waiting::Inline, Box::new(|_| {}));
+        let checkpoints = Checkpoints::new(tables, IoMode::Inline, Box::new(|_| {}));
         checkpoints.advance(&checkpoint(1)).unwrap();
         checkpoints.to_send().expect("the first attempt; nobody is there");
         checkpoints.advance(&checkpoint(2)).unwrap();

@@ -12,16 +12,16 @@ use tracing::warn;
 
 use crate::model::MemberId;
 use crate::raft::StartError;
-use crate::raft::checkpoint::Checkpoint;
-use crate::raft::encoding;
-use crate::raft::log::Log;
-use crate::raft::types::{Entry, Membership, Vote};
+use crate::raft::adapter::types::{Entry, Membership, Vote};
+use crate::raft::storage::checkpoint::Checkpoint;
+use crate::raft::storage::encoding;
+use crate::raft::storage::log::Log;
 
 /// Makes `member` the only voter.
 ///
 /// # Errors
 /// When the log cannot be read or written, or there is nothing in it.
-pub(super) async fn go_alone(
+pub(in crate::raft) async fn go_alone(
     member: MemberId,
     log: &mut Log,
     start: &Checkpoint,

@@ -10,7 +10,7 @@ use openraft::error::{ClientWriteError, RaftError};
 use tracing::info;
 
 use crate::model::{Fate, LogIndex, MemberId, TimeOut, Unavailable};
-use crate::raft::types::{self, Types};
+use crate::raft::adapter::types::{self, Types};
 use crate::raft::{Raft, Role};
 
 /// Who takes part in consensus, as of the last entry in this member's log.

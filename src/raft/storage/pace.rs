@@ -23,14 +23,14 @@ const IDLE_WAL_BYTES_MIN: u64 = 4 << 20;
 const SENDING_FACTOR: u64 = 8;
 
 /// How much was written to the log since the last checkpoint.
-pub(super) struct Pace {
+pub(in crate::raft) struct Pace {
     wal_bytes: AtomicU64,
     wal_bytes_max: u64,
     due: Notify,
 }
 
 impl Pace {
-    pub(super) fn new(wal_bytes_max: u64) -> Self {
+    pub(in crate::raft) fn new(wal_bytes_max: u64) -> Self {
         Self { wal_bytes: AtomicU64::new(0), wal_bytes_max, due: Notify::new() }
     }
 
@@ -42,13 +42,13 @@ impl Pace {
 }
 
 /// Counts what the log writes.
-pub(super) struct Counting {
+pub(in crate::raft) struct Counting {
     inner: Arc<dyn WalObserver>,
     pace: Arc<Pace>,
 }
 
 impl Counting {
-    pub(super) fn new(inner: Arc<dyn WalObserver>, pace: Arc<Pace>) -> Self {
+    pub(in crate::raft) fn new(inner: Arc<dyn WalObserver>, pace: Arc<Pace>) -> Self {
         Self { inner, pace }
     }
 }
@@ -77,7 +77,7 @@ impl Raft {
         self.raft.trigger().snapshot().await.map_err(|_| Unavailable::Stopped)
     }
 
-    pub(super) async fn write_checkpoints(self) {
+    pub(in crate::raft) async fn write_checkpoints(self) {
         let pace = Arc::clone(&self.shared.pace);
         let mut bytes_before = 0;
         loop {

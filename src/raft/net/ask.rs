@@ -1,7 +1,7 @@
 //! What a follower asks of its leader: to put writes into the log, and how far the log is.
 //!
 //! There is one connection, to whoever leads; a task of its own owns it. Questions that were never sent are refused at once
-//! and may be asked again. A write that was sent and whose connection broke is settled by the log: see `answers`.
+//! and may be asked again. A write that was sent and whose connection broke is settled by the log: see `requests/tickets.rs`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::{LogIndex, MemberId, Term, Unavailable};
 use crate::raft::Progress;
-use crate::raft::answers::Answers;
-use crate::raft::wire::{self, Propose, ask};
+use crate::raft::net::messages::{self, Propose, ask};
+use crate::raft::requests::tickets::Tickets;
 use crate::store::Command;
 use crate::transport::{Frame, Lane, Link, Transport};
 
@@ -29,12 +29,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 enum Question {
     Write { leader: MemberId, term: Term, ticket: u64, command: Command },
-    Read { leader: MemberId, index_tx: Reply<LogIndex> },
-    Progress { leader: MemberId, progress_tx: Reply<BTreeMap<MemberId, Progress>> },
+    Read { leader: MemberId, index_tx: AnswerTx<LogIndex> },
+    Progress { leader: MemberId, progress_tx: AnswerTx<BTreeMap<MemberId, Progress>> },
 }
 
 /// Dropped without a word, it says that the leader could not be asked.
-type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
+type AnswerTx<T> = oneshot::Sender<Result<T, Unavailable>>;
 
 impl Question {
     fn leader(&self) -> MemberId {
@@ -48,19 +48,19 @@ impl Question {
 
 /// The way to the leader.
 #[derive(Clone)]
-pub(super) struct Asker {
+pub(in crate::raft) struct Asker {
     questions_tx: mpsc::Sender<Question>,
 }
 
 impl Asker {
     /// Starts the task; it ends with the last handle, or with `stop`.
-    pub(super) fn start(
+    pub(in crate::raft) fn start(
         transport: Arc<Transport>,
-        answers: Arc<Answers>,
+        tickets: Arc<Tickets>,
         stop: CancellationToken,
     ) -> Self {
         let (questions_tx, questions_rx) = mpsc::channel(QUESTIONS_BUFFERED);
-        let task = Task { transport, answers, questions_rx, rounds: 0 };
+        let task = Task { transport, tickets, questions_rx, rounds: 0 };
         tokio::spawn(async move {
             tokio::select! {
                 biased;
@@ -75,7 +75,7 @@ impl Asker {
     ///
     /// # Errors
     /// [`Unavailable::Stopped`].
-    pub(super) async fn write(
+    pub(in crate::raft) async fn write(
         &self,
         leader: MemberId,
         term: Term,
@@ -90,7 +90,10 @@ impl Asker {
     ///
     /// # Errors
     /// [`Unavailable::NotLeader`] when it cannot tell.
-    pub(super) async fn read_index(&self, leader: MemberId) -> Result<LogIndex, Unavailable> {
+    pub(in crate::raft) async fn read_index(
+        &self,
+        leader: MemberId,
+    ) -> Result<LogIndex, Unavailable> {
         let (index_tx, index_rx) = oneshot::channel();
         let question = Question::Read { leader, index_tx };
         self.questions_tx.send(question).await.map_err(|_| Unavailable::Stopped)?;
@@ -101,7 +104,7 @@ impl Asker {
     ///
     /// # Errors
     /// [`Unavailable::NotLeader`] when it cannot tell.
-    pub(super) async fn progress(
+    pub(in crate::raft) async fn progress(
         &self,
         leader: MemberId,
     ) -> Result<BTreeMap<MemberId, Progress>, Unavailable> {
@@ -114,16 +117,16 @@ impl Asker {
 
 struct Task {
     transport: Arc<Transport>,
-    answers: Arc<Answers>,
+    tickets: Arc<Tickets>,
     questions_rx: mpsc::Receiver<Question>,
     rounds: u64,
 }
 
 /// Who waits for an answer, by the number of the question.
 #[derive(Default)]
-struct Waiting {
-    readers: BTreeMap<u64, Reply<LogIndex>>,
-    progress: BTreeMap<u64, Reply<BTreeMap<MemberId, Progress>>>,
+struct Unanswered {
+    readers: BTreeMap<u64, AnswerTx<LogIndex>>,
+    progress: BTreeMap<u64, AnswerTx<BTreeMap<MemberId, Progress>>>,
 }
 
 impl Task {
@@ -153,7 +156,7 @@ impl Task {
     /// Talks to one leader until the connection breaks or somebody else is to be asked. Leaves what was not
     /// sent in `waiting`.
     async fn converse(&mut self, mut link: Link, waiting: &mut Vec<Question>) {
-        let mut asked = Waiting::default();
+        let mut asked = Unanswered::default();
         loop {
             if waiting.iter().any(|question| question.leader() != link.peer) {
                 return;
@@ -178,15 +181,16 @@ impl Task {
         }
     }
 
-    fn hear(&self, frame: &Frame, asked: &mut Waiting) -> io::Result<()> {
+    fn hear(&self, frame: &Frame, asked: &mut Unanswered) -> io::Result<()> {
         let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
         match frame.kind {
             ask::REFUSED => {
-                let (ticket, leader) = wire::decode_refused(&frame.payload).map_err(malformed)?;
-                self.answers.refuse(ticket, leader);
+                let (ticket, leader) =
+                    messages::decode_refused(&frame.payload).map_err(malformed)?;
+                self.tickets.refuse(ticket, leader);
             }
             ask::READ_AT | ask::READ_REFUSED => {
-                let (round, at) = wire::decode_read(&frame.payload).map_err(malformed)?;
+                let (round, at) = messages::decode_read(&frame.payload).map_err(malformed)?;
                 let answer = if frame.kind == ask::READ_AT {
                     Ok(at)
                 } else {
@@ -198,7 +202,8 @@ impl Task {
                 }
             }
             ask::PROGRESS_IS | ask::PROGRESS_REFUSED => {
-                let (round, progress) = wire::decode_progress(&frame.payload).map_err(malformed)?;
+                let (round, progress) =
+                    messages::decode_progress(&frame.payload).map_err(malformed)?;
                 let answer = if frame.kind == ask::PROGRESS_IS {
                     Ok(progress)
                 } else {
@@ -217,14 +222,14 @@ impl Task {
     /// It was sent to nobody.
     fn refuse(&self, question: Question) {
         match question {
-            Question::Write { ticket, .. } => self.answers.refuse(ticket, None),
+            Question::Write { ticket, .. } => self.tickets.refuse(ticket, None),
             // Dropping their senders refuses them.
             Question::Read { .. } | Question::Progress { .. } => {}
         }
     }
 }
 
-fn put(question: Question, link: &mut Link, rounds: &mut u64, asked: &mut Waiting) {
+fn put(question: Question, link: &mut Link, rounds: &mut u64, asked: &mut Unanswered) {
     match question {
         Question::Write { term, ticket, command, .. } => {
             let propose = Propose { ticket, term, command };
@@ -232,12 +237,12 @@ fn put(question: Question, link: &mut Link, rounds: &mut u64, asked: &mut Waitin
         }
         Question::Read { index_tx, .. } => {
             *rounds += 1;
-            link.outgoing.put(ask::READ, &wire::encode_read(*rounds, LogIndex(0)));
+            link.outgoing.put(ask::READ, &messages::encode_read(*rounds, LogIndex(0)));
             asked.readers.insert(*rounds, index_tx);
         }
         Question::Progress { progress_tx, .. } => {
             *rounds += 1;
-            link.outgoing.put(ask::PROGRESS, &wire::encode_progress(*rounds, &BTreeMap::new()));
+            link.outgoing.put(ask::PROGRESS, &messages::encode_progress(*rounds, &BTreeMap::new()));
             asked.progress.insert(*rounds, progress_tx);
         }
     }

@@ -25,13 +25,13 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use crate::model::{DecodeError, MemberId};
-use crate::raft::checkpoint::{Checkpoint, Checkpoints};
-use crate::raft::followers::Followers;
-use crate::raft::log::Log;
-use crate::raft::transfer;
-use crate::raft::types::{Types, Vote};
-use crate::raft::wire::{self, append, vote};
-use crate::transport::{ConnectError, Frame, Lane, Link, Refusal, Transport};
+use crate::raft::adapter::types::{Types, Vote};
+use crate::raft::net::followers::Followers;
+use crate::raft::net::messages::{self, append, vote};
+use crate::raft::net::transfer;
+use crate::raft::storage::checkpoint::{Checkpoint, Checkpoints};
+use crate::raft::storage::log::Log;
+use crate::transport::{ConnectError, Frame, Lane, Link, PeerRefusal, Transport};
 
 /// Appends that may be on their way to one follower. More would make each smaller, not the whole faster.
 const IN_FLIGHT_MAX: usize = 4;
@@ -44,19 +44,19 @@ const BACKOFF_MS: [u64; 6] = [10, 20, 50, 100, 200, 300];
 
 /// Makes connections to peers.
 #[derive(Clone)]
-pub(super) struct Peers {
-    pub(super) transport: Arc<Transport>,
-    pub(super) log: Log,
-    pub(super) checkpoints: Arc<Checkpoints>,
-    pub(super) followers: Arc<Followers>,
+pub(in crate::raft) struct Peers {
+    pub(in crate::raft) transport: Arc<Transport>,
+    pub(in crate::raft) log: Log,
+    pub(in crate::raft) checkpoints: Arc<Checkpoints>,
+    pub(in crate::raft) followers: Arc<Followers>,
     /// A follower that answers no append within this time is taken for lost.
-    pub(super) patience: Duration,
+    pub(in crate::raft) patience: Duration,
     /// Somebody told this member that it is no longer one.
-    pub(super) removed: Arc<Notify>,
+    pub(in crate::raft) removed: Arc<Notify>,
 }
 
 /// A way to one peer on one lane. The connection is made when it is needed, and kept.
-pub(super) struct Peer {
+pub(in crate::raft) struct Peer {
     peers: Peers,
     target: MemberId,
     lane: Lane,
@@ -89,7 +89,7 @@ impl Peer {
     async fn connect(&self, lane: Lane) -> Result<Link, Unreachable<Types>> {
         let connected = self.peers.transport.connect(self.target, lane).await;
         connected.map_err(|error| {
-            if let ConnectError::Refused { refusal: Refusal::Removed, .. } = &error {
+            if let ConnectError::Refused { refusal: PeerRefusal::Removed, .. } = &error {
                 self.peers.removed.notify_one();
             }
             Unreachable::new(&error)
@@ -106,7 +106,7 @@ impl Peer {
             answer.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
         };
         let answer = answer.await.map_err(|error| NetworkError::new(&error))?;
-        wire::expect(&answer, expected).map_err(malformed)?;
+        messages::expect(&answer, expected).map_err(malformed)?;
         Ok(answer)
     }
 }
@@ -129,8 +129,9 @@ impl NetVote<Types> for Peer {
         rpc: VoteRequest<Types>,
         _option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let answer = self.ask(vote::VOTE, &wire::encode_vote_request(&rpc), vote::VOTED).await?;
-        wire::decode_vote_answer(&answer.payload).map_err(malformed)
+        let answer =
+            self.ask(vote::VOTE, &messages::encode_vote_request(&rpc), vote::VOTED).await?;
+        messages::decode_vote_answer(&answer.payload).map_err(malformed)
     }
 
     async fn pre_vote(
@@ -138,9 +139,9 @@ impl NetVote<Types> for Peer {
         rpc: VoteRequest<Types>,
         _option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let request = wire::encode_vote_request(&rpc);
+        let request = messages::encode_vote_request(&rpc);
         let answer = self.ask(vote::PRE_VOTE, &request, vote::VOTED).await?;
-        wire::decode_vote_answer(&answer.payload).map_err(malformed)
+        messages::decode_vote_answer(&answer.payload).map_err(malformed)
     }
 }
 
@@ -150,7 +151,7 @@ impl NetTransferLeader<Types> for Peer {
         req: TransferLeaderRequest<Types>,
         _option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
-        self.ask(vote::TRANSFER, &wire::encode_transfer(&req), vote::TRANSFERRED).await?;
+        self.ask(vote::TRANSFER, &messages::encode_transfer(&req), vote::TRANSFERRED).await?;
         // Whether it worked shows in who leads next; there is nothing else to do about it.
         Ok(Ok(()))
     }
@@ -257,7 +258,7 @@ where
                 Poll::Ready(Some(request)) => request,
             };
             let encoded = self.peer.peers.log.encoded(&request.entries);
-            let payload = wire::encode_append(&request, encoded.as_deref());
+            let payload = messages::encode_append(&request, encoded.as_deref());
             link.outgoing.put(append::REQUEST, &payload);
             let bytes = payload.len();
             self.peer.peers.followers.sent(!request.entries.is_empty(), bytes);
@@ -281,8 +282,8 @@ where
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(NetworkError::new(&error).into())),
         };
-        let appended = wire::expect(&frame, append::ANSWER)
-            .and_then(|()| wire::decode_appended(&frame.payload));
+        let appended = messages::expect(&frame, append::ANSWER)
+            .and_then(|()| messages::decode_appended(&frame.payload));
         let appended = match appended {
             Ok(appended) => appended,
             Err(error) => return Poll::Ready(Err(malformed(error))),

@@ -7,16 +7,16 @@ use openraft::impls::leader_id_std;
 use openraft::raft::responder::Responder;
 
 use crate::model::{LogIndex, LogPosition, LogTime, MemberId, StoreIndex, Term};
-use crate::raft::runtime::Runtime;
+use crate::raft::adapter::runtime::Runtime;
 use crate::store::{Applied, Command};
 
 /// openraft's parameters, spelled out so that a change of its defaults changes nothing here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Types;
+pub(in crate::raft) struct Types;
 
 impl RaftTypeConfig for Types {
     type D = Proposal;
-    /// Writers get their answer when their own member applies the entry, see `answers`; not from here.
+    /// Writers get their answer when their own member applies the entry, see `requests/tickets.rs`; not from here.
     type R = ();
     type NodeId = u64;
     /// Where a member is reached stands in the store, which has one place for it.
@@ -40,25 +40,25 @@ impl RaftTypeConfig for Types {
     type ErrorSource = openraft::impls::BoxedErrorSource;
 }
 
-pub(super) type Entry = openraft::type_config::alias::EntryOf<Types>;
-pub(super) type LogId = openraft::type_config::alias::LogIdOf<Types>;
-pub(super) type Vote = openraft::type_config::alias::VoteOf<Types>;
-pub(super) type Membership = openraft::Membership<u64, ()>;
-pub(super) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
-pub(super) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
+pub(in crate::raft) type Entry = openraft::type_config::alias::EntryOf<Types>;
+pub(in crate::raft) type LogId = openraft::type_config::alias::LogIdOf<Types>;
+pub(in crate::raft) type Vote = openraft::type_config::alias::VoteOf<Types>;
+pub(in crate::raft) type Membership = openraft::Membership<u64, ()>;
+pub(in crate::raft) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
+pub(in crate::raft) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
 
 /// openraft counts log entries from 0, everybody else from 1.
-pub(super) fn log_index(openraft_index: u64) -> LogIndex {
+pub(in crate::raft) fn log_index(openraft_index: u64) -> LogIndex {
     LogIndex(openraft_index + 1)
 }
 
 /// A log id as the floors above know it.
-pub(super) fn position(log_id: &LogId) -> LogPosition {
+pub(in crate::raft) fn position(log_id: &LogId) -> LogPosition {
     LogPosition { term: Term(log_id.leader_id.term), index: log_index(log_id.index) }
 }
 
 /// Calls back with what became of a proposal in the leader's log. Dropped without a call when consensus ends before.
-pub(super) struct Callback<T>(pub(super) Box<dyn FnOnce(T) + Send>);
+pub(in crate::raft) struct Callback<T>(pub(in crate::raft) Box<dyn FnOnce(T) + Send>);
 
 impl<T: openraft::OptionalSend + 'static> Responder<Types, T> for Callback<T> {
     fn on_complete(self, result: T) {
@@ -68,19 +68,19 @@ impl<T: openraft::OptionalSend + 'static> Responder<Types, T> for Callback<T> {
 
 /// Who waits for the outcome of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(in crate::raft) struct Origin {
     /// The member that its client is connected to.
-    pub(super) member: MemberId,
+    pub(in crate::raft) member: MemberId,
     /// That member's own number for it; never used again, also not after a restart.
-    pub(super) ticket: u64,
+    pub(in crate::raft) ticket: u64,
 }
 
 /// What a log entry carries: a command, the moment the leader gave it, and who wants to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Proposal {
-    pub(super) at: LogTime,
-    pub(super) origin: Origin,
-    pub(super) command: Command,
+pub(in crate::raft) struct Proposal {
+    pub(in crate::raft) at: LogTime,
+    pub(in crate::raft) origin: Origin,
+    pub(in crate::raft) command: Command,
 }
 
 impl fmt::Display for Proposal {

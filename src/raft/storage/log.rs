@@ -14,11 +14,11 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
-use crate::disk::{Mark, Recovered, Waiting, Wal};
+use crate::disk::{IoMode, Mark, Recovered, Wal};
 use crate::model::DecodeError;
-use crate::raft::encoding;
-use crate::raft::types::{Entry, LogId, Types, Vote};
-use crate::raft::waiting;
+use crate::raft::adapter::types::{Entry, LogId, Types, Vote};
+use crate::raft::storage::blocking;
+use crate::raft::storage::encoding;
 
 /// Recent entries kept decoded: more than any follower that is well lags behind.
 const MEMORY_BYTES: usize = 32 << 20;
@@ -31,13 +31,13 @@ const ENTRY_OVERHEAD_BYTES: usize = 160;
 
 /// The log. Clones are handles of the same one.
 #[derive(Clone)]
-pub(super) struct Log {
+pub(in crate::raft) struct Log {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     wal: Wal,
-    waiting: Waiting,
+    io: IoMode,
     state: Mutex<State>,
 }
 
@@ -98,9 +98,9 @@ impl Log {
     ///
     /// # Errors
     /// When what was recovered cannot be decoded.
-    pub(super) fn new(
+    pub(in crate::raft) fn new(
         wal: Wal,
-        waiting: Waiting,
+        io: IoMode,
         recovered: &Recovered,
     ) -> Result<Self, DecodeError> {
         let decode_id = |bytes: &Vec<u8>| encoding::decode_log_id(bytes);
@@ -118,7 +118,7 @@ impl Log {
             state.push(entry, payload.clone());
             state.trim();
         }
-        Ok(Self { shared: Arc::new(Shared { wal, waiting, state: Mutex::new(state) }) })
+        Ok(Self { shared: Arc::new(Shared { wal, io, state: Mutex::new(state) }) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -127,7 +127,7 @@ impl Log {
     }
 
     /// The stored forms of entries that follow one another, if they are still in memory.
-    pub(super) fn encoded(&self, entries: &[Entry]) -> Option<Vec<Bytes>> {
+    pub(in crate::raft) fn encoded(&self, entries: &[Entry]) -> Option<Vec<Bytes>> {
         let first = entries.first()?;
         let state = self.lock();
         let skip = first.log_id.index.checked_sub(state.first_recent())?;
@@ -157,7 +157,7 @@ impl Log {
             // Older than what is in memory, so safe on disk.
             let (log, end) = (self.clone(), to.min(first_recent));
             let bytes = bytes_max.unwrap_or(MESSAGE_BYTES);
-            let read = waiting::on(self.shared.waiting, move || log.read_old(next, end, bytes));
+            let read = blocking::on(self.shared.io, move || log.read_old(next, end, bytes));
             let read = read.await??;
             // Nothing there: the log begins later than was asked for.
             next = read.last().map_or(end, |entry| entry.log_id.index + 1);

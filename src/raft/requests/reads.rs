@@ -8,7 +8,8 @@ use openraft::error::{LinearizableReadError, RaftError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{LogIndex, MemberId, Unavailable};
-use crate::raft::{Raft, types};
+use crate::raft::Raft;
+use crate::raft::adapter::types;
 
 /// Readers that wait for the next round; beyond that they wait to wait.
 const READERS_BUFFERED: usize = 16_384;
@@ -19,12 +20,12 @@ const ROUND_MAX: usize = 4096;
 type Reader = oneshot::Sender<Result<(), Unavailable>>;
 
 /// Where readers queue up.
-pub(super) struct Readers {
+pub(in crate::raft) struct Readers {
     readers_tx: mpsc::Sender<Reader>,
 }
 
 impl Readers {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Reader>) {
+    pub(in crate::raft) fn new() -> (Self, mpsc::Receiver<Reader>) {
         let (readers_tx, readers_rx) = mpsc::channel(READERS_BUFFERED);
         (Self { readers_tx }, readers_rx)
     }
@@ -43,10 +44,10 @@ impl Raft {
     }
 
     /// One round after the other, each for all who wait when it begins.
-    pub(super) async fn serve_readers(self, mut readers_rx: mpsc::Receiver<Reader>) {
+    pub(in crate::raft) async fn serve_readers(self, mut readers_rx: mpsc::Receiver<Reader>) {
         let mut readers = Vec::new();
         while readers_rx.recv_many(&mut readers, ROUND_MAX).await > 0 {
-            // A leader that is gone, or cut off, never answers: the next round asks the next one.
+            // A leader that is gone, or cut off, never tickets: the next round asks the next one.
             let round = tokio::time::timeout(self.shared.election, self.round());
             let done = round.await.unwrap_or(Err(Unavailable::NotLeader { leader: None }));
             for reader in readers.drain(..) {
@@ -63,12 +64,12 @@ impl Raft {
         } else {
             self.shared.asker.read_index(leader).await?
         };
-        let reached = self.shared.answers.reach(index).await;
+        let reached = self.shared.tickets.reach(index).await;
         if reached { Ok(()) } else { Err(Unavailable::Stopped) }
     }
 
     /// As leader: up to where the log must be applied, confirmed by a majority after the call.
-    pub(super) async fn linear_read_index(&self) -> Result<LogIndex, Unavailable> {
+    pub(in crate::raft) async fn linear_read_index(&self) -> Result<LogIndex, Unavailable> {
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => Ok(types::log_index(linearizer.read_log_id().index())),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {

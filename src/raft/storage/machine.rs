@@ -9,11 +9,11 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine, Snapsh
 use openraft::{EntryPayload, OptionalSend};
 
 use crate::model::{LogPosition, MemberId};
-use crate::raft::answers::Answers;
-use crate::raft::checkpoint::{Checkpoint, CheckpointBuilder, Checkpoints};
-use crate::raft::types::{
+use crate::raft::adapter::types::{
     self, Answer, Entry, LogId, Origin, Proposal, SnapshotMeta, StoredMembership, Types,
 };
+use crate::raft::requests::tickets::Tickets;
+use crate::raft::storage::checkpoint::{Checkpoint, CheckpointBuilder, Checkpoints};
 use crate::store::{Applied, Event, Store};
 
 /// Entries that are applied before their outcome is published; more would let the first ones wait.
@@ -39,13 +39,13 @@ pub trait Observer: Send + Sync {
 }
 
 /// The state machine. openraft owns the only one.
-pub(super) struct Machine {
+pub(in crate::raft) struct Machine {
     store: Store,
     applied: Option<LogId>,
     membership: StoredMembership,
     published: Arc<ArcSwap<View>>,
     observer: Arc<dyn Observer>,
-    answers: Arc<Answers>,
+    tickets: Arc<Tickets>,
     /// Is called when facts of the cluster may have changed.
     facts: Box<dyn Fn(&View) + Send + Sync>,
     member: MemberId,
@@ -61,10 +61,10 @@ struct Applying {
 
 impl Machine {
     /// Starts from a checkpoint, which is published at once.
-    pub(super) fn new(
+    pub(in crate::raft) fn new(
         start: Checkpoint,
         observer: Arc<dyn Observer>,
-        answers: Arc<Answers>,
+        tickets: Arc<Tickets>,
         facts: Box<dyn Fn(&View) + Send + Sync>,
         member: MemberId,
         checkpoints: Arc<Checkpoints>,
@@ -75,14 +75,14 @@ impl Machine {
         let published = Arc::new(ArcSwap::new(Arc::clone(&view)));
         facts(&view);
         observer.replaced(&view);
-        answers.skipped(position.index, position.term);
+        tickets.skipped(position.index, position.term);
         Self {
             store,
             applied,
             membership,
             published,
             observer,
-            answers,
+            tickets,
             facts,
             member,
             checkpoints,
@@ -90,7 +90,7 @@ impl Machine {
     }
 
     /// Where views appear.
-    pub(super) fn published(&self) -> Arc<ArcSwap<View>> {
+    pub(in crate::raft) fn published(&self) -> Arc<ArcSwap<View>> {
         Arc::clone(&self.published)
     }
 
@@ -132,7 +132,7 @@ impl Machine {
             let origin = done.origin.filter(|origin| origin.member == self.member)?;
             Some((origin.ticket, done.answer))
         });
-        self.answers.applied(view.position.index, view.position.term, ours);
+        self.tickets.applied(view.position.index, view.position.term, ours);
         // openraft wants to hear of each entry that it took from us.
         for responder in responders {
             responder.send(());
@@ -199,7 +199,7 @@ impl RaftStateMachine<Types> for Machine {
             let shown_before = self.published.swap(Arc::clone(&view));
             self.checkpoints.let_go(Some((before, shown_before)));
             self.observer.replaced(&view);
-            self.answers.skipped(view.position.index, view.position.term);
+            self.tickets.skipped(view.position.index, view.position.term);
         }
         Ok(())
     }
@@ -213,7 +213,7 @@ type OpenraftSnapshot = openraft::type_config::alias::SnapshotOf<Types, Checkpoi
 
 impl Checkpoint {
     /// In openraft's words.
-    pub(super) fn into_snapshot(self) -> OpenraftSnapshot {
+    pub(in crate::raft) fn into_snapshot(self) -> OpenraftSnapshot {
         let meta =
             SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
         Snapshot { meta, snapshot: self }

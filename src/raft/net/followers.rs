@@ -53,7 +53,7 @@ struct Window {
 }
 
 /// The numbers of one member.
-pub(super) struct Followers {
+pub(in crate::raft) struct Followers {
     by_member: Mutex<BTreeMap<MemberId, FollowerStats>>,
     sent: Mutex<Window>,
     received: Mutex<Window>,
@@ -62,12 +62,12 @@ pub(super) struct Followers {
 
 impl Followers {
     /// `round_trip` is told how long each heartbeat took to be answered.
-    pub(super) fn new(round_trip: Box<dyn Fn(MemberId, Duration) + Send + Sync>) -> Self {
+    pub(in crate::raft) fn new(round_trip: Box<dyn Fn(MemberId, Duration) + Send + Sync>) -> Self {
         let (sent, received) = (Mutex::default(), Mutex::default());
         Self { by_member: Mutex::default(), sent, received, round_trip }
     }
 
-    pub(super) fn answered(&self, follower: MemberId, lane: Lane, took: Duration) {
+    pub(in crate::raft) fn answered(&self, follower: MemberId, lane: Lane, took: Duration) {
         match lane {
             Lane::Heartbeat => (self.round_trip)(follower, took),
             Lane::Log => lock(&self.by_member).entry(follower).or_default().succeeded(took),
@@ -75,29 +75,29 @@ impl Followers {
         }
     }
 
-    pub(super) fn failed(&self, follower: MemberId, lane: Lane) {
+    pub(in crate::raft) fn failed(&self, follower: MemberId, lane: Lane) {
         if lane == Lane::Log {
             lock(&self.by_member).entry(follower).or_default().fail += 1;
         }
     }
 
-    pub(super) fn sent(&self, entries: bool, bytes: usize) {
+    pub(in crate::raft) fn sent(&self, entries: bool, bytes: usize) {
         lock(&self.sent).note(entries, bytes);
     }
 
-    pub(super) fn received(&self, entries: bool, bytes: usize) {
+    pub(in crate::raft) fn received(&self, entries: bool, bytes: usize) {
         lock(&self.received).note(entries, bytes);
     }
 
-    pub(super) fn of(&self, follower: MemberId) -> FollowerStats {
+    pub(in crate::raft) fn of(&self, follower: MemberId) -> FollowerStats {
         lock(&self.by_member).get(&follower).copied().unwrap_or_default()
     }
 
-    pub(super) fn appends_sent(&self) -> AppendStats {
+    pub(in crate::raft) fn appends_sent(&self) -> AppendStats {
         lock(&self.sent).stats()
     }
 
-    pub(super) fn appends_received(&self) -> AppendStats {
+    pub(in crate::raft) fn appends_received(&self) -> AppendStats {
         lock(&self.received).stats()
     }
 }

@@ -14,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::model::{LogIndex, MemberId, Unavailable};
-use crate::raft::types::{Origin, Types};
-use crate::raft::wire::{self, Propose, append, ask, snapshot, vote};
+use crate::raft::adapter::types::{Origin, Types};
+use crate::raft::net::messages::{self, Propose, append, ask, snapshot, vote};
 use crate::raft::{Raft, Role};
-use crate::transport::{AcceptError, Frame, Gate, Incoming, Lane, Link, Refusal, Stream as Bytes};
+use crate::transport::{
+    AcceptError, Frame, Gate, Incoming, Lane, Link, PeerRefusal, Stream as Bytes,
+};
 
 /// Refusals and read indexes on their way to one follower.
 const REPLIES_BUFFERED: usize = 65_536;
@@ -27,9 +29,9 @@ const REFUSALS_LOGGED: Duration = Duration::from_secs(30);
 
 /// The last refusal in the log, and when it was written there.
 #[derive(Default)]
-pub(super) struct LastRefusal(Mutex<Option<(String, Instant)>>);
+pub(in crate::raft) struct LastPeerRefusal(Mutex<Option<(String, Instant)>>);
 
-impl LastRefusal {
+impl LastPeerRefusal {
     /// Is this one worth a line?
     fn is_news(&self, text: &str) -> bool {
         // It guards one value, which is replaced as a whole.
@@ -46,9 +48,9 @@ impl LastRefusal {
 
 impl Gate for Raft {
     /// One that was removed is still heard as long as it has a vote: it may lead, and have to hand over.
-    fn admit(&self, from: MemberId) -> Result<(), Refusal> {
+    fn admit(&self, from: MemberId) -> Result<(), PeerRefusal> {
         if self.view().store.members().was_removed(from) && !self.voting().has(from) {
-            return Err(Refusal::Removed);
+            return Err(PeerRefusal::Removed);
         }
         Ok(())
     }
@@ -107,7 +109,7 @@ impl Raft {
                 if !matches!(appended, Err(StreamAppendError::HigherVote(_))) {
                     self.shared.heard.now();
                 }
-                outgoing.put(append::ANSWER, &wire::encode_appended(&appended));
+                outgoing.put(append::ANSWER, &messages::encode_appended(&appended));
                 // Whatever else is ready goes with it.
                 next = answers.next().now_or_never().flatten();
             }
@@ -127,8 +129,8 @@ impl Raft {
             let followers = Arc::clone(&followers);
             async move {
                 let frame = incoming.next().await.ok()??;
-                let request = wire::expect(&frame, append::REQUEST)
-                    .and_then(|()| wire::decode_append(&frame.payload));
+                let request = messages::expect(&frame, append::REQUEST)
+                    .and_then(|()| messages::decode_append(&frame.payload));
                 match request {
                     Ok(request) => {
                         followers.received(!request.entries.is_empty(), frame.payload.len());
@@ -148,17 +150,18 @@ impl Raft {
         while let Some(frame) = link.incoming.next().await? {
             match frame.kind {
                 vote::VOTE | vote::PRE_VOTE => {
-                    let request = wire::decode_vote_request(&frame.payload).map_err(malformed)?;
+                    let request =
+                        messages::decode_vote_request(&frame.payload).map_err(malformed)?;
                     let answer = if frame.kind == vote::VOTE {
                         self.raft.vote(request).await
                     } else {
                         self.raft.pre_vote(request).await
                     };
                     let answer = answer.map_err(io::Error::other)?;
-                    link.outgoing.put(vote::VOTED, &wire::encode_vote_answer(&answer));
+                    link.outgoing.put(vote::VOTED, &messages::encode_vote_answer(&answer));
                 }
                 vote::TRANSFER => {
-                    let request = wire::decode_transfer(&frame.payload).map_err(malformed)?;
+                    let request = messages::decode_transfer(&frame.payload).map_err(malformed)?;
                     let answer = self.raft.handle_transfer_leader(request).await;
                     if let Err(refusal) = answer.map_err(io::Error::other)? {
                         warn!(target: "raft", "leadership was not taken over: {refusal}");
@@ -177,7 +180,7 @@ impl Raft {
         let installed = self.raft.install_full_snapshot(arrived.vote, arrived.snapshot).await;
         match installed {
             Ok(answer) => {
-                link.outgoing.put(snapshot::INSTALLED, &wire::encode_one_vote(&answer.vote));
+                link.outgoing.put(snapshot::INSTALLED, &messages::encode_one_vote(&answer.vote));
             }
             Err(error) => link.outgoing.put(snapshot::FAILED, error.to_string().as_bytes()),
         }
@@ -196,12 +199,13 @@ impl Raft {
                         self.propose_for(peer, propose, &replies_tx).await;
                     }
                     ask::READ => {
-                        let (round, _) = wire::decode_read(&frame.payload).map_err(malformed)?;
+                        let (round, _) =
+                            messages::decode_read(&frame.payload).map_err(malformed)?;
                         self.read_for(round, &replies_tx);
                     }
                     ask::PROGRESS => {
                         let (round, _) =
-                            wire::decode_progress(&frame.payload).map_err(malformed)?;
+                            messages::decode_progress(&frame.payload).map_err(malformed)?;
                         self.progress_for(round, &replies_tx).await;
                     }
                     _ => return Err(unknown(&frame)),
@@ -235,7 +239,7 @@ impl Raft {
         let origin = Origin { member: peer, ticket };
         let replies_on_refusal = replies.clone();
         let refused = move |leader: Option<MemberId>| {
-            let reply = (ask::REFUSED, wire::encode_refused(ticket, leader));
+            let reply = (ask::REFUSED, messages::encode_refused(ticket, leader));
             // With so many replies waiting the follower does not read any more. Its writer learns of the refusal when the
             // follower applies an entry of a later term.
             let _ = replies_on_refusal.try_send(reply);
@@ -249,8 +253,8 @@ impl Raft {
         let (this, replies) = (self.clone(), replies.clone());
         tokio::spawn(async move {
             let reply = match this.read_index().await {
-                Ok(at) => (ask::READ_AT, wire::encode_read(round, at)),
-                Err(_) => (ask::READ_REFUSED, wire::encode_read(round, LogIndex(0))),
+                Ok(at) => (ask::READ_AT, messages::encode_read(round, at)),
+                Err(_) => (ask::READ_REFUSED, messages::encode_read(round, LogIndex(0))),
             };
             // The follower may be gone.
             let _ = replies.send(reply).await;
@@ -261,11 +265,11 @@ impl Raft {
         let leads = self.leadership.borrow().role == Role::Leader;
         let kind = if leads { ask::PROGRESS_IS } else { ask::PROGRESS_REFUSED };
         // The follower may be gone.
-        let _ = replies.send((kind, wire::encode_progress(round, &self.progress()))).await;
+        let _ = replies.send((kind, messages::encode_progress(round, &self.progress()))).await;
     }
 
     /// Up to where the log must be applied before a read is not stale. Only the leader can tell.
-    pub(super) async fn read_index(&self) -> Result<LogIndex, Unavailable> {
+    pub(in crate::raft) async fn read_index(&self) -> Result<LogIndex, Unavailable> {
         if self.leadership().borrow().role != Role::Leader {
             return Err(Unavailable::NotLeader { leader: None });
         }

@@ -6,7 +6,7 @@ use openraft::EntryPayload;
 use openraft::vote::RaftLeaderId;
 
 use crate::model::{DecodeError, LogTime, MemberId, Reader, Writer};
-use crate::raft::types::{
+use crate::raft::adapter::types::{
     Entry, LogId, Membership, Origin, Proposal, StoredMembership, Types, Vote,
 };
 use crate::store::Command;
@@ -18,7 +18,7 @@ const NORMAL: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 
 /// A log entry without its index, which the log keeps beside it.
-pub(super) fn encode_entry(entry: &Entry) -> Vec<u8> {
+pub(in crate::raft) fn encode_entry(entry: &Entry) -> Vec<u8> {
     let mut out = Writer::with_capacity(64);
     out.u8(VERSION).varint(entry.log_id.leader_id.term);
     match &entry.payload {
@@ -38,7 +38,7 @@ pub(super) fn encode_entry(entry: &Entry) -> Vec<u8> {
 }
 
 /// The counterpart of [`encode_entry`].
-pub(super) fn decode_entry(index: u64, bytes: &[u8]) -> Result<Entry, DecodeError> {
+pub(in crate::raft) fn decode_entry(index: u64, bytes: &[u8]) -> Result<Entry, DecodeError> {
     let mut input = Reader::new(bytes);
     version(&mut input, "entry version")?;
     let log_id = log_id(input.varint("term")?, index);
@@ -58,7 +58,7 @@ pub(super) fn decode_entry(index: u64, bytes: &[u8]) -> Result<Entry, DecodeErro
 }
 
 /// A vote.
-pub(super) fn encode_vote(vote: &Vote) -> Vec<u8> {
+pub(in crate::raft) fn encode_vote(vote: &Vote) -> Vec<u8> {
     let mut out = Writer::default();
     out.u8(VERSION).varint(vote.leader_id.term).u64(vote.leader_id.voted_for);
     out.u8(u8::from(vote.committed));
@@ -66,7 +66,7 @@ pub(super) fn encode_vote(vote: &Vote) -> Vec<u8> {
 }
 
 /// The counterpart of [`encode_vote`].
-pub(super) fn decode_vote(bytes: &[u8]) -> Result<Vote, DecodeError> {
+pub(in crate::raft) fn decode_vote(bytes: &[u8]) -> Result<Vote, DecodeError> {
     let mut input = Reader::new(bytes);
     version(&mut input, "vote version")?;
     let (term, member) = (input.varint("term")?, input.u64("member")?);
@@ -76,14 +76,14 @@ pub(super) fn decode_vote(bytes: &[u8]) -> Result<Vote, DecodeError> {
 }
 
 /// A log id.
-pub(super) fn encode_log_id(log_id: &LogId) -> Vec<u8> {
+pub(in crate::raft) fn encode_log_id(log_id: &LogId) -> Vec<u8> {
     let mut out = Writer::default();
     out.u8(VERSION).varint(log_id.leader_id.term).varint(log_id.index);
     out.finish()
 }
 
 /// The counterpart of [`encode_log_id`].
-pub(super) fn decode_log_id(bytes: &[u8]) -> Result<LogId, DecodeError> {
+pub(in crate::raft) fn decode_log_id(bytes: &[u8]) -> Result<LogId, DecodeError> {
     let mut input = Reader::new(bytes);
     version(&mut input, "log id version")?;
     let id = log_id(input.varint("term")?, input.varint("index")?);
@@ -92,7 +92,7 @@ pub(super) fn decode_log_id(bytes: &[u8]) -> Result<LogId, DecodeError> {
 }
 
 /// A membership and where it stands in the log.
-pub(super) fn encode_stored_membership(stored: &StoredMembership) -> Vec<u8> {
+pub(in crate::raft) fn encode_stored_membership(stored: &StoredMembership) -> Vec<u8> {
     let mut out = Writer::default();
     out.u8(VERSION);
     let at = stored.log_id().as_ref().map(encode_log_id).unwrap_or_default();
@@ -102,7 +102,9 @@ pub(super) fn encode_stored_membership(stored: &StoredMembership) -> Vec<u8> {
 }
 
 /// The counterpart of [`encode_stored_membership`].
-pub(super) fn decode_stored_membership(bytes: &[u8]) -> Result<StoredMembership, DecodeError> {
+pub(in crate::raft) fn decode_stored_membership(
+    bytes: &[u8],
+) -> Result<StoredMembership, DecodeError> {
     let mut input = Reader::new(bytes);
     version(&mut input, "membership version")?;
     let at = input.bytes("membership log id")?;
@@ -112,7 +114,7 @@ pub(super) fn decode_stored_membership(bytes: &[u8]) -> Result<StoredMembership,
     Ok(StoredMembership::new(at, membership))
 }
 
-pub(super) fn log_id(term: u64, index: u64) -> LogId {
+pub(in crate::raft) fn log_id(term: u64, index: u64) -> LogId {
     type LeaderId = openraft::type_config::alias::LeaderIdOf<Types>;
     LogId::new(LeaderId::new(term, 0).to_committed(), index)
 }
@@ -124,7 +126,7 @@ fn version(input: &mut Reader<'_>, what: &'static str) -> Result<(), DecodeError
     }
 }
 
-pub(super) fn write_membership(out: &mut Writer, membership: &Membership) {
+pub(in crate::raft) fn write_membership(out: &mut Writer, membership: &Membership) {
     let configs = membership.get_joint_config();
     out.varint(configs.len() as u64);
     for voters in configs {
@@ -140,7 +142,7 @@ pub(super) fn write_membership(out: &mut Writer, membership: &Membership) {
     }
 }
 
-pub(super) fn read_membership(input: &mut Reader<'_>) -> Result<Membership, DecodeError> {
+pub(in crate::raft) fn read_membership(input: &mut Reader<'_>) -> Result<Membership, DecodeError> {
     let mut configs = Vec::new();
     let mut nodes = BTreeMap::new();
     for _ in 0..input.varint("config count")? {

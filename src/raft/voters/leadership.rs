@@ -13,8 +13,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::model::{MemberId, Term};
-use crate::raft::machine::Machine;
-use crate::raft::types::Types;
+use crate::raft::adapter::types::Types;
+use crate::raft::storage::machine::Machine;
 
 /// What a member is to its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct Leadership {
 
 /// When the leader was last heard of.
 #[derive(Debug)]
-pub(super) struct Heard {
+pub(in crate::raft) struct Heard {
     start: Instant,
     /// Milliseconds from `start`, and one; zero for never.
     last: AtomicU64,
@@ -53,12 +53,12 @@ pub(super) struct Heard {
 
 impl Heard {
     /// After `patience` without a word the leader is taken for gone.
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(in crate::raft) fn new(patience: Duration) -> Self {
         Self { start: Instant::now(), last: AtomicU64::new(0), patience, news: Notify::new() }
     }
 
     /// The leader has just sent something.
-    pub(super) fn now(&self) {
+    pub(in crate::raft) fn now(&self) {
         let was_silent = !self.lately();
         let ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.last.store(ms + 1, Ordering::Relaxed);
@@ -74,12 +74,12 @@ impl Heard {
 }
 
 /// What is needed to tell who leads.
-pub(super) struct Follower {
-    pub(super) member: MemberId,
-    pub(super) raft: openraft::Raft<Types, Machine>,
-    pub(super) heard: Arc<Heard>,
+pub(in crate::raft) struct Follower {
+    pub(in crate::raft) member: MemberId,
+    pub(in crate::raft) raft: openraft::Raft<Types, Machine>,
+    pub(in crate::raft) heard: Arc<Heard>,
     /// How often to look whether the leader is still there.
-    pub(super) heartbeat: Duration,
+    pub(in crate::raft) heartbeat: Duration,
 }
 
 /// A new leader waits for its first answers; they come within moments.
@@ -123,7 +123,7 @@ impl Follower {
     }
 
     /// Who leads, for as long as consensus runs; `ended` is called when it does not any more.
-    pub(super) fn follow(
+    pub(in crate::raft) fn follow(
         self,
         ended: impl FnOnce() + Send + 'static,
     ) -> watch::Receiver<Leadership> {

@@ -6,8 +6,8 @@ use openraft::vote::RaftLeaderId;
 
 use crate::model::{MemberId, Term, Unavailable};
 use crate::raft::Raft;
-use crate::raft::answers::Answers;
-use crate::raft::types::{Answer, Callback, Origin, Proposal, Types};
+use crate::raft::adapter::types::{Answer, Callback, Origin, Proposal, Types};
+use crate::raft::requests::tickets::Tickets;
 use crate::store::Command;
 
 type LeaderId = openraft::type_config::alias::LeaderIdOf<Types>;
@@ -22,12 +22,12 @@ impl Raft {
     pub async fn propose(&self, command: Command) -> Result<Answer, Unavailable> {
         let (leader, term) = self.leader()?;
         let shared = &self.shared;
-        let (ticket, outcome_rx) = shared.answers.issue(term)?;
-        let mut unsent = Unsent { answers: &shared.answers, ticket: Some(ticket) };
+        let (ticket, outcome_rx) = shared.tickets.issue(term)?;
+        let mut unsent = Unsent { tickets: &shared.tickets, ticket: Some(ticket) };
         if leader == shared.member {
             let origin = Origin { member: shared.member, ticket };
-            let answers = std::sync::Arc::clone(&shared.answers);
-            let refused = move |leader| answers.refuse(ticket, leader);
+            let tickets = std::sync::Arc::clone(&shared.tickets);
+            let refused = move |leader| tickets.refuse(ticket, leader);
             self.put_into_log(term, origin, command, refused).await?;
         } else {
             shared.asker.write(leader, term, ticket, command).await?;
@@ -40,7 +40,7 @@ impl Raft {
     ///
     /// # Errors
     /// When consensus has ended; then nobody is called.
-    pub(super) async fn put_into_log(
+    pub(in crate::raft) async fn put_into_log(
         &self,
         term: Term,
         origin: Origin,
@@ -70,14 +70,14 @@ impl Raft {
 
 /// A ticket whose proposal has not left yet. Whoever asked may go away before that; then it is given back.
 struct Unsent<'a> {
-    answers: &'a Answers,
+    tickets: &'a Tickets,
     ticket: Option<u64>,
 }
 
 impl Drop for Unsent<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.answers.refuse(ticket, None);
+            self.tickets.refuse(ticket, None);
         }
     }
 }

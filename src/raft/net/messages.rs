@@ -12,19 +12,19 @@ use openraft::raft::{
 
 use crate::model::{DecodeError, KeyPath, LogIndex, MemberId, Reader, StoreIndex, Term, Writer};
 use crate::raft::Progress;
-use crate::raft::encoding::{self, decode_entry, encode_entry};
-use crate::raft::types::{Entry, LogId, SnapshotMeta, StoredMembership, Types, Vote};
+use crate::raft::adapter::types::{Entry, LogId, SnapshotMeta, StoredMembership, Types, Vote};
+use crate::raft::storage::encoding::{self, decode_entry, encode_entry};
 use crate::store::{Command, Position};
 use crate::transport::Frame;
 
 /// Lanes of heartbeats and of the log: requests and answers, in the same order.
-pub(super) mod append {
+pub(in crate::raft) mod append {
     pub(in crate::raft) const REQUEST: u8 = 10;
     pub(in crate::raft) const ANSWER: u8 = 11;
 }
 
 /// Lane of votes: one request, one answer.
-pub(super) mod vote {
+pub(in crate::raft) mod vote {
     pub(in crate::raft) const VOTE: u8 = 20;
     pub(in crate::raft) const PRE_VOTE: u8 = 21;
     pub(in crate::raft) const VOTED: u8 = 22;
@@ -33,7 +33,7 @@ pub(super) mod vote {
 }
 
 /// Lane of snapshots.
-pub(super) mod snapshot {
+pub(in crate::raft) mod snapshot {
     pub(in crate::raft) const BEGIN: u8 = 30;
     pub(in crate::raft) const RESUME: u8 = 31;
     pub(in crate::raft) const BLOCK: u8 = 32;
@@ -43,7 +43,7 @@ pub(super) mod snapshot {
 }
 
 /// Lane of questions to the leader.
-pub(super) mod ask {
+pub(in crate::raft) mod ask {
     pub(in crate::raft) const PROPOSE: u8 = 40;
     pub(in crate::raft) const REFUSED: u8 = 41;
     pub(in crate::raft) const READ: u8 = 42;
@@ -55,10 +55,10 @@ pub(super) mod ask {
 }
 
 /// What became of an append, in openraft's words.
-pub(super) type Appended = Result<Option<LogId>, StreamAppendError<Types>>;
+pub(in crate::raft) type Appended = Result<Option<LogId>, StreamAppendError<Types>>;
 
 /// Entries for a follower. `encoded` are the entries' stored forms, where they are still at hand.
-pub(super) fn encode_append(
+pub(in crate::raft) fn encode_append(
     request: &AppendEntriesRequest<Types>,
     encoded: Option<&[Bytes]>,
 ) -> Vec<u8> {
@@ -82,7 +82,9 @@ pub(super) fn encode_append(
 }
 
 /// The counterpart of [`encode_append`].
-pub(super) fn decode_append(payload: &[u8]) -> Result<AppendEntriesRequest<Types>, DecodeError> {
+pub(in crate::raft) fn decode_append(
+    payload: &[u8],
+) -> Result<AppendEntriesRequest<Types>, DecodeError> {
     let mut input = Reader::new(payload);
     let vote = read_vote(&mut input)?;
     let prev_log_id = read_log_id(&mut input)?;
@@ -104,7 +106,7 @@ const CONFLICT: u8 = 1;
 const HIGHER_VOTE: u8 = 2;
 
 /// What became of an append.
-pub(super) fn encode_appended(appended: &Appended) -> Vec<u8> {
+pub(in crate::raft) fn encode_appended(appended: &Appended) -> Vec<u8> {
     let mut out = Writer::default();
     match appended {
         Ok(log_id) => {
@@ -124,7 +126,7 @@ pub(super) fn encode_appended(appended: &Appended) -> Vec<u8> {
 }
 
 /// The counterpart of [`encode_appended`].
-pub(super) fn decode_appended(payload: &[u8]) -> Result<Appended, DecodeError> {
+pub(in crate::raft) fn decode_appended(payload: &[u8]) -> Result<Appended, DecodeError> {
     let mut input = Reader::new(payload);
     Ok(match input.u8("append result")? {
         MATCHED => Ok(read_log_id(&mut input)?),
@@ -138,7 +140,7 @@ pub(super) fn decode_appended(payload: &[u8]) -> Result<Appended, DecodeError> {
 }
 
 /// A candidate asks for a vote, or whether it would get one.
-pub(super) fn encode_vote_request(request: &VoteRequest<Types>) -> Vec<u8> {
+pub(in crate::raft) fn encode_vote_request(request: &VoteRequest<Types>) -> Vec<u8> {
     let mut out = Writer::default();
     write_vote(&mut out, &request.vote);
     write_log_id(&mut out, request.last_log_id.as_ref());
@@ -147,7 +149,9 @@ pub(super) fn encode_vote_request(request: &VoteRequest<Types>) -> Vec<u8> {
 }
 
 /// The counterpart of [`encode_vote_request`].
-pub(super) fn decode_vote_request(payload: &[u8]) -> Result<VoteRequest<Types>, DecodeError> {
+pub(in crate::raft) fn decode_vote_request(
+    payload: &[u8],
+) -> Result<VoteRequest<Types>, DecodeError> {
     let mut input = Reader::new(payload);
     let vote = read_vote(&mut input)?;
     let last_log_id = read_log_id(&mut input)?;
@@ -156,7 +160,7 @@ pub(super) fn decode_vote_request(payload: &[u8]) -> Result<VoteRequest<Types>, 
 }
 
 /// A voter answers.
-pub(super) fn encode_vote_answer(answer: &VoteResponse<Types>) -> Vec<u8> {
+pub(in crate::raft) fn encode_vote_answer(answer: &VoteResponse<Types>) -> Vec<u8> {
     let mut out = Writer::default();
     write_vote(&mut out, &answer.vote);
     out.u8(u8::from(answer.vote_granted));
@@ -165,7 +169,9 @@ pub(super) fn encode_vote_answer(answer: &VoteResponse<Types>) -> Vec<u8> {
 }
 
 /// The counterpart of [`encode_vote_answer`].
-pub(super) fn decode_vote_answer(payload: &[u8]) -> Result<VoteResponse<Types>, DecodeError> {
+pub(in crate::raft) fn decode_vote_answer(
+    payload: &[u8],
+) -> Result<VoteResponse<Types>, DecodeError> {
     let mut input = Reader::new(payload);
     let vote = read_vote(&mut input)?;
     let granted = input.u8("vote granted")? != 0;
@@ -173,7 +179,7 @@ pub(super) fn decode_vote_answer(payload: &[u8]) -> Result<VoteResponse<Types>, 
 }
 
 /// The leader asks a member to take over.
-pub(super) fn encode_transfer(request: &TransferLeaderRequest<Types>) -> Vec<u8> {
+pub(in crate::raft) fn encode_transfer(request: &TransferLeaderRequest<Types>) -> Vec<u8> {
     let mut out = Writer::default();
     write_vote(&mut out, request.from_leader());
     out.u64(*request.to_node_id());
@@ -182,7 +188,9 @@ pub(super) fn encode_transfer(request: &TransferLeaderRequest<Types>) -> Vec<u8>
 }
 
 /// The counterpart of [`encode_transfer`].
-pub(super) fn decode_transfer(payload: &[u8]) -> Result<TransferLeaderRequest<Types>, DecodeError> {
+pub(in crate::raft) fn decode_transfer(
+    payload: &[u8],
+) -> Result<TransferLeaderRequest<Types>, DecodeError> {
     let mut input = Reader::new(payload);
     let from = read_vote(&mut input)?;
     let to = input.u64("successor")?;
@@ -190,14 +198,14 @@ pub(super) fn decode_transfer(payload: &[u8]) -> Result<TransferLeaderRequest<Ty
 }
 
 /// A snapshot is about to come: whose, of which entry, and what stands beside nodes and events.
-pub(super) struct SnapshotBegin {
-    pub(super) vote: Vote,
-    pub(super) meta: SnapshotMeta,
-    pub(super) header: Vec<u8>,
+pub(in crate::raft) struct SnapshotBegin {
+    pub(in crate::raft) vote: Vote,
+    pub(in crate::raft) meta: SnapshotMeta,
+    pub(in crate::raft) header: Vec<u8>,
 }
 
 impl SnapshotBegin {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(in crate::raft) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         write_vote(&mut out, &self.vote);
         write_log_id(&mut out, self.meta.last_log_id.as_ref());
@@ -206,7 +214,7 @@ impl SnapshotBegin {
         out.finish()
     }
 
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+    pub(in crate::raft) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let mut input = Reader::new(payload);
         let vote = read_vote(&mut input)?;
         let last_log_id = read_log_id(&mut input)?;
@@ -222,7 +230,7 @@ const AFTER_NODE: u8 = 1;
 const AFTER_EVENT: u8 = 2;
 
 /// How much of the announced snapshot is here already.
-pub(super) fn encode_resume(after: Option<&Position>) -> Vec<u8> {
+pub(in crate::raft) fn encode_resume(after: Option<&Position>) -> Vec<u8> {
     let mut out = Writer::default();
     match after {
         None => out.u8(FROM_THE_START),
@@ -233,7 +241,7 @@ pub(super) fn encode_resume(after: Option<&Position>) -> Vec<u8> {
 }
 
 /// The counterpart of [`encode_resume`].
-pub(super) fn decode_resume(payload: &[u8]) -> Result<Option<Position>, DecodeError> {
+pub(in crate::raft) fn decode_resume(payload: &[u8]) -> Result<Option<Position>, DecodeError> {
     let mut input = Reader::new(payload);
     Ok(match input.u8("resume")? {
         FROM_THE_START => None,
@@ -244,22 +252,22 @@ pub(super) fn decode_resume(payload: &[u8]) -> Result<Option<Position>, DecodeEr
 }
 
 /// A follower hands a write to its leader.
-pub(super) struct Propose {
-    pub(super) ticket: u64,
+pub(in crate::raft) struct Propose {
+    pub(in crate::raft) ticket: u64,
     /// Only the leader of this term may take it.
-    pub(super) term: Term,
-    pub(super) command: Command,
+    pub(in crate::raft) term: Term,
+    pub(in crate::raft) command: Command,
 }
 
 impl Propose {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(in crate::raft) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::with_capacity(64);
         out.u64(self.ticket).varint(self.term.0);
         self.command.encode(&mut out);
         out.finish()
     }
 
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+    pub(in crate::raft) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let mut input = Reader::new(payload);
         let (ticket, term) = (input.u64("ticket")?, Term(input.varint("term")?));
         Ok(Self { ticket, term, command: Command::decode(&mut input)? })
@@ -267,14 +275,16 @@ impl Propose {
 }
 
 /// A write was not taken; `leader` is who leads, as far as the one who was asked knows.
-pub(super) fn encode_refused(ticket: u64, leader: Option<MemberId>) -> Vec<u8> {
+pub(in crate::raft) fn encode_refused(ticket: u64, leader: Option<MemberId>) -> Vec<u8> {
     let mut out = Writer::default();
     out.u64(ticket).u64(leader.map_or(0, |leader| leader.0));
     out.finish()
 }
 
 /// The counterpart of [`encode_refused`].
-pub(super) fn decode_refused(payload: &[u8]) -> Result<(u64, Option<MemberId>), DecodeError> {
+pub(in crate::raft) fn decode_refused(
+    payload: &[u8],
+) -> Result<(u64, Option<MemberId>), DecodeError> {
     let mut input = Reader::new(payload);
     let ticket = input.u64("ticket")?;
     let leader = input.u64("leader")?;
@@ -282,20 +292,23 @@ pub(super) fn decode_refused(payload: &[u8]) -> Result<(u64, Option<MemberId>), 
 }
 
 /// A round of reads, and, in the leader's answer, the entry that must be applied first.
-pub(super) fn encode_read(round: u64, at: LogIndex) -> Vec<u8> {
+pub(in crate::raft) fn encode_read(round: u64, at: LogIndex) -> Vec<u8> {
     let mut out = Writer::default();
     out.varint(round).varint(at.0);
     out.finish()
 }
 
 /// The counterpart of [`encode_read`].
-pub(super) fn decode_read(payload: &[u8]) -> Result<(u64, LogIndex), DecodeError> {
+pub(in crate::raft) fn decode_read(payload: &[u8]) -> Result<(u64, LogIndex), DecodeError> {
     let mut input = Reader::new(payload);
     Ok((input.varint("round")?, LogIndex(input.varint("read index")?)))
 }
 
 /// How far the followers are, in answer to a question; the question itself names only the round.
-pub(super) fn encode_progress(round: u64, progress: &BTreeMap<MemberId, Progress>) -> Vec<u8> {
+pub(in crate::raft) fn encode_progress(
+    round: u64,
+    progress: &BTreeMap<MemberId, Progress>,
+) -> Vec<u8> {
     let mut out = Writer::default();
     out.varint(round).varint(progress.len() as u64);
     for (id, Progress { matched, silent }) in progress {
@@ -307,7 +320,7 @@ pub(super) fn encode_progress(round: u64, progress: &BTreeMap<MemberId, Progress
 }
 
 /// The counterpart of [`encode_progress`].
-pub(super) fn decode_progress(
+pub(in crate::raft) fn decode_progress(
     payload: &[u8],
 ) -> Result<(u64, BTreeMap<MemberId, Progress>), DecodeError> {
     let mut input = Reader::new(payload);
@@ -324,19 +337,19 @@ pub(super) fn decode_progress(
 }
 
 /// A vote as the answer to something.
-pub(super) fn encode_one_vote(vote: &Vote) -> Vec<u8> {
+pub(in crate::raft) fn encode_one_vote(vote: &Vote) -> Vec<u8> {
     let mut out = Writer::default();
     write_vote(&mut out, vote);
     out.finish()
 }
 
 /// The counterpart of [`encode_one_vote`].
-pub(super) fn decode_one_vote(payload: &[u8]) -> Result<Vote, DecodeError> {
+pub(in crate::raft) fn decode_one_vote(payload: &[u8]) -> Result<Vote, DecodeError> {
     read_vote(&mut Reader::new(payload))
 }
 
 /// What a frame should have been, if it is not.
-pub(super) fn expect(frame: &Frame, kind: u8) -> Result<(), DecodeError> {
+pub(in crate::raft) fn expect(frame: &Frame, kind: u8) -> Result<(), DecodeError> {
     if frame.kind == kind {
         return Ok(());
     }
@@ -367,7 +380,7 @@ mod tests {
 
     use super::*;
     use crate::model::LogTime;
-    use crate::raft::types::{Origin, Proposal};
+    use crate::raft::adapter::types::{Origin, Proposal};
 
     fn entry(index: u64) -> Entry {
         let command = Command::Delete { path: KeyPath::from("/a"), dir: false, recursive: false };

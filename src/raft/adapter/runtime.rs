@@ -24,7 +24,7 @@ pub fn seed_elections(random: Arc<dyn Random>) {
 
 /// Random numbers for openraft.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Dice;
+pub(in crate::raft) struct Dice;
 
 impl TryRng for Dice {
     type Error = Infallible;
@@ -53,7 +53,7 @@ impl TryRng for Dice {
 
 /// tokio, but for the dice.
 #[derive(Debug)]
-pub(super) struct Runtime(TokioRuntime);
+pub(in crate::raft) struct Runtime(TokioRuntime);
 
 impl AsyncRuntime for Runtime {
     type JoinError = <TokioRuntime as AsyncRuntime>::JoinError;

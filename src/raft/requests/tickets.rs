@@ -13,17 +13,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use crate::model::{Fate, LogIndex, MemberId, Random, Term, TimeOut, Unavailable};
-use crate::raft::types::Answer;
+use crate::raft::adapter::types::Answer;
 
 /// The entry may have been applied, but not here.
 const LOST: Unavailable =
     Unavailable::TimedOut { why: TimeOut::ConnectionLost, fate: Fate::Unknown };
 
 /// What a ticket is redeemed for.
-pub(super) type Outcome = Result<Answer, Unavailable>;
+pub(in crate::raft) type Outcome = Result<Answer, Unavailable>;
 
 /// The tickets of one member.
-pub(super) struct Answers {
+pub(in crate::raft) struct Tickets {
     state: Mutex<State>,
 }
 
@@ -44,9 +44,9 @@ struct Ticket {
     outcome_tx: oneshot::Sender<Outcome>,
 }
 
-impl Answers {
+impl Tickets {
     /// Numbers start at random: an entry from before a restart must not redeem a ticket from after it.
-    pub(super) fn new(random: &dyn Random) -> Self {
+    pub(in crate::raft) fn new(random: &dyn Random) -> Self {
         Self { state: Mutex::new(State { next: random.next(), ..State::default() }) }
     }
 
@@ -54,7 +54,7 @@ impl Answers {
     ///
     /// # Errors
     /// When that term is over, or the member stops: then nothing may be proposed.
-    pub(super) fn issue(
+    pub(in crate::raft) fn issue(
         &self,
         term: Term,
     ) -> Result<(u64, oneshot::Receiver<Outcome>), Unavailable> {
@@ -73,13 +73,13 @@ impl Answers {
     }
 
     /// The leader refused the proposal, or was never asked.
-    pub(super) fn refuse(&self, ticket: u64, leader: Option<MemberId>) {
+    pub(in crate::raft) fn refuse(&self, ticket: u64, leader: Option<MemberId>) {
         let ticket = self.lock().tickets.remove(&ticket);
         redeem(ticket, Err(Unavailable::NotLeader { leader }));
     }
 
     /// Entries were applied and published. `answers` are those of this member's own tickets among them.
-    pub(super) fn applied(
+    pub(in crate::raft) fn applied(
         &self,
         upto: LogIndex,
         term: Term,
@@ -104,7 +104,7 @@ impl Answers {
     }
 
     /// A snapshot took the place of the entries up to `upto`. Whose tickets were among them, nobody can tell any more.
-    pub(super) fn skipped(&self, upto: LogIndex, term: Term) {
+    pub(in crate::raft) fn skipped(&self, upto: LogIndex, term: Term) {
         let mut state = self.lock();
         for (_, ticket) in std::mem::take(&mut state.tickets) {
             redeem(Some(ticket), Err(LOST));
@@ -114,7 +114,7 @@ impl Answers {
     }
 
     /// Waits until the entry at `index` is applied and published. `false` when the member stops before.
-    pub(super) async fn reach(&self, index: LogIndex) -> bool {
+    pub(in crate::raft) async fn reach(&self, index: LogIndex) -> bool {
         let reached = {
             let mut state = self.lock();
             if state.applied >= index {
@@ -131,7 +131,7 @@ impl Answers {
     }
 
     /// The member stops: nobody gets an answer any more.
-    pub(super) fn close(&self) {
+    pub(in crate::raft) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
         state.readers.clear();
@@ -193,57 +193,57 @@ mod tests {
 
     #[tokio::test]
     async fn a_ticket_is_redeemed_when_its_entry_is_applied() {
-        let answers = Answers::new(&Fixed(u64::MAX));
-        let (first, first_rx) = answers.issue(Term(1)).unwrap();
-        let (second, second_rx) = answers.issue(Term(1)).unwrap();
+        let tickets = Tickets::new(&Fixed(u64::MAX));
+        let (first, first_rx) = tickets.issue(Term(1)).unwrap();
+        let (second, second_rx) = tickets.issue(Term(1)).unwrap();
         assert_eq!((first, second), (u64::MAX, 0), "numbers may wrap");
-        answers.applied(LogIndex(5), Term(1), [(second, answer(5, 1))].into_iter());
+        tickets.applied(LogIndex(5), Term(1), [(second, answer(5, 1))].into_iter());
         assert_eq!(second_rx.await.unwrap().unwrap().index, StoreIndex(5));
-        answers.refuse(first, Some(MemberId(3)));
+        tickets.refuse(first, Some(MemberId(3)));
         let refusal = unavailable(first_rx.await.unwrap());
         assert_eq!(refusal, Unavailable::NotLeader { leader: Some(MemberId(3)) });
     }
 
     #[tokio::test]
     async fn what_a_later_term_left_behind_did_not_happen() {
-        let answers = Answers::new(&Fixed(1));
-        let (old, old_rx) = answers.issue(Term(1)).unwrap();
-        let (_, new_rx) = answers.issue(Term(2)).unwrap();
+        let tickets = Tickets::new(&Fixed(1));
+        let (old, old_rx) = tickets.issue(Term(1)).unwrap();
+        let (_, new_rx) = tickets.issue(Term(2)).unwrap();
         // An entry of the old term, applied in the same batch as one of the new term, still counts.
-        let (kept, kept_rx) = answers.issue(Term(1)).unwrap();
-        answers.applied(LogIndex(9), Term(2), [(kept, answer(8, 1))].into_iter());
+        let (kept, kept_rx) = tickets.issue(Term(1)).unwrap();
+        tickets.applied(LogIndex(9), Term(2), [(kept, answer(8, 1))].into_iter());
         assert!(kept_rx.await.unwrap().is_ok());
         let refusal = unavailable(old_rx.await.unwrap());
         assert_eq!(refusal, Unavailable::NotLeader { leader: None });
         // Too late for the old leader; the ticket is gone, and no other is to be had from that term.
-        answers.applied(LogIndex(10), Term(2), [(old, answer(10, 1))].into_iter());
-        assert!(answers.issue(Term(1)).is_err());
-        answers.close();
+        tickets.applied(LogIndex(10), Term(2), [(old, answer(10, 1))].into_iter());
+        assert!(tickets.issue(Term(1)).is_err());
+        tickets.close();
         assert_eq!(unavailable(new_rx.await.unwrap()), Unavailable::Interrupted);
     }
 
     #[tokio::test]
     async fn behind_a_snapshot_nobody_knows() {
-        let answers = Answers::new(&Fixed(1));
-        let (_, outcome_rx) = answers.issue(Term(1)).unwrap();
-        answers.skipped(LogIndex(100), Term(1));
+        let tickets = Tickets::new(&Fixed(1));
+        let (_, outcome_rx) = tickets.issue(Term(1)).unwrap();
+        tickets.skipped(LogIndex(100), Term(1));
         assert_eq!(unavailable(outcome_rx.await.unwrap()), LOST);
-        assert!(answers.reach(LogIndex(100)).await);
+        assert!(tickets.reach(LogIndex(100)).await);
     }
 
     #[tokio::test]
     async fn readers_wait_for_their_entry() {
-        let answers = Answers::new(&Fixed(1));
-        let reader = answers.reach(LogIndex(7));
+        let tickets = Tickets::new(&Fixed(1));
+        let reader = tickets.reach(LogIndex(7));
         tokio::pin!(reader);
-        answers.applied(LogIndex(6), Term(1), std::iter::empty());
+        tickets.applied(LogIndex(6), Term(1), std::iter::empty());
         assert!(futures_util::poll!(reader.as_mut()).is_pending());
-        answers.applied(LogIndex(8), Term(1), std::iter::empty());
+        tickets.applied(LogIndex(8), Term(1), std::iter::empty());
         assert!(reader.await);
-        let late = answers.reach(LogIndex(9));
+        let late = tickets.reach(LogIndex(9));
         tokio::pin!(late);
         assert!(futures_util::poll!(late.as_mut()).is_pending());
-        answers.close();
+        tickets.close();
         assert!(!late.await);
     }
 }

@@ -13,9 +13,9 @@ use openraft::storage::Snapshot;
 use tracing::info;
 
 use crate::model::{DecodeError, KeyPath, MemberId, Reader, StoreIndex, Writer};
-use crate::raft::checkpoint::{Checkpoint, Checkpoints};
-use crate::raft::types::{self, LogId, SnapshotMeta, Types, Vote};
-use crate::raft::wire::{self, SnapshotBegin, snapshot};
+use crate::raft::adapter::types::{self, LogId, SnapshotMeta, Types, Vote};
+use crate::raft::net::messages::{self, SnapshotBegin, snapshot};
+use crate::raft::storage::checkpoint::{Checkpoint, Checkpoints};
 use crate::store::{Header, HistoryLimits, Loader, Position, Record, Store};
 use crate::transport::{Frame, Link};
 
@@ -38,7 +38,7 @@ const NODE: u8 = 0;
 const EVENT: u8 = 1;
 
 /// Sends a snapshot and waits until it is installed; returns the vote of whoever installed it.
-pub(super) async fn send(
+pub(in crate::raft) async fn send(
     link: &mut Link,
     vote: Vote,
     snapshot: &OpenraftSnapshot,
@@ -50,8 +50,8 @@ pub(super) async fn send(
     link.outgoing.put(snapshot::BEGIN, &begin.encode());
     within(PROGRESS, link.outgoing.flush()).await?;
     let answer = receive(link, PROGRESS).await?;
-    wire::expect(&answer, snapshot::RESUME).map_err(malformed)?;
-    let mut after = wire::decode_resume(&answer.payload).map_err(malformed)?;
+    messages::expect(&answer, snapshot::RESUME).map_err(malformed)?;
+    let mut after = messages::decode_resume(&answer.payload).map_err(malformed)?;
     let how = if after.is_some() { "the rest of" } else { "all of" };
     info!(target: "rafthttp", "sending {how} snapshot {index} to {}", link.peer);
     loop {
@@ -71,10 +71,10 @@ pub(super) async fn send(
     if answer.kind == snapshot::FAILED {
         return Err(io::Error::other(String::from_utf8_lossy(&answer.payload).into_owned()));
     }
-    wire::expect(&answer, snapshot::INSTALLED).map_err(malformed)?;
+    messages::expect(&answer, snapshot::INSTALLED).map_err(malformed)?;
     checkpoints.arrived(checkpoint.applied);
     info!(target: "rafthttp", "snapshot {index} is installed on {}", link.peer);
-    wire::decode_one_vote(&answer.payload).map_err(malformed)
+    messages::decode_one_vote(&answer.payload).map_err(malformed)
 }
 
 /// The records behind `after`, about a block of them, and where the last of them stands; nothing when there are none left.
@@ -99,7 +99,7 @@ fn block_after(store: &Store, after: Option<&Position>) -> (Vec<u8>, Option<Posi
 
 /// Snapshots that are coming in.
 #[derive(Default)]
-pub(super) struct Arrivals {
+pub(in crate::raft) struct Arrivals {
     /// What came before a connection broke.
     unfinished: Mutex<Option<Arrival>>,
 }
@@ -113,26 +113,26 @@ struct Arrival {
 }
 
 /// A snapshot that is here whole.
-pub(super) struct Arrived {
-    pub(super) vote: Vote,
-    pub(super) snapshot: OpenraftSnapshot,
+pub(in crate::raft) struct Arrived {
+    pub(in crate::raft) vote: Vote,
+    pub(in crate::raft) snapshot: OpenraftSnapshot,
 }
 
 impl Arrivals {
     /// Receives one snapshot. Whoever calls installs it and answers.
-    pub(super) async fn receive(
+    pub(in crate::raft) async fn receive(
         &self,
         link: &mut Link,
         limits: HistoryLimits,
     ) -> io::Result<Arrived> {
         let first = receive(link, PROGRESS).await?;
-        wire::expect(&first, snapshot::BEGIN).map_err(malformed)?;
+        messages::expect(&first, snapshot::BEGIN).map_err(malformed)?;
         let begin = SnapshotBegin::decode(&first.payload).map_err(malformed)?;
         let mut arrival = self.resume(link.peer, &begin, limits).map_err(malformed)?;
         let index = begin.meta.last_log_id.as_ref().map(types::position).unwrap_or_default().index;
         let how = if arrival.after.is_some() { "the rest of" } else { "all of" };
         info!(target: "rafthttp", "receiving {how} snapshot {index} from {}", link.peer);
-        link.outgoing.put(snapshot::RESUME, &wire::encode_resume(arrival.after.as_ref()));
+        link.outgoing.put(snapshot::RESUME, &messages::encode_resume(arrival.after.as_ref()));
         within(PROGRESS, link.outgoing.flush()).await?;
         loop {
             let frame = match receive(link, PROGRESS).await {
@@ -234,12 +234,12 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::disk::{RealFiles, Tables, Waiting};
+    use crate::disk::{IoMode, RealFiles, Tables};
     use crate::model::{ClusterId, LogTime};
-    use crate::raft::encoding;
+    use crate::raft::storage::encoding;
     use crate::store::{Command, Write};
     use crate::transport::{
-        AddressBook, Dial, Gate, Identity, Lane, PREFACE, Refusal, Stream, Transport,
+        AddressBook, Dial, Gate, Lane, LocalPeer, PREFACE, PeerRefusal, Stream, Transport,
     };
 
     const LIMITS: HistoryLimits = HistoryLimits { events_max: 100_000, bytes_max: 64 << 20 };
@@ -280,13 +280,13 @@ mod tests {
     struct Open;
 
     impl Gate for Open {
-        fn admit(&self, _from: MemberId) -> Result<(), Refusal> {
+        fn admit(&self, _from: MemberId) -> Result<(), PeerRefusal> {
             Ok(())
         }
     }
 
     fn transport(member: u64, dial: Arc<dyn Dial>) -> Transport {
-        let identity = Identity {
+        let identity = LocalPeer {
             cluster: ClusterId(1),
             member: MemberId(member),
             name: format!("m{member}"),
@@ -325,7 +325,7 @@ mod tests {
 
     fn checkpoints(dir: &std::path::Path) -> Checkpoints {
         let tables = Tables::open(&RealFiles, &dir.join("checkpoint.redb")).expect("tables");
-        Checkpoints::new(tables, Waiting::OnThreads, Box::new(|_| {}))
+        Checkpoints::new(tables, IoMode::Threaded, Box::new(|_| {}))
     }
 
     #[tokio::test]
@@ -346,7 +346,7 @@ mod tests {
         let (mut ours, mut theirs) = links(5_000_000).await;
         let receiving = async {
             let arrived = arrivals.receive(&mut theirs, LIMITS).await.expect("it comes whole");
-            theirs.outgoing.put(snapshot::INSTALLED, &wire::encode_one_vote(&arrived.vote));
+            theirs.outgoing.put(snapshot::INSTALLED, &messages::encode_one_vote(&arrived.vote));
             theirs.outgoing.flush().await.expect("the sender waits for it");
             arrived
         };

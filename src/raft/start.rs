@@ -1,0 +1,283 @@
+//! How a member's part in consensus begins: log and checkpoint are opened, and everything on this floor is put together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::SnapshotPolicy;
+use thiserror::Error;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::disk::{Files, LogOwner, Tables, TablesError, Wal, WalError, WalObserver, WalOptions};
+use crate::model::{Clock, ClusterId, DecodeError, MemberId, Random};
+use crate::raft::adapter::types::Types;
+use crate::raft::net::ask::Asker;
+use crate::raft::net::followers::Followers;
+use crate::raft::net::inbound::LastPeerRefusal;
+use crate::raft::net::peers::Peers;
+use crate::raft::net::transfer::Arrivals;
+use crate::raft::requests::reads::Readers;
+use crate::raft::requests::tickets::Tickets;
+use crate::raft::storage::blocking;
+use crate::raft::storage::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
+use crate::raft::storage::log::Log;
+use crate::raft::storage::machine::{Machine, Observer, View};
+use crate::raft::storage::pace::{Counting, Pace};
+use crate::raft::voters::alone;
+use crate::raft::voters::leadership::{Follower, Heard};
+use crate::raft::{Raft, Shared};
+use crate::store::HistoryLimits;
+use crate::transport::Transport;
+
+/// Entries kept behind a checkpoint, so that a follower that was away for a moment needs no snapshot.
+const ENTRIES_KEPT: u64 = 20_000;
+
+/// Entries that are purged at once.
+const PURGE_BATCH: u64 = 1024;
+
+/// Entries in one message to a follower; their bytes are limited as well, see `log`.
+const MESSAGE_ENTRIES_MAX: u64 = 4096;
+
+/// How a member takes part in consensus.
+pub struct RaftOptions {
+    /// This member.
+    pub member: MemberId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Leave the others behind, for good: they are lost.
+    pub alone: bool,
+    /// Time between two heartbeats of a leader.
+    pub heartbeat: Duration,
+    /// Time without a heartbeat after which a follower stands for election, roughly.
+    pub election: Duration,
+    /// How much history the store keeps.
+    pub history: HistoryLimits,
+    /// Bytes written to the log after which a checkpoint is written.
+    pub checkpoint_wal_bytes: u64,
+    /// The file system.
+    pub files: Arc<dyn Files>,
+    /// Where the log is.
+    pub wal_dir: PathBuf,
+    /// How the log is kept.
+    pub wal: WalOptions,
+    /// Where the checkpoint is.
+    pub checkpoint: PathBuf,
+    /// The way to the other members.
+    pub transport: Arc<Transport>,
+    /// Stamps what this member puts into the log while it leads.
+    pub clock: Arc<dyn Clock>,
+    /// For numbers that must not come twice.
+    pub random: Arc<dyn Random>,
+    /// Is told how the log's disk does.
+    pub wal_observer: Arc<dyn WalObserver>,
+    /// Is told how long each checkpoint's commit took.
+    pub checkpoint_observer: Box<dyn Fn(Duration) + Send + Sync>,
+    /// Is told how long a heartbeat to a member took to be answered.
+    pub round_trip_observer: Box<dyn Fn(MemberId, Duration) + Send + Sync>,
+}
+
+/// Why a member cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The log.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// The checkpoint.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+    /// The checkpoint's contents.
+    #[error("{0}")]
+    Checkpoint(String),
+    /// The log's contents.
+    #[error("the write-ahead log holds what this version cannot read: {0}")]
+    Log(#[from] DecodeError),
+    /// Consensus itself.
+    #[error("consensus cannot start: {0}")]
+    Raft(String),
+}
+
+impl Raft {
+    /// Opens log and checkpoint, and takes part in consensus from where they end.
+    ///
+    /// # Errors
+    /// See [`StartError`]; the texts name file and fix.
+    pub async fn start(
+        options: RaftOptions,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, StartError> {
+        let config = Arc::new(config(&options)?);
+        let (member, election, history) = (options.member, options.election, options.history);
+        let (alone, heartbeat) = (options.alone, options.heartbeat);
+        let io = options.wal.io;
+        let (clock, transport) = (Arc::clone(&options.clock), Arc::clone(&options.transport));
+        let tickets = Arc::new(Tickets::new(&*options.random));
+        let removed = Arc::new(Notify::new());
+        let stop = CancellationToken::new();
+        let Opened { wal, mut log, checkpoints, start, pace, followers } = open(options).await?;
+        if alone {
+            alone::go_alone(member, &mut log, &start).await?;
+        }
+        let peers = Peers {
+            transport: Arc::clone(&transport),
+            log: log.clone(),
+            checkpoints: Arc::clone(&checkpoints),
+            followers: Arc::clone(&followers),
+            patience: election,
+            removed: Arc::clone(&removed),
+        };
+        let machine = Machine::new(
+            start,
+            observer,
+            Arc::clone(&tickets),
+            facts_learner(member, Arc::clone(&transport), Arc::clone(&removed)),
+            member,
+            Arc::clone(&checkpoints),
+        );
+        let view = machine.published();
+        let raft = openraft::Raft::new(member.0, config, peers, log, machine).await;
+        let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
+        // Should consensus fail, nobody waits for an answer that cannot come.
+        let ending = Arc::clone(&tickets);
+        // By then a follower stands for election.
+        let heard = Arc::new(Heard::new(election * 7 / 5));
+        let follower =
+            Follower { member, raft: raft.clone(), heard: Arc::clone(&heard), heartbeat };
+        let leadership = follower.follow(move || ending.close());
+        let asker = Asker::start(Arc::clone(&transport), Arc::clone(&tickets), stop.clone());
+        let (readers, readers_rx) = Readers::new();
+        let shared = Arc::new(Shared {
+            member,
+            election,
+            history,
+            clock,
+            transport,
+            tickets,
+            asker,
+            readers,
+            followers,
+            heard,
+            arrivals: Arrivals::default(),
+            io,
+            pace,
+            removed,
+            last_refusal: LastPeerRefusal::default(),
+            stop: stop.clone(),
+            checkpoints,
+        });
+        let this = Self { raft, wal, view, leadership, shared };
+        this.recover(member).await?;
+        tokio::spawn(stop.clone().run_until_cancelled_owned(this.clone().write_checkpoints()));
+        tokio::spawn(stop.run_until_cancelled_owned(this.clone().serve_readers(readers_rx)));
+        Ok(this)
+    }
+
+    /// A member that is its cluster's only voter need not wait for anybody: it leads at once and applies all it has. So no
+    /// read goes back behind what was read before the restart.
+    async fn recover(&self, member: MemberId) -> Result<(), StartError> {
+        let fail = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
+        // Not from the metrics, which may not be there yet.
+        let alone = move |state: &openraft::RaftState<Types>| {
+            state.membership_state.effective().voter_ids().eq([member.0])
+        };
+        if self.raft.with_raft_state(alone).await.map_err(|error| fail(&error))? {
+            self.raft.trigger().elect(false).await.map_err(|error| fail(&error))?;
+            self.raft.wait_for_recovery(None).await.map_err(|error| fail(&error))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is to be done when facts of the cluster may have changed.
+fn facts_learner(
+    member: MemberId,
+    transport: Arc<Transport>,
+    removed: Arc<Notify>,
+) -> Box<dyn Fn(&View) + Send + Sync> {
+    Box::new(move |view| {
+        let members = view.store.members();
+        let urls = members.iter().map(|(id, record)| (id, &record.peer_urls[..]));
+        transport.book().record(urls);
+        if members.was_removed(member) {
+            removed.notify_one();
+        }
+    })
+}
+
+struct Opened {
+    wal: Wal,
+    log: Log,
+    checkpoints: Arc<Checkpoints>,
+    start: Checkpoint,
+    pace: Arc<Pace>,
+    followers: Arc<Followers>,
+}
+
+async fn open(options: RaftOptions) -> Result<Opened, StartError> {
+    let opened = blocking::on(options.wal.io, move || open_files(options)).await;
+    opened.map_err(|error| StartError::Raft(error.to_string()))?
+}
+
+fn open_files(options: RaftOptions) -> Result<Opened, StartError> {
+    let tables = Tables::open(&*options.files, &options.checkpoint)?;
+    let checkpoints =
+        Arc::new(Checkpoints::new(tables, options.wal.io, options.checkpoint_observer));
+    let start = match checkpoints.load(options.history) {
+        Ok(start) => start,
+        Err(CheckpointError::Tables(error)) => return Err(error.into()),
+        Err(CheckpointError::Decode(error)) => {
+            let path = options.checkpoint.display();
+            return Err(StartError::Checkpoint(format!(
+                "{path}: {}",
+                CheckpointError::from(error)
+            )));
+        }
+    };
+    let waiting = options.wal.io;
+    let identity = LogOwner { cluster: options.cluster.0, member: options.member.0 };
+    let pace = Arc::new(Pace::new(options.checkpoint_wal_bytes));
+    let observer = Arc::new(Counting::new(options.wal_observer, Arc::clone(&pace)));
+    let (wal, recovered) =
+        Wal::open(options.files, &options.wal_dir, identity, options.wal, observer)?;
+    if recovered.torn_bytes > 0 {
+        info!(
+            target: "wal",
+            "cut {} bytes that were being written when the member ended; nobody was told they were safe",
+            recovered.torn_bytes
+        );
+    }
+    let log = Log::new(wal.clone(), waiting, &recovered)?;
+    let followers = Arc::new(Followers::new(options.round_trip_observer));
+    Ok(Opened { wal, log, checkpoints, start, pace, followers })
+}
+
+fn config(options: &RaftOptions) -> Result<openraft::Config, StartError> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let election = millis(options.election);
+    let config = openraft::Config {
+        cluster_name: options.cluster.to_string(),
+        heartbeat_interval: millis(options.heartbeat),
+        // A follower waits for the lease, which is as long as the longest of these, and then for a time drawn between the
+        // two. That makes 1.1 to 1.4 elections from the last heartbeat to the candidate.
+        election_timeout_min: election * 2 / 5,
+        election_timeout_max: election * 7 / 10,
+        // A member that was cut off must not depose the leader when it comes back.
+        enable_pre_vote: Some(true),
+        // A leader that hears no majority falls silent, else it could block elections in a partial partition. openraft
+        // wants at least the lease and the longest time-out.
+        quorum_loss_probe_interval: Some(2 * election),
+        // A restarted leader stands for election like everybody else.
+        enable_leader_restore: Some(false),
+        allow_log_reversion: Some(false),
+        // We know better when a checkpoint is due: see `Pace`.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        purge_batch_size: PURGE_BATCH,
+        max_payload_entries: MESSAGE_ENTRIES_MAX,
+        ..openraft::Config::default()
+    };
+    config.validate().map_err(|error| {
+        StartError::Raft(format!("{error}; check --heartbeat-interval and --election-timeout"))
+    })
+}

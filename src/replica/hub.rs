@@ -1,0 +1,349 @@
+//! The live watchers of a member, and where freshly applied entries are announced to them.
+//!
+//! Owns: who waits for which key. Never knows: the history, how an event is rendered, who the client is.
+//! Holds: a registered watcher gets every event that its filter sees from its first index on, once each, in order, until its
+//! channel ends; it ends when the watcher reads too slowly, when a snapshot takes the place of the state, and at a stop.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::model::{KeyPath, LogTime, StoreIndex, Unavailable};
+use crate::raft::{Observer, View};
+use crate::store::{Event, Filter, Members};
+
+/// Events a stream may lag behind before it reads from the history again.
+const EVENTS_BUFFERED: usize = 64;
+
+/// An event on its way to watchers; whoever shows it first renders it for all.
+#[derive(Debug)]
+pub struct Notice {
+    /// What happened.
+    pub event: Arc<Event>,
+    rendered: OnceLock<Bytes>,
+}
+
+impl Notice {
+    pub(super) fn new(event: Arc<Event>) -> Arc<Self> {
+        Arc::new(Self { event, rendered: OnceLock::new() })
+    }
+
+    /// The rendering, made by `render` the first time. All callers must render alike.
+    pub fn body(&self, render: impl FnOnce(&Event) -> Bytes) -> Bytes {
+        self.rendered.get_or_init(|| render(&self.event)).clone()
+    }
+}
+
+/// All watchers of a member.
+#[derive(Debug)]
+pub struct Hub {
+    watchers: Mutex<Watchers>,
+    /// `watchers.entries.len()`, readable without the lock.
+    count: AtomicUsize,
+    requests: AtomicU64,
+    view: ArcSwapOption<View>,
+    next_deadline: watch::Sender<Option<LogTime>>,
+    members: watch::Sender<Members>,
+    watchers_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Watchers {
+    /// By key and then by registration, so that the watchers below a directory are a range.
+    entries: BTreeMap<(KeyPath, u64), Entry>,
+    registered: u64,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    recursive: bool,
+    from: StoreIndex,
+    sink: Sink,
+}
+
+/// How many events a watcher wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The next one.
+    Once,
+    /// All.
+    Stream,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Once(oneshot::Sender<Arc<Notice>>),
+    Stream(mpsc::Sender<Arc<Notice>>),
+}
+
+impl Hub {
+    /// A hub without watchers that lets at most `watchers_max` wait.
+    pub fn new(watchers_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            watchers: Mutex::default(),
+            count: AtomicUsize::new(0),
+            requests: AtomicU64::new(0),
+            view: ArcSwapOption::empty(),
+            next_deadline: watch::Sender::new(None),
+            members: watch::Sender::new(Members::default()),
+            watchers_max,
+        })
+    }
+
+    /// How many wait. Wire: `watchers`.
+    pub fn watchers(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// How many watches were asked for. Wire: `etcd_debugging_store_watch_requests_total`.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// When the next key dies; changes whenever that does.
+    pub(super) fn next_deadline(&self) -> watch::Receiver<Option<LogTime>> {
+        self.next_deadline.subscribe()
+    }
+
+    /// The facts of the cluster; changes whenever one is recorded.
+    pub(super) fn members(&self) -> watch::Receiver<Members> {
+        self.members.subscribe()
+    }
+
+    /// Ends every watch cleanly and refuses new ones.
+    pub fn close(&self) {
+        let mut watchers = self.lock();
+        watchers.closed = true;
+        let entries = std::mem::take(&mut watchers.entries);
+        self.count.store(0, Ordering::Relaxed);
+        drop(watchers);
+        drop(entries);
+    }
+
+    /// The newest view; `None` before the first.
+    pub(super) fn newest(&self) -> Option<Arc<View>> {
+        self.view.load_full()
+    }
+
+    pub(super) fn count_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Goes live with a watcher, unless `search` finds what it waits for in the newest view.
+    ///
+    /// `search` looks at that view and says from which index on nothing was seen yet, or `None` when the watcher's event is
+    /// there. It runs under the lock: what is announced later comes by the channel, what was announced before is in the view.
+    ///
+    /// # Errors
+    /// What `search` returns; [`Unavailable::TooManyWatchers`], [`Unavailable::Stopped`].
+    pub(super) fn register<E: From<Unavailable>>(
+        self: &Arc<Self>,
+        filter: &Filter,
+        kind: Kind,
+        search: impl FnOnce(Option<&View>) -> Result<Option<StoreIndex>, E>,
+    ) -> Result<Option<Registration>, E> {
+        let mut watchers = self.lock();
+        if watchers.closed {
+            return Err(Unavailable::Stopped.into());
+        }
+        let count = watchers.entries.len();
+        if count >= self.watchers_max {
+            return Err(Unavailable::TooManyWatchers.into());
+        }
+        // Counted before the newest view is looked at: see `published`.
+        self.count.store(count + 1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let from = match search(self.newest().as_deref()) {
+            Ok(Some(from)) => from,
+            other => {
+                self.count.store(count, Ordering::Relaxed);
+                return other.map(|_| None);
+            }
+        };
+        watchers.registered += 1;
+        let place = (filter.path.clone(), watchers.registered);
+        let (sink, feed) = match kind {
+            Kind::Once => {
+                let (event_tx, event_rx) = oneshot::channel();
+                (Sink::Once(event_tx), Feed::Once(event_rx))
+            }
+            Kind::Stream => {
+                let (events_tx, events_rx) = mpsc::channel(EVENTS_BUFFERED);
+                (Sink::Stream(events_tx), Feed::Stream(events_rx))
+            }
+        };
+        watchers.entries.insert(place.clone(), Entry { recursive: filter.recursive, from, sink });
+        drop(watchers);
+        Ok(Some(Registration { hub: Arc::clone(self), place, feed, ended: false }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watchers> {
+        // Nothing below panics half-way, so a poisoned lock still guards a whole map.
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, place: &(KeyPath, u64)) {
+        let mut watchers = self.lock();
+        let entry = watchers.entries.remove(place);
+        self.count.store(watchers.entries.len(), Ordering::Relaxed);
+        drop(watchers);
+        drop(entry);
+    }
+
+    fn announce(&self, events: &[Arc<Event>]) {
+        let mut watchers = self.lock();
+        for event in events {
+            watchers.announce(event);
+        }
+        self.count.store(watchers.entries.len(), Ordering::Relaxed);
+    }
+}
+
+impl Observer for Hub {
+    fn published(&self, view: &Arc<View>, events: &[Arc<Event>]) {
+        self.show(view);
+        // A registration raises the count and then looks at `view`; this stores `view` and then looks at the count. The
+        // fences make sure that one of the two sees the other.
+        fence(Ordering::SeqCst);
+        if !events.is_empty() && self.count.load(Ordering::Relaxed) > 0 {
+            self.announce(events);
+        }
+    }
+
+    /// Everybody who waits searches the history of the new state: there is what they would have been told.
+    fn replaced(&self, view: &Arc<View>) {
+        self.show(view);
+        let mut watchers = self.lock();
+        let entries = std::mem::take(&mut watchers.entries);
+        self.count.store(0, Ordering::Relaxed);
+        drop(watchers);
+        drop(entries);
+    }
+}
+
+/// A live watcher. Dropping it takes it out of the hub.
+#[derive(Debug)]
+pub(super) struct Registration {
+    hub: Arc<Hub>,
+    place: (KeyPath, u64),
+    feed: Feed,
+    /// The hub has taken it out itself.
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum Feed {
+    Once(oneshot::Receiver<Arc<Notice>>),
+    Stream(mpsc::Receiver<Arc<Notice>>),
+}
+
+impl Registration {
+    /// The next event. `None` when no more come this way: the hub is closed, a snapshot came, or the watcher read too slowly;
+    /// the history knows more.
+    pub(super) async fn next(&mut self) -> Option<Arc<Notice>> {
+        match &mut self.feed {
+            Feed::Once(event_rx) => {
+                let event = event_rx.await.ok();
+                self.ended = true;
+                event
+            }
+            Feed::Stream(events_rx) => {
+                let event = events_rx.recv().await;
+                self.ended = event.is_none();
+                event
+            }
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.hub.forget(&self.place);
+        }
+    }
+}
+
+impl Hub {
+    fn show(&self, view: &Arc<View>) {
+        self.view.store(Some(Arc::clone(view)));
+        let next = view.store.next_deadline();
+        self.next_deadline.send_if_modified(|deadline| {
+            let changed = *deadline != next;
+            *deadline = next;
+            changed
+        });
+        let members = view.store.members();
+        self.members.send_if_modified(|known| {
+            let changed = !known.same(members);
+            if changed {
+                *known = members.clone();
+            }
+            changed
+        });
+    }
+}
+
+impl Watchers {
+    /// Hands `event` to everybody who may see it: watchers of the key, of the keys above, and of those below.
+    fn announce(&mut self, event: &Arc<Event>) {
+        if self.entries.is_empty() || event.refresh {
+            return;
+        }
+        let mut notice = None;
+        for depth in 0..=event.path.depth() {
+            let path = event.path.ancestor(depth);
+            let range = (path.clone(), 0)..=(path, u64::MAX);
+            self.hand_over(range, event, &mut notice);
+        }
+        if event.action.removes() && event.node.dir {
+            // Keys below `/d` are those from `/d/` up to, but not including, `/d0`: `0` follows `/`.
+            let below = [event.path.as_bytes(), b"/"].concat();
+            let beyond = [event.path.as_bytes(), b"0"].concat();
+            let range = (
+                Bound::Included((KeyPath::from_stored(&below), 0)),
+                Bound::Excluded((KeyPath::from_stored(&beyond), 0)),
+            );
+            self.hand_over(range, event, &mut notice);
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        range: impl std::ops::RangeBounds<(KeyPath, u64)>,
+        event: &Arc<Event>,
+        notice: &mut Option<Arc<Notice>>,
+    ) {
+        let mut done = Vec::new();
+        for (place, entry) in self.entries.range(range) {
+            let filter = Filter { path: place.0.clone(), recursive: entry.recursive };
+            if event.index < entry.from || !filter.sees(event) {
+                continue;
+            }
+            let notice = notice.get_or_insert_with(|| Notice::new(Arc::clone(event)));
+            match &entry.sink {
+                Sink::Once(_) => done.push(place.clone()),
+                // A full buffer: the watcher reads on from the history. A closed one: it is gone.
+                Sink::Stream(events_tx) => {
+                    if events_tx.try_send(Arc::clone(notice)).is_err() {
+                        done.push(place.clone());
+                    }
+                }
+            }
+        }
+        for place in done {
+            if let Some(Entry { sink: Sink::Once(event_tx), .. }) = self.entries.remove(&place)
+                && let Some(notice) = notice
+            {
+                // It may have hung up; then nobody misses the event.
+                let _ = event_tx.send(Arc::clone(notice));
+            }
+        }
+    }
+}
