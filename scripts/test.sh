@@ -30,6 +30,10 @@ if ! need dnsmasq dnsmasq-base; then
   export CAIRN_SKIP_DNS=1
   skipped+=("discovery by DNS: dnsmasq cannot be installed here (Debian: dnsmasq-base)")
 fi
+if ! need faketime faketime; then
+  export CAIRN_SKIP_FAKETIME=1
+  skipped+=("wrong wall clocks: faketime cannot be installed here (Debian: faketime)")
+fi
 if ! docker info >/dev/null 2>&1; then
   export CAIRN_SKIP_DOCKER=1
   skipped+=("image and three containers: no Docker engine answers here (Debian: docker.io)")

@@ -10,6 +10,7 @@ use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::{error, json, time};
 use crate::raft::{AppendStats, FollowerStats, Role};
+use crate::replica::Moment;
 use crate::store::Counter;
 
 pub(super) async fn of_store(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
@@ -52,7 +53,7 @@ pub(super) async fn of_self(State(api): State<Arc<Context>>, request: Request) -
     if request.method() != Method::GET {
         return error::method_not_allowed("GET");
     }
-    let (replica, now) = (&api.replica, api.replica.now());
+    let replica = &api.replica;
     let (member, stats) = (replica.member(), replica.stats());
     let state = match replica.status().leadership.role {
         Role::Leader => "StateLeader",
@@ -72,7 +73,7 @@ pub(super) async fn of_self(State(api): State<Arc<Context>>, request: Request) -
     text(",\"state\":", state.as_bytes());
     text(",\"startTime\":", &moment(stats.started()));
     text(",\"leaderInfo\":{\"leader\":", leader.as_bytes());
-    text(",\"uptime\":", time::go_duration(now.since(since)).as_bytes());
+    text(",\"uptime\":", time::go_duration(since.instant.elapsed()).as_bytes());
     text(",\"startTime\":", &moment(since));
     out.extend_from_slice(b"},");
     let raft = replica.raft();
@@ -146,9 +147,9 @@ fn follower(out: &mut Vec<u8>, id: &str, stats: &FollowerStats) {
     out.extend_from_slice(b"}}");
 }
 
-fn moment(at: crate::model::LogTime) -> Vec<u8> {
+fn moment(at: Moment) -> Vec<u8> {
     let mut text = Vec::new();
-    time::rfc3339(&mut text, at);
+    time::rfc3339(&mut text, at.wall);
     text
 }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::model::LogTime;
+use crate::model::WallTime;
 
 /// Appends `2026-11-23T04:05:06.123456789Z`; the fraction without trailing zeros, none when it is zero.
-pub(crate) fn rfc3339(out: &mut Vec<u8>, at: LogTime) {
+pub(crate) fn rfc3339(out: &mut Vec<u8>, at: WallTime) {
     let (seconds, nanos) = at.parts();
     let moment =
         i64::try_from(seconds).ok().and_then(|s| DateTime::<Utc>::from_timestamp(s, nanos));
-    // A lifetime is bounded (`Ttl`), so a deadline always has a date.
+    // A deadline has a date but for one 292 years from a clock that is centuries ahead.
     let moment = moment.unwrap_or(DateTime::<Utc>::MAX_UTC);
     let text = moment.format("%Y-%m-%dT%H:%M:%S%.9f").to_string();
     out.extend_from_slice(text.trim_end_matches('0').trim_end_matches('.').as_bytes());
@@ -51,7 +51,7 @@ mod tests {
 
     fn written(millis: u64) -> String {
         let mut out = Vec::new();
-        rfc3339(&mut out, LogTime(millis * 1_000_000));
+        rfc3339(&mut out, WallTime(millis * 1_000_000));
         String::from_utf8(out).unwrap()
     }
 

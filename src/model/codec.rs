@@ -57,6 +57,11 @@ impl Writer {
         self
     }
 
+    /// A number with a sign: small ones of either sign are short.
+    pub fn signed(&mut self, value: i64) -> &mut Self {
+        self.varint(((value << 1) ^ (value >> 63)).cast_unsigned())
+    }
+
     /// A varint length and the bytes.
     pub fn bytes(&mut self, value: &[u8]) -> &mut Self {
         self.varint(value.len() as u64);
@@ -121,6 +126,12 @@ impl<'a> Reader<'a> {
         Err(DecodeError::Malformed(what))
     }
 
+    /// The counterpart of [`Writer::signed`].
+    pub fn signed(&mut self, what: &'static str) -> Result<i64, DecodeError> {
+        let value = self.varint(what)?;
+        Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+    }
+
     /// The counterpart of [`Writer::bytes`].
     pub fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], DecodeError> {
         let length = self.varint(what)?;
@@ -151,16 +162,30 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn small_numbers_of_either_sign_take_one_byte() {
+        for value in [0, -1, 1, -64, 63] {
+            let mut writer = Writer::default();
+            writer.signed(value);
+            assert_eq!(writer.length(), 1, "{value}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(number in any::<u64>(), bytes in any::<Vec<u8>>()) {
+        fn what_is_written_is_read_back(
+            number in any::<u64>(),
+            signed in any::<i64>(),
+            bytes in any::<Vec<u8>>(),
+        ) {
             let mut writer = Writer::default();
-            writer.u8(7).varint(number).u64(number).bytes(&bytes);
+            writer.u8(7).varint(number).u64(number).signed(signed).bytes(&bytes);
             let encoded = writer.finish();
             let mut reader = Reader::new(&encoded);
             prop_assert_eq!(reader.u8("tag").unwrap(), 7);
             prop_assert_eq!(reader.varint("number").unwrap(), number);
             prop_assert_eq!(reader.u64("number").unwrap(), number);
+            prop_assert_eq!(reader.signed("signed").unwrap(), signed);
             prop_assert_eq!(reader.bytes("bytes").unwrap(), &bytes[..]);
             prop_assert!(reader.is_empty());
         }

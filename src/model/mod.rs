@@ -20,7 +20,7 @@ pub(crate) use path::has_hidden;
 pub use path::{KEYS_PREFIX_HIDDEN, KeyPath, Name, PathLimits};
 pub use random::Random;
 pub use refusal::{Refusal, Reply};
-pub use time::{Clock, LogTime, TTL_MAX_S, Ttl};
+pub use time::{Clock, LogTime, Stamp, TTL_MAX_S, Ttl, WallOffset, WallTime};
 pub use unavailable::{Fate, TimeOut, Unavailable};
 
 /// A key's value: any bytes, shared between the tree, the history and answers under way.

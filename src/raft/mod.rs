@@ -6,6 +6,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `start.rs` | opens log and checkpoint and puts everything below together |
+//! | `clock.rs` | the log's clock: what entries are stamped with, how long keys live |
 //! | `storage/` | openraft's storage over `disk` and `store`: `log`, `machine`, `checkpoint`, `pace`, `encoding` |
 //! | `net/` | openraft's network over `transport`: calls out (`peers`), calls in (`inbound`), questions to the leader (`ask`), snapshots (`transfer`), their bytes (`messages`), how followers do (`followers`) |
 //! | `requests/` | a write's way into the log and back (`propose`, `tickets`), reads that are not stale (`reads`) |
@@ -13,6 +14,7 @@
 //! | `adapter/` | openraft's parameters (`types`) and what it runs on (`runtime`) |
 
 mod adapter;
+mod clock;
 mod net;
 mod requests;
 mod start;
@@ -33,11 +35,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::disk::{IoMode, Wal};
-use crate::model::{Clock, LogIndex, MemberId, Term, Unavailable};
+use crate::model::{LogIndex, LogTime, MemberId, Term, Unavailable};
 use crate::store::HistoryLimits;
 use crate::transport::Transport;
 
 use adapter::types::{self, Types};
+use clock::LogClock;
 use net::ask::Asker;
 use net::followers::Followers;
 use net::inbound::LastPeerRefusal;
@@ -89,7 +92,7 @@ struct Shared {
     member: MemberId,
     election: Duration,
     history: HistoryLimits,
-    clock: Arc<dyn Clock>,
+    clock: Arc<LogClock>,
     transport: Arc<Transport>,
     tickets: Arc<Tickets>,
     asker: Asker,
@@ -156,6 +159,16 @@ impl Raft {
             None if self.leadership.has_changed().is_err() => Err(Unavailable::Stopped),
             None => Err(Unavailable::NotLeader { leader: None }),
         }
+    }
+
+    /// The log's time now, as well as this member can tell: exactly while it leads, else as it last heard it from its leader.
+    pub fn now(&self) -> LogTime {
+        self.shared.clock.now()
+    }
+
+    /// How far the wall clock of each leader there was is ahead of this member's, in nanoseconds, when last heard of.
+    pub fn clock_differences(&self) -> Vec<(MemberId, i64)> {
+        self.shared.clock.differences()
     }
 
     /// The way to the other members.

@@ -13,6 +13,7 @@ use tracing::info;
 use crate::disk::{Files, LogOwner, Tables, TablesError, Wal, WalError, WalObserver, WalOptions};
 use crate::model::{Clock, ClusterId, DecodeError, MemberId, Random};
 use crate::raft::adapter::types::Types;
+use crate::raft::clock::LogClock;
 use crate::raft::net::ask::Asker;
 use crate::raft::net::followers::Followers;
 use crate::raft::net::inbound::LastPeerRefusal;
@@ -66,7 +67,7 @@ pub struct RaftOptions {
     pub checkpoint: PathBuf,
     /// The way to the other members.
     pub transport: Arc<Transport>,
-    /// Stamps what this member puts into the log while it leads.
+    /// The machine's clocks.
     pub clock: Arc<dyn Clock>,
     /// For numbers that must not come twice.
     pub random: Arc<dyn Random>,
@@ -111,7 +112,8 @@ impl Raft {
         let (member, election, history) = (options.member, options.election, options.history);
         let (alone, heartbeat) = (options.alone, options.heartbeat);
         let io = options.wal.io;
-        let (clock, transport) = (Arc::clone(&options.clock), Arc::clone(&options.transport));
+        let clock = Arc::new(LogClock::new(Arc::clone(&options.clock)));
+        let transport = Arc::clone(&options.transport);
         let tickets = Arc::new(Tickets::new(&*options.random));
         let removed = Arc::new(Notify::new());
         let stop = CancellationToken::new();
@@ -124,6 +126,7 @@ impl Raft {
             log: log.clone(),
             checkpoints: Arc::clone(&checkpoints),
             followers: Arc::clone(&followers),
+            clock: Arc::clone(&clock),
             patience: election,
             removed: Arc::clone(&removed),
         };
@@ -131,6 +134,7 @@ impl Raft {
             start,
             observer,
             Arc::clone(&tickets),
+            Arc::clone(&clock),
             facts_learner(member, Arc::clone(&transport), Arc::clone(&removed)),
             member,
             Arc::clone(&checkpoints),
@@ -142,8 +146,14 @@ impl Raft {
         let ending = Arc::clone(&tickets);
         // By then a follower stands for election.
         let heard = Arc::new(Heard::new(election * 7 / 5));
-        let follower =
-            Follower { member, raft: raft.clone(), heard: Arc::clone(&heard), heartbeat };
+        let follower = Follower {
+            member,
+            raft: raft.clone(),
+            heard: Arc::clone(&heard),
+            view: Arc::clone(&view),
+            clock: Arc::clone(&clock),
+            heartbeat,
+        };
         let leadership = follower.follow(move || ending.close());
         let asker = Asker::start(Arc::clone(&transport), Arc::clone(&tickets), stop.clone());
         let (readers, readers_rx) = Readers::new();

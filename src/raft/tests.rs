@@ -11,6 +11,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{EntryPayload, RaftLogReader, StorageError};
 
 use super::adapter::types::{Entry, Types};
+use super::clock::LogClock;
 use super::requests::tickets::Tickets;
 use super::storage::checkpoint::Checkpoints;
 use super::storage::encoding;
@@ -21,7 +22,7 @@ use crate::disk::{
     CrashFiles, Fault, Files, IoMode, LogOwner, RealFiles, Survival, Tables, Wal, WalError,
     WalObserver, WalOptions,
 };
-use crate::model::{Clock, ClusterId, KeyPath, LogTime, MemberId, Random, StoreIndex};
+use crate::model::{Clock, ClusterId, KeyPath, MemberId, Random, StoreIndex, WallTime};
 use crate::store::{Command, Event, HistoryLimits, Write};
 use crate::transport::{self, Dial, Stream, Transport};
 
@@ -38,8 +39,12 @@ impl Observer for Quiet {
 }
 
 impl Clock for Quiet {
-    fn now(&self) -> LogTime {
-        LogTime(1000)
+    fn wall(&self) -> WallTime {
+        WallTime(1000)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -81,8 +86,9 @@ impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for OnDisk {
             Wal::open(files, &wal, identity, options, Arc::new(Quiet)).expect("a log");
         let log = Log::new(wal, IoMode::Threaded, &recovered).expect("an empty log");
         let tickets = Arc::new(Tickets::new(&Quiet));
+        let clock = Arc::new(LogClock::new(Arc::new(Quiet)));
         let machine =
-            Machine::new(start, Arc::new(Quiet), tickets, Box::new(|_| {}), ME, checkpoints);
+            Machine::new(start, Arc::new(Quiet), tickets, clock, Box::new(|_| {}), ME, checkpoints);
         Ok((dir, log, machine))
     }
 }

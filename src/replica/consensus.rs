@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::{Fate, LogTime, TimeOut, Unavailable};
+use crate::model::{Fate, TimeOut, Unavailable};
 use crate::raft::Answer;
 use crate::replica::Replica;
 use crate::store::Command;
@@ -74,14 +74,14 @@ impl Replica {
 
     fn deadline(&self) -> Deadline<'_> {
         let timeout = request_timeout(self.inner.member.election);
-        Deadline { replica: self, begun: self.now(), until: Instant::now() + timeout }
+        Deadline { replica: self, begun: Instant::now(), until: Instant::now() + timeout }
     }
 }
 
 /// How long a request waits for consensus.
 struct Deadline<'a> {
     replica: &'a Replica,
-    begun: LogTime,
+    begun: Instant,
     until: Instant,
 }
 
@@ -117,11 +117,10 @@ impl Deadline<'_> {
 
     /// Which of etcd's three texts fits.
     fn late(&self, fate: Fate) -> Unavailable {
-        let options = &self.replica.inner.member;
-        let two_elections_ms = u64::try_from(2 * options.election.as_millis()).unwrap_or(u64::MAX);
+        let two_elections = 2 * self.replica.inner.member.election;
         let why = match self.replica.inner.stats.leader_since() {
             None => TimeOut::Unclear,
-            Some(since) if since > self.begun && since.0 <= self.begun.0 + two_elections_ms => {
+            Some(since) if since > self.begun && since <= self.begun + two_elections => {
                 TimeOut::LeaderFailed
             }
             Some(_) => TimeOut::ConnectionLost,

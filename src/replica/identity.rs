@@ -2,7 +2,7 @@
 
 use sha1::{Digest, Sha1};
 
-use crate::model::{ClusterId, LogTime, MemberId};
+use crate::model::{ClusterId, MemberId, WallTime};
 
 /// A founder's id: from its peer URLs and the cluster's token.
 pub fn founding_member(peer_urls: &[String], token: &str) -> MemberId {
@@ -10,7 +10,7 @@ pub fn founding_member(peer_urls: &[String], token: &str) -> MemberId {
 }
 
 /// The id of a member that joins at run time: from its peer URLs and the second it was added.
-pub fn added_member(peer_urls: &[String], at: LogTime) -> MemberId {
+pub fn added_member(peer_urls: &[String], at: WallTime) -> MemberId {
     MemberId(of_urls(peer_urls, &at.parts().0.to_string()))
 }
 

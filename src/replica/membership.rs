@@ -59,7 +59,7 @@ impl Replica {
         peer_urls: Vec<String>,
         strict: bool,
     ) -> Result<(MemberId, MemberRecord), MemberRefusal> {
-        let id = identity::added_member(&peer_urls, self.now());
+        let id = identity::added_member(&peer_urls, self.wall());
         {
             let view = self.view();
             let members = view.store.members();

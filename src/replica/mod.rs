@@ -14,7 +14,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Clock, ClusterId, LogTime, MemberId};
+use crate::model::{Clock, ClusterId, LogTime, MemberId, WallTime};
 use crate::raft::{Raft, Status, View};
 use crate::store::Members;
 
@@ -22,7 +22,7 @@ pub use chores::Facts;
 pub use consensus::request_timeout;
 pub use hub::{Hub, Notice};
 pub use membership::MemberRefusal;
-pub use stats::{Reads, SelfStats};
+pub use stats::{Moment, Reads, SelfStats};
 pub use watch::Watch;
 
 /// The one handle that the API holds. Cheap to clone.
@@ -56,7 +56,7 @@ pub struct LocalMember {
 impl Replica {
     /// Puts a member together. `hub` must be the observer that `raft` was started with.
     pub fn new(raft: Raft, hub: Arc<Hub>, clock: Arc<dyn Clock>, member: LocalMember) -> Self {
-        let stats = SelfStats::new(clock.now());
+        let stats = SelfStats::new(clock.wall());
         let reads = Reads::default();
         Self { inner: Arc::new(Inner { raft, hub, clock, reads, stats, member }) }
     }
@@ -76,9 +76,14 @@ impl Replica {
         self.inner.raft.status()
     }
 
-    /// This member's clock. Only for what is shown (`ttl` counts down) and for stamps of proposals.
+    /// The log's time, as well as this member can tell. What is left of a lifetime follows from it.
     pub fn now(&self) -> LogTime {
-        self.inner.clock.now()
+        self.inner.raft.now()
+    }
+
+    /// This member's wall clock. Only for what is shown.
+    pub fn wall(&self) -> WallTime {
+        self.inner.clock.wall()
     }
 
     /// Counters of reads, which the log does not know.

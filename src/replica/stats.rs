@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
-use crate::model::{LogTime, MemberId};
+use tokio::time::Instant;
+
+use crate::model::{MemberId, WallTime};
 
 /// Reads of the key space on this member, since it started.
 #[derive(Debug, Default)]
@@ -34,57 +36,74 @@ impl Reads {
     }
 }
 
+/// When something happened: to be shown, and to be measured from.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// By the wall clock of then.
+    pub wall: WallTime,
+    /// By the clock that never jumps.
+    pub instant: Instant,
+}
+
+impl Moment {
+    fn now(wall: WallTime) -> Self {
+        Self { wall, instant: Instant::now() }
+    }
+}
+
 /// This member's own life: start, leaders seen, proposals.
 #[derive(Debug)]
 pub struct SelfStats {
-    started: LogTime,
-    leader: Mutex<Option<(MemberId, LogTime)>>,
+    started: Moment,
+    leader: Mutex<Option<(MemberId, Moment)>>,
     leader_changes: AtomicU64,
     pending: AtomicI64,
     failed: AtomicU64,
     barriers: AtomicU64,
     late_heartbeats: AtomicU64,
+    clock_jumps: AtomicU64,
 }
 
 impl SelfStats {
-    pub(super) fn new(started: LogTime) -> Self {
+    pub(super) fn new(wall: WallTime) -> Self {
         Self {
-            started,
+            started: Moment::now(wall),
             leader: Mutex::new(None),
             leader_changes: AtomicU64::new(0),
             pending: AtomicI64::new(0),
             failed: AtomicU64::new(0),
             barriers: AtomicU64::new(0),
             late_heartbeats: AtomicU64::new(0),
+            clock_jumps: AtomicU64::new(0),
         }
     }
 
     /// When the member started.
-    pub fn started(&self) -> LogTime {
+    pub fn started(&self) -> Moment {
         self.started
     }
 
     /// The leader it last saw, and since when.
-    pub fn leader(&self) -> Option<(MemberId, LogTime)> {
+    pub fn leader(&self) -> Option<(MemberId, Moment)> {
         *self.leader.lock().expect("nothing panics while it holds this lock")
     }
 
-    pub(super) fn leader_since(&self) -> Option<LogTime> {
-        self.leader().map(|(_, since)| since)
+    pub(super) fn leader_since(&self) -> Option<Instant> {
+        self.leader().map(|(_, since)| since.instant)
     }
 
     /// Notes who leads now; returns who led before if that changed.
     pub(super) fn saw_leader(
         &self,
         leader: Option<MemberId>,
-        now: LogTime,
+        wall: WallTime,
     ) -> Option<Option<MemberId>> {
         let mut known = self.leader.lock().expect("nothing panics while it holds this lock");
         let before = known.map(|(leader, _)| leader);
         if before == leader {
             return None;
         }
-        *known = leader.map(|leader| (leader, now));
+        *known = leader.map(|leader| (leader, Moment::now(wall)));
         if leader.is_some() {
             self.leader_changes.fetch_add(1, Relaxed);
         }
@@ -122,6 +141,15 @@ impl SelfStats {
     /// How often heartbeats could not leave in time. Wire: `etcd_server_heartbeat_send_failures_total`.
     pub fn late_heartbeats(&self) -> u64 {
         self.late_heartbeats.load(Relaxed)
+    }
+
+    pub(super) fn count_clock_jump(&self) {
+        self.clock_jumps.fetch_add(1, Relaxed);
+    }
+
+    /// How often this member's wall clock jumped. Wire: `cairn_wall_clock_jumps_total`.
+    pub fn clock_jumps(&self) -> u64 {
+        self.clock_jumps.load(Relaxed)
     }
 
     pub(super) fn count_barrier(&self, served: bool) {

@@ -1,18 +1,27 @@
 //! The only clock.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::model::{Clock, LogTime};
+use rustix::time::{ClockId, clock_gettime};
 
-/// The machine's wall clock.
+use crate::model::{Clock, WallTime};
+
+/// The machine's clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "here time enters; below, it is data")]
-    fn now(&self) -> LogTime {
-        // A clock before 1970 counts as 1970: the log's time never runs backwards anyway.
+    fn wall(&self) -> WallTime {
+        // A clock before 1970 counts as 1970: it is shown, and measures nothing.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        LogTime::since_1970(since_1970)
+        WallTime::since_1970(since_1970)
+    }
+
+    /// Since the machine was started. Unlike `Instant`, this goes on while the machine is suspended.
+    fn monotonic(&self) -> Duration {
+        let since_boot = clock_gettime(ClockId::Boottime);
+        let seconds = u64::try_from(since_boot.tv_sec).unwrap_or_default();
+        Duration::new(seconds, u32::try_from(since_boot.tv_nsec).unwrap_or_default())
     }
 }

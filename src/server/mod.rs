@@ -129,6 +129,7 @@ fn start_chores(replica: &Replica, heartbeat: Duration, stop: &CancellationToken
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().follow_leader()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().follow_members()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().tick()));
+    tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().watch_clocks()));
 }
 
 /// Keeps where the others are reached, for the next start: what the log says of it comes only after the others are reached.

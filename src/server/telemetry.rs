@@ -131,7 +131,7 @@ where
         let mut text = Text::default();
         event.record(&mut text);
         let metadata = event.metadata();
-        let (seconds, nanos) = SystemClock.now().parts();
+        let (seconds, nanos) = SystemClock.wall().parts();
         let seconds = i64::try_from(seconds).unwrap_or_default();
         let now = DateTime::<Utc>::from_timestamp(seconds, nanos).unwrap_or_default();
         match self.0 {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{DecodeError, KeyPath, LogTime, Reader, StoreIndex, Value, Writer};
+use crate::model::{DecodeError, KeyPath, LogTime, Reader, StoreIndex, Value, WallOffset, Writer};
 
 /// Wire: `action`. `get` is no event and is not here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub struct Event {
     pub index: StoreIndex,
     /// The stamp of the entry that did it.
     pub at: LogTime,
+    /// How the leader's wall clock went with the log's then: every member shows the same dates, however much later.
+    pub offset: WallOffset,
     /// The key.
     pub path: KeyPath,
     /// Afterwards.
@@ -122,6 +124,11 @@ impl Removed {
     }
 }
 
+const VERSION: u8 = 2;
+
+/// Stamps were dates then.
+const VERSION_WITHOUT_OFFSET: u8 = 1;
+
 impl Event {
     /// Bytes that it keeps alive, roughly: what the history's byte limit counts.
     pub fn weight(&self) -> usize {
@@ -136,7 +143,8 @@ impl Event {
 
     /// The stored form.
     pub fn encode(&self, out: &mut Writer) {
-        out.u8(1).u8(self.action as u8).varint(self.index.0).varint(self.at.0);
+        out.u8(VERSION).u8(self.action as u8).varint(self.index.0).varint(self.at.0);
+        out.signed(self.offset.0);
         out.bytes(self.path.as_bytes()).u8(u8::from(self.refresh));
         self.node.encode(out);
         out.u8(u8::from(self.prev.is_some()));
@@ -165,7 +173,7 @@ impl Event {
     /// When the bytes are malformed or were written by a newer version.
     pub fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let version = input.u8("event version")?;
-        if version != 1 {
+        if !(VERSION_WITHOUT_OFFSET..=VERSION).contains(&version) {
             return Err(DecodeError::Unknown { what: "event version", found: version.into() });
         }
         let tag = input.u8("action")?;
@@ -176,6 +184,10 @@ impl Event {
             action,
             index: StoreIndex(input.varint("index")?),
             at: LogTime(input.varint("stamp")?),
+            offset: match version {
+                VERSION_WITHOUT_OFFSET => WallOffset(0),
+                _ => WallOffset(input.signed("wall offset")?),
+            },
             path: KeyPath::clean(input.bytes("key")?),
             refresh: input.u8("refresh")? != 0,
             node: Shown::decode(input)?,
@@ -251,12 +263,13 @@ mod tests {
 
     fn events() -> impl Strategy<Value = Event> {
         let path = "(/[a-z_\u{e9}]{1,3}){0,4}".prop_map(|text| KeyPath::from(text.as_str()));
-        let numbers = any::<(u64, u64, bool)>();
+        let numbers = any::<(u64, u64, i64, bool)>();
         (0..7usize, numbers, path, shown(), proptest::option::of(shown()), removed()).prop_map(
-            |(action, (index, at, refresh), path, node, prev, removed)| Event {
+            |(action, (index, at, offset, refresh), path, node, prev, removed)| Event {
                 action: Action::ALL[action],
                 index: StoreIndex(index),
                 at: LogTime(at),
+                offset: WallOffset(offset),
                 path,
                 node,
                 prev,
@@ -285,6 +298,15 @@ mod tests {
             bytes.insert(0, 1);
             let _ = Event::decode(&mut Reader::new(&bytes));
         }
+    }
+
+    #[test]
+    fn an_event_from_before_there_were_offsets_is_read() {
+        // Version 1: set of /a to "v" at index 3, stamp 300.
+        let bytes = [1, 0, 3, 0xac, 2, 2, b'/', b'a', 0, 2, 3, 3, 1, b'v', 0, 0];
+        let event = Event::decode(&mut Reader::new(&bytes)).expect("it is well formed");
+        assert_eq!((event.at, event.offset), (LogTime(300), WallOffset(0)));
+        assert_eq!(event.node.value.as_deref(), Some(&b"v"[..]));
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{LogTime, StoreIndex};
+    use crate::model::{LogTime, StoreIndex, WallOffset};
     use crate::store::event::{Action, Removed, Shown};
 
     fn end_of(key: &str, action: Action, removed: Removed) -> Event {
@@ -44,6 +44,7 @@ mod tests {
             action,
             index: modified,
             at: LogTime(1),
+            offset: WallOffset(0),
             path: KeyPath::from(key),
             node: Shown { value: None, dir: true, modified, created, expires: None },
             prev: None,

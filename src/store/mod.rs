@@ -16,7 +16,7 @@ mod operations;
 mod snapshot;
 mod tree;
 
-use crate::model::{KeyPath, LogTime, MemberId, Refusal, Reply, StoreIndex};
+use crate::model::{KeyPath, LogTime, MemberId, Refusal, Reply, Stamp, StoreIndex, WallOffset};
 
 pub use command::{Command, Condition, Write};
 pub use counters::{Counter, Counters};
@@ -28,14 +28,20 @@ pub use snapshot::{Header, Loader, Position, Record, RecordChange};
 pub use tree::{Content, Node};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use expiry::Deadlines;
 use tree::Tree;
+
+/// While the leader's wall clock differs by no more than this from what is known of it, dates that are shown stay as they are.
+/// It is read with each stamp, and corrected a little all the time; an `expiration` must not change with each reading.
+const OFFSET_TOLERANCE: Duration = Duration::from_millis(250);
 
 /// The key space, its recent history and the facts of the cluster, at one store index.
 #[derive(Clone, Debug)]
 pub struct Store {
     now: LogTime,
+    offset: WallOffset,
     index: StoreIndex,
     tree: Tree,
     deadlines: Deadlines,
@@ -75,6 +81,7 @@ impl Store {
     pub fn new(limits: HistoryLimits) -> Self {
         Self {
             now: LogTime::default(),
+            offset: WallOffset::default(),
             index: StoreIndex::default(),
             tree: Tree::default(),
             deadlines: Deadlines::default(),
@@ -86,9 +93,14 @@ impl Store {
 
     /// Applies one committed entry.
     ///
-    /// Time never runs backwards: an older stamp than the last one (a new leader with a slow clock) counts as the last one.
-    pub fn apply(&mut self, at: LogTime, command: &Command) -> Applied {
-        self.now = self.now.max(at);
+    /// Time never runs backwards: an older stamp than the last one (of two that were put into the log at the same moment)
+    /// counts as the last one.
+    pub fn apply(&mut self, stamp: impl Into<Stamp>, command: &Command) -> Applied {
+        let stamp = stamp.into();
+        self.now = self.now.max(stamp.at);
+        if self.offset.differs_by(stamp.offset) > OFFSET_TOLERANCE {
+            self.offset = stamp.offset;
+        }
         let before = self.index;
         let applied = match command {
             Command::Tick => self.expire(),
@@ -127,6 +139,16 @@ impl Store {
     /// The latest stamp seen in the log.
     pub fn now(&self) -> LogTime {
         self.now
+    }
+
+    /// How the leader's wall clock goes with the log's, to a quarter of a second; dates that are shown follow from it.
+    pub fn wall_offset(&self) -> WallOffset {
+        self.offset
+    }
+
+    /// Both at once.
+    pub fn stamp(&self) -> Stamp {
+        Stamp { at: self.now, offset: self.offset }
     }
 
     /// When the next key dies; the leader proposes a tick then.
@@ -175,5 +197,31 @@ impl Store {
             with_deadline.iter().eq(self.deadlines.iter()),
             "the deadlines and the tree must agree"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Ttl;
+
+    #[test]
+    fn dates_follow_the_leaders_wall_clock_and_do_not_tremble_with_it() {
+        let mut store = Store::new(HistoryLimits { events_max: 10, bytes_max: 1 << 20 });
+        let mut set = |at_ms: u64, offset_ms: i64| {
+            let write =
+                Write { value: b"v"[..].into(), dir: false, ttl: Ttl::from_s(1), refresh: false };
+            let (at, offset) = (LogTime(at_ms * 1_000_000), WallOffset(offset_ms * 1_000_000));
+            let command = Command::Set { path: KeyPath::from("/a"), write };
+            let applied = store.apply(Stamp { at, offset }, &command);
+            let Applied::Changed(event) = applied else { panic!("nothing refuses it") };
+            assert_eq!(event.offset, store.wall_offset());
+            (event.node.expires, event.offset.0 / 1_000_000)
+        };
+        let deadline = |ms: u64| Some(LogTime(ms * 1_000_000));
+        assert_eq!(set(5, 200), (deadline(1005), 0), "a quarter of a second is no change");
+        assert_eq!(set(6, 3_600_000), (deadline(1006), 3_600_000));
+        assert_eq!(set(7, 3_599_800), (deadline(1007), 3_600_000));
+        assert_eq!(set(8, -9), (deadline(1008), -9));
     }
 }

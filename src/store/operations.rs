@@ -232,6 +232,7 @@ impl Store {
             action,
             index: self.index,
             at: self.now,
+            offset: self.offset,
             path: path.clone(),
             node,
             prev,

@@ -5,7 +5,7 @@
 
 use imbl::ordmap::DiffItem;
 
-use crate::model::{DecodeError, KeyPath, LogTime, Reader, StoreIndex, Value, Writer};
+use crate::model::{DecodeError, KeyPath, LogTime, Reader, StoreIndex, Value, WallOffset, Writer};
 use crate::store::Store;
 use crate::store::counters::Counters;
 use crate::store::event::Event;
@@ -48,7 +48,10 @@ pub enum Position {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header(pub Vec<u8>);
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// Stamps were dates then.
+const VERSION_WITHOUT_OFFSET: u8 = 1;
 
 impl Store {
     /// Calls `visit` with every node record that differs between `older` and this store; everything when `older` is `None`.
@@ -97,7 +100,8 @@ impl Store {
     /// The header record.
     pub fn header(&self) -> Header {
         let mut out = Writer::default();
-        out.u8(VERSION).varint(self.now.0).varint(self.index.0).varint(self.history.oldest().0);
+        out.u8(VERSION).varint(self.now.0).signed(self.offset.0);
+        out.varint(self.index.0).varint(self.history.oldest().0);
         self.counters.encode(&mut out);
         self.members.encode(&mut out);
         Header(out.finish())
@@ -108,7 +112,7 @@ impl Store {
     /// The history is left out: how much of it is kept is each member's own setting.
     pub fn digest(&self) -> u32 {
         let mut out = Writer::default();
-        out.varint(self.now.0).varint(self.index.0);
+        out.varint(self.now.0).signed(self.offset.0).varint(self.index.0);
         self.counters.encode(&mut out);
         self.members.encode(&mut out);
         let mut digest = crc32c::crc32c(&out.finish());
@@ -220,10 +224,14 @@ impl Loader {
     pub fn new(limits: HistoryLimits, header: &Header) -> Result<Self, DecodeError> {
         let mut input = Reader::new(&header.0);
         let version = input.u8("store version")?;
-        if version != VERSION {
+        if !(VERSION_WITHOUT_OFFSET..=VERSION).contains(&version) {
             return Err(DecodeError::Unknown { what: "store version", found: version.into() });
         }
         let now = LogTime(input.varint("stamp")?);
+        let offset = match version {
+            VERSION_WITHOUT_OFFSET => WallOffset(0),
+            _ => WallOffset(input.signed("wall offset")?),
+        };
         let index = StoreIndex(input.varint("index")?);
         let oldest = StoreIndex(input.varint("oldest event")?);
         // The history reaches from `oldest` up to `index`, or is empty and starts right after it; indexes begin at one.
@@ -237,7 +245,9 @@ impl Loader {
         let mut history = History::new(limits);
         history.restart(oldest);
         let (tree, deadlines) = (Tree::default(), Deadlines::default());
-        Ok(Self { store: Store { now, index, tree, deadlines, history, members, counters } })
+        Ok(Self {
+            store: Store { now, offset, index, tree, deadlines, history, members, counters },
+        })
     }
 
     /// Adds a node; parents come before their children, as in bytewise order of their keys.
@@ -409,10 +419,21 @@ mod tests {
     }
 
     #[test]
+    fn a_header_from_before_there_were_offsets_is_read() {
+        let mut out = Writer::default();
+        out.u8(VERSION_WITHOUT_OFFSET).varint(700).varint(0).varint(1);
+        Counters::default().encode(&mut out);
+        Members::default().encode(&mut out);
+        let loader = Loader::new(LIMITS, &Header(out.finish())).unwrap();
+        let store = loader.finish().unwrap();
+        assert_eq!((store.now(), store.wall_offset()), (LogTime(700), WallOffset(0)));
+    }
+
+    #[test]
     fn a_header_whose_indexes_cannot_be_is_refused() {
         for (index, oldest) in [(u64::MAX, 1), (3, 0), (3, 5), (0, u64::MAX)] {
             let mut out = Writer::default();
-            out.u8(VERSION).varint(0).varint(index).varint(oldest);
+            out.u8(VERSION).varint(0).signed(0).varint(index).varint(oldest);
             Counters::default().encode(&mut out);
             Members::default().encode(&mut out);
             assert!(Loader::new(LIMITS, &Header(out.finish())).is_err(), "{index} {oldest}");

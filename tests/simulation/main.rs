@@ -4,6 +4,7 @@
 //! takes a second and gives everybody the same time-outs and latencies for the same seed: `SIMULATION_SEED=7 cargo test
 //! --test simulation`. Only the order in which tokio wakes those who watch the same value is its own.
 
+mod time;
 mod world;
 
 use std::time::Duration;
@@ -18,7 +19,7 @@ fn set(n: u64) -> Command {
     Command::Set { path: KeyPath::from(format!("/key/{n}").as_str()), write }
 }
 
-fn seeds() -> Vec<u64> {
+pub(crate) fn seeds() -> Vec<u64> {
     match std::env::var("SIMULATION_SEED") {
         Ok(seed) => vec![seed.parse().expect("SIMULATION_SEED is a number")],
         Err(_) => vec![1, 2, 3],

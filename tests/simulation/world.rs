@@ -6,12 +6,13 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cairn::disk::{CrashFiles, IoMode, WalError, WalObserver, WalOptions};
-use cairn::model::{Clock, ClusterId, LogTime, MemberId, Random};
+use cairn::model::{Clock, ClusterId, MemberId, Random, WallTime};
 use cairn::raft::{self, Raft};
 use cairn::replica::{self, Facts, Hub, Replica};
 use cairn::store::HistoryLimits;
@@ -19,6 +20,7 @@ use cairn::transport::{self, AddressBook, Dial, PREFACE, Stream, Transport};
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
 
 const CLUSTER: ClusterId = ClusterId(0xc);
 const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -42,12 +44,24 @@ impl Random for Dice {
     }
 }
 
-/// The virtual clock, from some day in 2026 on.
-struct VirtualClock(Instant);
+/// A member's clocks: its wall clock shows some day in 2026, and may be set; its monotonic clock starts anywhere.
+struct VirtualClock {
+    begun: Instant,
+    up: Duration,
+    /// How far the wall clock is wrong, in seconds.
+    wrong_s: Arc<AtomicI64>,
+}
 
 impl Clock for VirtualClock {
-    fn now(&self) -> LogTime {
-        LogTime::since_1970(Duration::from_secs(1_790_000_000) + self.0.elapsed())
+    fn wall(&self) -> WallTime {
+        let right = Duration::from_secs(1_790_000_000) + self.begun.elapsed();
+        let wrong = Duration::from_secs(self.wrong_s.load(Relaxed).unsigned_abs());
+        let behind = self.wrong_s.load(Relaxed) < 0;
+        WallTime::since_1970(if behind { right.saturating_sub(wrong) } else { right + wrong })
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.up + self.begun.elapsed()
     }
 }
 
@@ -72,12 +86,19 @@ struct NetworkState {
     cut_off: BTreeSet<MemberId>,
     /// Readers whose bytes are held up by a cut.
     held_up: Vec<Waker>,
+    /// How often each member was stopped: what was on its way then is lost.
+    stopped: BTreeMap<MemberId, u32>,
 }
 
 impl Network {
     fn connected(&self, pair: [MemberId; 2]) -> bool {
         let state = self.state.lock().expect("nothing panics with it");
         pair.iter().all(|member| !state.cut_off.contains(member))
+    }
+
+    fn stops(&self, pair: [MemberId; 2]) -> [u32; 2] {
+        let state = self.state.lock().expect("nothing panics with it");
+        pair.map(|member| state.stopped.get(&member).copied().unwrap_or_default())
     }
 
     fn latency(&self) -> Duration {
@@ -128,13 +149,16 @@ impl Dial for Way {
 struct Pipe {
     stream: DuplexStream,
     pair: [MemberId; 2],
+    /// How often they had been stopped when the connection was made.
+    stops: [u32; 2],
     network: Arc<Network>,
     on_the_way: Option<Pin<Box<Sleep>>>,
 }
 
 impl Pipe {
     fn new(stream: DuplexStream, pair: [MemberId; 2], network: Arc<Network>) -> Self {
-        Self { stream, pair, network, on_the_way: None }
+        let stops = network.stops(pair);
+        Self { stream, pair, stops, network, on_the_way: None }
     }
 }
 
@@ -149,6 +173,9 @@ impl AsyncRead for Pipe {
         let sleep = this.on_the_way.get_or_insert_with(latency);
         if sleep.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
+        }
+        if this.network.stops(this.pair) != this.stops {
+            return Poll::Ready(Ok(()));
         }
         if !this.network.connected(this.pair) {
             let mut state = this.network.state.lock().expect("nothing panics with it");
@@ -181,12 +208,21 @@ impl AsyncWrite for Pipe {
     }
 }
 
+/// What is left of a member that is stopped.
+#[derive(Clone, Default)]
+struct Machine {
+    files: CrashFiles,
+    wrong_s: Arc<AtomicI64>,
+    chores: CancellationToken,
+}
+
 /// A world; clones are the same one.
 #[derive(Clone)]
 pub(crate) struct World {
     dice: Arc<Dice>,
     network: Arc<Network>,
     members: Rc<RefCell<BTreeMap<MemberId, Replica>>>,
+    machines: Rc<RefCell<BTreeMap<MemberId, Machine>>>,
     begun: Rc<Cell<Instant>>,
 }
 
@@ -206,6 +242,7 @@ impl World {
                 dice,
                 network: Arc::new(network),
                 members: Rc::default(),
+                machines: Rc::default(),
                 begun: Rc::new(Cell::new(Instant::now())),
             };
             let result = life(world.clone()).await;
@@ -228,8 +265,36 @@ impl World {
         self.begun.get().elapsed()
     }
 
-    /// Starts a founder.
+    /// Sets a member's wall clock: so many seconds ahead of the right time, or behind it.
+    pub(crate) fn set_wall(&self, member: u64, wrong_s: i64) {
+        let mut machines = self.machines.borrow_mut();
+        machines.entry(MemberId(member)).or_default().wrong_s.store(wrong_s, Relaxed);
+    }
+
+    /// The right time.
+    pub(crate) fn right_time(&self) -> WallTime {
+        VirtualClock { begun: self.begun.get(), up: Duration::ZERO, wrong_s: Arc::default() }.wall()
+    }
+
+    /// Stops a member. Its files stay as they are.
+    pub(crate) async fn stop(&self, member: u64) {
+        let member = MemberId(member);
+        let replica = self.members.borrow_mut().remove(&member).expect("it runs");
+        {
+            let mut state = self.network.state.lock().expect("nothing panics with it");
+            state.listening.remove(&member);
+            *state.stopped.entry(member).or_default() += 1;
+            state.held_up.drain(..).for_each(Waker::wake);
+        }
+        let machine = self.machines.borrow()[&member].clone();
+        machine.chores.cancel();
+        self.machines.borrow_mut().entry(member).or_default().chores = CancellationToken::new();
+        replica.raft().shutdown().await;
+    }
+
+    /// Starts a founder, for the first time or again.
     pub(crate) async fn start(&self, member: MemberId, founders: &[u64]) {
+        let machine = self.machines.borrow_mut().entry(member).or_default().clone();
         let founders: Vec<_> = founders.iter().copied().map(MemberId).collect();
         let peers: Vec<_> = founders.iter().map(|id| (*id, vec![url(*id)])).collect();
         let identity = transport::LocalPeer {
@@ -241,7 +306,9 @@ impl World {
         let way = Way { network: Arc::clone(&self.network), from: member };
         let book = Arc::new(AddressBook::new(peers.clone()));
         let transport = Transport::new(identity, Arc::new(way), ELECTION / 2, book);
-        let clock: Arc<dyn Clock> = Arc::new(VirtualClock(self.begun.get()));
+        let wrong_s = Arc::clone(&machine.wrong_s);
+        let up = Duration::from_secs(self.random(1_000_000));
+        let clock: Arc<dyn Clock> = Arc::new(VirtualClock { begun: self.begun.get(), up, wrong_s });
         let options = raft::RaftOptions {
             member,
             cluster: CLUSTER,
@@ -251,7 +318,7 @@ impl World {
             history: HistoryLimits { events_max: 100_000, bytes_max: 64 << 20 },
             // A checkpoint every few hundred writes.
             checkpoint_wal_bytes: 32 << 10,
-            files: Arc::new(CrashFiles::new()),
+            files: Arc::new(machine.files.clone()),
             wal_dir: Path::new("/data/wal").to_owned(),
             wal: WalOptions {
                 segment_bytes: 64 << 10,
@@ -270,7 +337,9 @@ impl World {
         let hub = Hub::new(1000);
         let observer = Arc::clone(&hub) as Arc<dyn raft::Observer>;
         let raft = Raft::start(options, observer).await.expect("it starts");
-        raft.initialize(&founders).await.expect("it founds its cluster");
+        if !raft.is_initialized().await.expect("it runs") {
+            raft.initialize(&founders).await.expect("it founds its cluster");
+        }
         {
             let mut state = self.network.state.lock().expect("nothing panics with it");
             state.listening.insert(member, raft.clone());
@@ -283,9 +352,11 @@ impl World {
             election: ELECTION,
         };
         let replica = Replica::new(raft, hub, clock, options);
-        tokio::spawn(replica.clone().follow_leader());
-        tokio::spawn(replica.clone().tick());
-        tokio::spawn(replica.clone().reconcile());
+        let chores = machine.chores;
+        tokio::spawn(chores.clone().run_until_cancelled_owned(replica.clone().follow_leader()));
+        tokio::spawn(chores.clone().run_until_cancelled_owned(replica.clone().tick()));
+        tokio::spawn(chores.clone().run_until_cancelled_owned(replica.clone().watch_clocks()));
+        tokio::spawn(chores.clone().run_until_cancelled_owned(replica.clone().reconcile()));
         let facts = Facts {
             founders: peers,
             client_urls: vec![format!("http://{name}:2379")],
@@ -293,7 +364,9 @@ impl World {
             alone: false,
         };
         let introduced = replica.clone();
-        tokio::spawn(async move { introduced.introduce(&facts).await });
+        tokio::spawn(
+            chores.run_until_cancelled_owned(async move { introduced.introduce(&facts).await }),
+        );
         self.members.borrow_mut().insert(member, replica);
     }
 

@@ -3,8 +3,17 @@
 use bytes::Bytes;
 
 use crate::api::json;
-use crate::model::{KeyPath, LogTime, Refusal, StoreIndex};
+use crate::model::{KeyPath, LogTime, Refusal, StoreIndex, WallOffset};
 use crate::store::{Action, Event, Node, Shown};
+
+/// What deadlines are shown by.
+#[derive(Clone, Copy)]
+pub(super) struct When {
+    /// Seconds are counted from here.
+    pub(super) now: LogTime,
+    /// Dates are the leader's.
+    pub(super) offset: WallOffset,
+}
 
 /// An event as its writer and its watchers get it. `ttl` is as it was when the event happened.
 pub(crate) fn event(event: &Event) -> Bytes {
@@ -15,12 +24,13 @@ pub(crate) fn event(event: &Event) -> Bytes {
         + event.prev.as_ref().map_or(0, value);
     let mut out = Vec::with_capacity(size);
     open(&mut out, event.action.as_str());
-    shown(&mut out, &event.path, &event.node, event.at);
+    let when = When { now: event.at, offset: event.offset };
+    shown(&mut out, &event.path, &event.node, when);
     if let Some(prev) = &event.prev {
         out.extend_from_slice(b",\"prevNode\":");
         // A node that died of its deadline shows when that was, but no seconds left.
         let left_at = if event.action == Action::Expire { prev.expires } else { None };
-        shown(&mut out, &event.path, prev, left_at.unwrap_or(event.at));
+        shown(&mut out, &event.path, prev, When { now: left_at.unwrap_or(event.at), ..when });
     }
     out.extend_from_slice(b"}\n");
     Bytes::from(out)
@@ -32,11 +42,11 @@ pub(super) fn terse(action: Action) -> Bytes {
 }
 
 /// The answer to a read.
-pub(super) fn listing(path: &KeyPath, node: &Node, recursive: bool, now: LogTime) -> Bytes {
+pub(super) fn listing(path: &KeyPath, node: &Node, recursive: bool, when: When) -> Bytes {
     let mut out = Vec::with_capacity(256 + node.value().map_or(0, |value| value.len()));
     open(&mut out, "get");
     let mut key = path.as_bytes().to_vec();
-    tree(&mut out, &mut key, node, Depth { recursive, top: true }, now);
+    tree(&mut out, &mut key, node, Depth { recursive, top: true }, when);
     out.extend_from_slice(b"}\n");
     Bytes::from(out)
 }
@@ -77,10 +87,10 @@ struct Depth {
 }
 
 /// A node of the tree with its children; `key` is its path and comes back as it was.
-fn tree(out: &mut Vec<u8>, key: &mut Vec<u8>, node: &Node, depth: Depth, now: LogTime) {
+fn tree(out: &mut Vec<u8>, key: &mut Vec<u8>, node: &Node, depth: Depth, when: When) {
     out.push(b'{');
     head(out, key, node.value().map(|value| &**value), node.is_dir());
-    deadline(out, node.expires, now);
+    deadline(out, node.expires, when);
     if depth.top || depth.recursive {
         let below = Depth { top: false, ..depth };
         let mut first = true;
@@ -90,7 +100,7 @@ fn tree(out: &mut Vec<u8>, key: &mut Vec<u8>, node: &Node, depth: Depth, now: Lo
             let length = key.len();
             key.push(b'/');
             key.extend_from_slice(name);
-            tree(out, key, child, below, now);
+            tree(out, key, child, below, when);
             key.truncate(length);
         }
         if !first {
@@ -101,10 +111,10 @@ fn tree(out: &mut Vec<u8>, key: &mut Vec<u8>, node: &Node, depth: Depth, now: Lo
 }
 
 /// A node as an event shows it.
-fn shown(out: &mut Vec<u8>, path: &KeyPath, node: &Shown, at: LogTime) {
+fn shown(out: &mut Vec<u8>, path: &KeyPath, node: &Shown, when: When) {
     out.push(b'{');
     head(out, path.as_bytes(), node.value.as_deref(), node.dir);
-    deadline(out, node.expires, at);
+    deadline(out, node.expires, when);
     tail(out, node.modified, node.created);
 }
 
@@ -123,12 +133,12 @@ fn head(out: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>, dir: bool) {
     }
 }
 
-fn deadline(out: &mut Vec<u8>, expires: Option<LogTime>, now: LogTime) {
+fn deadline(out: &mut Vec<u8>, expires: Option<LogTime>, when: When) {
     let Some(at) = expires else { return };
     out.extend_from_slice(b",\"expiration\":\"");
-    crate::api::time::rfc3339(out, at);
+    crate::api::time::rfc3339(out, at.on_the_wall(when.offset));
     out.push(b'"');
-    let left = at.seconds_left(now);
+    let left = at.seconds_left(when.now);
     if left != 0 {
         out.extend_from_slice(b",\"ttl\":");
         json::number(out, left);

@@ -11,7 +11,7 @@ use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::error::{self, X_ETCD_CLUSTER_ID, X_ETCD_INDEX};
 use crate::api::keys::parse::{self, KeysRequest, Listing, Raw};
-use crate::api::keys::render;
+use crate::api::keys::render::{self, When};
 use crate::api::metrics::MethodLabel;
 use crate::model::{KeyPath, LogPosition, Refusal, Reply, StoreIndex};
 use crate::store::{Action, Applied, Command, Filter};
@@ -145,18 +145,18 @@ async fn get(api: &Context, path: KeyPath, listing: Listing, quorum: bool) -> Re
         Ok(node) => node,
         Err(refusal) => return error::refused(&refusal, index),
     };
-    let now = api.replica.now();
+    let when = When { now: api.replica.now(), offset: view.store.wall_offset() };
     let large = node.is_dir() && (listing.recursive || node.child_count() > QUICK_LISTING_MAX);
     let position = view.position;
     let body = if large {
         let rendered = tokio::task::spawn_blocking(move || {
             let found = view.store.get(&path).outcome;
             let node = found.expect("it was there in this very view");
-            render::listing(&path, node, listing.recursive, now)
+            render::listing(&path, node, listing.recursive, when)
         });
         rendered.await.expect("rendering does not panic")
     } else {
-        render::listing(&path, node, listing.recursive, now)
+        render::listing(&path, node, listing.recursive, when)
     };
     success(StatusCode::OK, body, index, position)
 }

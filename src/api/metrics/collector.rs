@@ -2,7 +2,7 @@
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounterVec, IntGaugeVec, Opts};
+use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts};
 
 use crate::api::metrics::make::{counter, gauge, known};
 use crate::api::{CLUSTER_VERSION, ETCD_VERSION};
@@ -25,6 +25,7 @@ impl Collector for MemberCollector {
         let mut families = Families::default();
         self.server(&mut families);
         self.peers(&mut families);
+        self.clocks(&mut families);
         self.store(&mut families);
         families.0
     }
@@ -86,6 +87,11 @@ impl MemberCollector {
                 "etcd_server_heartbeat_send_failures_total",
                 "Heartbeats that left too late, for want of processor most likely.",
                 stats.late_heartbeats(),
+            ),
+            (
+                "cairn_wall_clock_jumps_total",
+                "How often this member's wall clock jumped.",
+                stats.clock_jumps(),
             ),
             ("etcd_server_slow_apply_total", "Entries that took too long to apply.", 0),
             ("etcd_network_client_grpc_received_bytes_total", "Traffic of etcd 3 clients.", 0),
@@ -151,6 +157,19 @@ impl MemberCollector {
         families.gauge_between(name, "Is there a connection to the peer?", &local, &active);
         let name = "etcd_network_disconnected_peers_total";
         families.counter_between(name, "How often the last one went.", &local, &lost);
+    }
+
+    /// Of the leaders there were since this member started; none on the only member of a cluster.
+    fn clocks(&self, families: &mut Families) {
+        let differences = self.replica.raft().clock_differences();
+        let in_seconds: Vec<_> =
+            differences.iter().map(|(id, ns)| (id.to_string(), *ns as f64 / 1e9)).collect();
+        families.seconds_by(
+            "cairn_peer_clock_difference_seconds",
+            "How far the wall clock of a leader is ahead of this member's.",
+            "To",
+            &in_seconds,
+        );
     }
 
     fn store(&self, families: &mut Families) {
@@ -233,6 +252,14 @@ impl Families {
         let metric = known(IntCounterVec::new(Opts::new(name, help), &[label]));
         for (key, value) in values {
             metric.with_label_values(&[key.as_str()]).inc_by(*value);
+        }
+        self.0.extend(metric.collect());
+    }
+
+    fn seconds_by(&mut self, name: &str, help: &str, label: &str, values: &[(String, f64)]) {
+        let metric = known(GaugeVec::new(Opts::new(name, help), &[label]));
+        for (key, value) in values {
+            metric.with_label_values(&[key.as_str()]).set(*value);
         }
         self.0.extend(metric.collect());
     }

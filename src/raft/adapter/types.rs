@@ -6,7 +6,7 @@ use openraft::RaftTypeConfig;
 use openraft::impls::leader_id_std;
 use openraft::raft::responder::Responder;
 
-use crate::model::{LogIndex, LogPosition, LogTime, MemberId, StoreIndex, Term};
+use crate::model::{LogIndex, LogPosition, MemberId, Stamp, StoreIndex, Term};
 use crate::raft::adapter::runtime::Runtime;
 use crate::store::{Applied, Command};
 
@@ -75,10 +75,10 @@ pub(in crate::raft) struct Origin {
     pub(in crate::raft) ticket: u64,
 }
 
-/// What a log entry carries: a command, the moment the leader gave it, and who wants to know.
+/// What a log entry carries: the moment the leader gave it, who wants to know, and a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::raft) struct Proposal {
-    pub(in crate::raft) at: LogTime,
+    pub(in crate::raft) stamp: Stamp,
     pub(in crate::raft) origin: Origin,
     pub(in crate::raft) command: Command,
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::model::{LogIndex, MemberId, Unavailable};
+use crate::model::{LogIndex, LogTime, MemberId, Unavailable};
 use crate::raft::adapter::types::{Origin, Types};
 use crate::raft::net::messages::{self, Propose, append, ask, snapshot, vote};
 use crate::raft::{Raft, Role};
@@ -99,8 +99,8 @@ impl Raft {
     }
 
     async fn serve_appends(&self, link: Link) -> io::Result<()> {
-        let Link { incoming, mut outgoing, open: _open, .. } = link;
-        let requests = self.requests(incoming, self.shared.stop.clone());
+        let Link { peer, lane, incoming, mut outgoing, open: _open } = link;
+        let requests = self.requests(peer, lane, incoming, self.shared.stop.clone());
         let mut answers = pin!(self.raft.stream_append(requests).fuse());
         while let Some(answer) = answers.next().await {
             let mut next = Some(answer);
@@ -109,7 +109,8 @@ impl Raft {
                 if !matches!(appended, Err(StreamAppendError::HigherVote(_))) {
                     self.shared.heard.now();
                 }
-                outgoing.put(append::ANSWER, &messages::encode_appended(&appended));
+                outgoing
+                    .put(append::ANSWER, &messages::encode_appended(&appended, self.known_time()));
                 // Whatever else is ready goes with it.
                 next = answers.next().now_or_never().flatten();
             }
@@ -121,18 +122,27 @@ impl Raft {
     /// Appends as they come in; ends with the connection, with what cannot be understood, and with the member.
     fn requests(
         &self,
+        leader: MemberId,
+        lane: Lane,
         incoming: Incoming,
         stop: CancellationToken,
     ) -> impl Stream<Item = AppendEntriesRequest<Types>> + Send + use<> {
-        let followers = Arc::clone(&self.shared.followers);
+        let (followers, clock) =
+            (Arc::clone(&self.shared.followers), Arc::clone(&self.shared.clock));
         let requests = stream::unfold(incoming, move |mut incoming| {
-            let followers = Arc::clone(&followers);
+            let (followers, clock) = (Arc::clone(&followers), Arc::clone(&clock));
             async move {
                 let frame = incoming.next().await.ok()??;
                 let request = messages::expect(&frame, append::REQUEST)
                     .and_then(|()| messages::decode_append(&frame.payload));
                 match request {
-                    Ok(request) => {
+                    Ok((request, reading)) => {
+                        if let Some(reading) = reading {
+                            clock.heard(reading.at);
+                            if lane == Lane::Heartbeat {
+                                clock.compare(leader, reading.wall);
+                            }
+                        }
                         followers.received(!request.entries.is_empty(), frame.payload.len());
                         Some((request, incoming))
                     }
@@ -144,6 +154,11 @@ impl Raft {
             }
         });
         requests.take_until(stop.cancelled_owned())
+    }
+
+    /// For a leader that has just started and knows less.
+    fn known_time(&self) -> Option<LogTime> {
+        self.shared.clock.reading().map(|reading| reading.at)
     }
 
     async fn serve_votes(&self, mut link: Link) -> io::Result<()> {

@@ -10,9 +10,12 @@ use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 
-use crate::model::{DecodeError, KeyPath, LogIndex, MemberId, Reader, StoreIndex, Term, Writer};
+use crate::model::{
+    DecodeError, KeyPath, LogIndex, LogTime, MemberId, Reader, StoreIndex, Term, WallTime, Writer,
+};
 use crate::raft::Progress;
 use crate::raft::adapter::types::{Entry, LogId, SnapshotMeta, StoredMembership, Types, Vote};
+use crate::raft::clock::Reading;
 use crate::raft::storage::encoding::{self, decode_entry, encode_entry};
 use crate::store::{Command, Position};
 use crate::transport::Frame;
@@ -57,10 +60,12 @@ pub(in crate::raft) mod ask {
 /// What became of an append, in openraft's words.
 pub(in crate::raft) type Appended = Result<Option<LogId>, StreamAppendError<Types>>;
 
-/// Entries for a follower. `encoded` are the entries' stored forms, where they are still at hand.
+/// Entries for a follower, and what the leader's clocks show, if it knows. `encoded` are the entries' stored forms, where they
+/// are still at hand.
 pub(in crate::raft) fn encode_append(
     request: &AppendEntriesRequest<Types>,
     encoded: Option<&[Bytes]>,
+    reading: Option<Reading>,
 ) -> Vec<u8> {
     let mut out = Writer::with_capacity(256);
     write_vote(&mut out, &request.vote);
@@ -78,13 +83,16 @@ pub(in crate::raft) fn encode_append(
             out.bytes(&encode_entry(entry));
         }),
     }
+    if let Some(reading) = reading {
+        out.varint(reading.at.0).varint(reading.wall.0);
+    }
     out.finish()
 }
 
 /// The counterpart of [`encode_append`].
 pub(in crate::raft) fn decode_append(
     payload: &[u8],
-) -> Result<AppendEntriesRequest<Types>, DecodeError> {
+) -> Result<(AppendEntriesRequest<Types>, Option<Reading>), DecodeError> {
     let mut input = Reader::new(payload);
     let vote = read_vote(&mut input)?;
     let prev_log_id = read_log_id(&mut input)?;
@@ -98,15 +106,22 @@ pub(in crate::raft) fn decode_append(
             entries.push(decode_entry(index, input.bytes("entry")?)?);
         }
     }
-    Ok(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })
+    let reading = match input.is_empty() {
+        true => None,
+        false => {
+            let at = LogTime(input.varint("leader's log time")?);
+            Some(Reading { at, wall: WallTime(input.varint("leader's wall clock")?) })
+        }
+    };
+    Ok((AppendEntriesRequest { vote, prev_log_id, entries, leader_commit }, reading))
 }
 
 const MATCHED: u8 = 0;
 const CONFLICT: u8 = 1;
 const HIGHER_VOTE: u8 = 2;
 
-/// What became of an append.
-pub(in crate::raft) fn encode_appended(appended: &Appended) -> Vec<u8> {
+/// What became of an append, and what time it is in the log, if the follower knows.
+pub(in crate::raft) fn encode_appended(appended: &Appended, now: Option<LogTime>) -> Vec<u8> {
     let mut out = Writer::default();
     match appended {
         Ok(log_id) => {
@@ -122,13 +137,18 @@ pub(in crate::raft) fn encode_appended(appended: &Appended) -> Vec<u8> {
             write_vote(&mut out, vote);
         }
     }
+    if let Some(now) = now {
+        out.varint(now.0);
+    }
     out.finish()
 }
 
 /// The counterpart of [`encode_appended`].
-pub(in crate::raft) fn decode_appended(payload: &[u8]) -> Result<Appended, DecodeError> {
+pub(in crate::raft) fn decode_appended(
+    payload: &[u8],
+) -> Result<(Appended, Option<LogTime>), DecodeError> {
     let mut input = Reader::new(payload);
-    Ok(match input.u8("append result")? {
+    let appended = match input.u8("append result")? {
         MATCHED => Ok(read_log_id(&mut input)?),
         CONFLICT => {
             let log_id = read_log_id(&mut input)?;
@@ -136,7 +156,9 @@ pub(in crate::raft) fn decode_appended(payload: &[u8]) -> Result<Appended, Decod
         }
         HIGHER_VOTE => Err(StreamAppendError::HigherVote(read_vote(&mut input)?)),
         found => return Err(DecodeError::Unknown { what: "append result", found: found.into() }),
-    })
+    };
+    let now = if input.is_empty() { None } else { Some(LogTime(input.varint("log time")?)) };
+    Ok((appended, now))
 }
 
 /// A candidate asks for a vote, or whether it would get one.
@@ -379,13 +401,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::LogTime;
     use crate::raft::adapter::types::{Origin, Proposal};
 
     fn entry(index: u64) -> Entry {
         let command = Command::Delete { path: KeyPath::from("/a"), dir: false, recursive: false };
         let origin = Origin { member: MemberId(3), ticket: 4 };
-        let proposal = Proposal { at: LogTime(5), origin, command };
+        let proposal = Proposal { stamp: LogTime(5).into(), origin, command };
         Entry { log_id: encoding::log_id(2, index), payload: EntryPayload::Normal(proposal) }
     }
 
@@ -403,13 +424,16 @@ mod tests {
         let request = request();
         let encoded: Vec<Bytes> =
             request.entries.iter().map(|entry| encode_entry(entry).into()).collect();
-        let bytes = encode_append(&request, Some(&encoded));
-        assert_eq!(bytes, encode_append(&request, None));
+        let reading = Some(Reading { at: LogTime(7), wall: WallTime(u64::MAX) });
+        let bytes = encode_append(&request, Some(&encoded), reading);
+        assert_eq!(bytes, encode_append(&request, None, reading));
         let back = decode_append(&bytes).unwrap();
-        assert_eq!(format!("{back:?}"), format!("{request:?}"));
+        assert_eq!(format!("{back:?}"), format!("{:?}", (&request, reading)));
         let heartbeat = AppendEntriesRequest { entries: Vec::new(), ..request };
-        let back = decode_append(&encode_append(&heartbeat, None)).unwrap();
-        assert_eq!(format!("{back:?}"), format!("{heartbeat:?}"));
+        for reading in [None, reading] {
+            let back = decode_append(&encode_append(&heartbeat, None, reading)).unwrap();
+            assert_eq!(format!("{back:?}"), format!("{:?}", (&heartbeat, reading)));
+        }
     }
 
     #[test]
@@ -421,7 +445,10 @@ mod tests {
             Err(StreamAppendError::Conflict(log_id)),
             Err(StreamAppendError::HigherVote(Vote::new(3, 1))),
         ] {
-            assert_eq!(decode_appended(&encode_appended(&appended)), Ok(appended));
+            for now in [None, Some(LogTime(300))] {
+                let bytes = encode_appended(&appended, now);
+                assert_eq!(decode_appended(&bytes), Ok((appended.clone(), now)));
+            }
         }
         for leadership_transfer in [false, true] {
             let request = VoteRequest {
@@ -456,8 +483,13 @@ mod tests {
         let vote = [11, 1, 2, 7, 0, 0, 0, 0, 0, 0, 0, 1];
         let mut expected = vote.to_vec();
         expected.extend_from_slice(&[3, 1, 1, 9, 0, 0]);
-        assert_eq!(encode_append(&heartbeat, None), expected);
-        assert_eq!(encode_appended(&Ok(Some(encoding::log_id(2, 10)))), [0, 3, 1, 2, 10]);
+        assert_eq!(encode_append(&heartbeat, None, None), expected);
+        expected.extend_from_slice(&[0xac, 2, 1]);
+        let reading = Some(Reading { at: LogTime(300), wall: WallTime(1) });
+        assert_eq!(encode_append(&heartbeat, None, reading), expected);
+        let appended = Ok(Some(encoding::log_id(2, 10)));
+        assert_eq!(encode_appended(&appended, None), [0, 3, 1, 2, 10]);
+        assert_eq!(encode_appended(&appended, Some(LogTime(300))), [0, 3, 1, 2, 10, 0xac, 2]);
         assert_eq!(encode_one_vote(&Vote::new_committed(2, 7)), vote);
         assert_eq!(encode_read(300, LogIndex(1)), [0xac, 2, 1]);
         assert_eq!(encode_refused(1, Some(MemberId(2)))[..9], [1, 0, 0, 0, 0, 0, 0, 0, 2]);

@@ -26,6 +26,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::model::{DecodeError, MemberId};
 use crate::raft::adapter::types::{Types, Vote};
+use crate::raft::clock::LogClock;
 use crate::raft::net::followers::Followers;
 use crate::raft::net::messages::{self, append, vote};
 use crate::raft::net::transfer;
@@ -49,6 +50,7 @@ pub(in crate::raft) struct Peers {
     pub(in crate::raft) log: Log,
     pub(in crate::raft) checkpoints: Arc<Checkpoints>,
     pub(in crate::raft) followers: Arc<Followers>,
+    pub(in crate::raft) clock: Arc<LogClock>,
     /// A follower that answers no append within this time is taken for lost.
     pub(in crate::raft) patience: Duration,
     /// Somebody told this member that it is no longer one.
@@ -258,7 +260,11 @@ where
                 Poll::Ready(Some(request)) => request,
             };
             let encoded = self.peer.peers.log.encoded(&request.entries);
-            let payload = messages::encode_append(&request, encoded.as_deref());
+            let payload = messages::encode_append(
+                &request,
+                encoded.as_deref(),
+                self.peer.peers.clock.reading(),
+            );
             link.outgoing.put(append::REQUEST, &payload);
             let bytes = payload.len();
             self.peer.peers.followers.sent(!request.entries.is_empty(), bytes);
@@ -285,7 +291,12 @@ where
         let appended = messages::expect(&frame, append::ANSWER)
             .and_then(|()| messages::decode_appended(&frame.payload));
         let appended = match appended {
-            Ok(appended) => appended,
+            Ok((appended, now)) => {
+                if let Some(now) = now {
+                    self.peer.peers.clock.told(now);
+                }
+                appended
+            }
             Err(error) => return Poll::Ready(Err(malformed(error))),
         };
         let Some(first) = self.in_flight.pop_front() else {

@@ -47,7 +47,12 @@ impl Raft {
         command: Command,
         refused: impl FnOnce(Option<MemberId>) + Send + 'static,
     ) -> Result<(), Unavailable> {
-        let proposal = Proposal { at: self.shared.clock.now(), origin, command };
+        let Some(stamp) = self.shared.clock.stamp() else {
+            // It has been elected, but has not heard from its followers yet.
+            refused(None);
+            return Ok(());
+        };
+        let proposal = Proposal { stamp, origin, command };
         let became = move |result: ClientWriteResult<Types>| match result {
             // Whoever waits for it sees it when it is applied.
             Ok(_) => {}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use openraft::EntryPayload;
 use openraft::vote::RaftLeaderId;
 
-use crate::model::{DecodeError, LogTime, MemberId, Reader, Writer};
+use crate::model::{DecodeError, LogTime, MemberId, Reader, Stamp, WallOffset, Writer};
 use crate::raft::adapter::types::{
     Entry, LogId, Membership, Origin, Proposal, StoredMembership, Types, Vote,
 };
@@ -14,8 +14,10 @@ use crate::store::Command;
 const VERSION: u8 = 1;
 
 const BLANK: u8 = 0;
-const NORMAL: u8 = 1;
+/// A proposal from before there were offsets: its stamp was a date.
+const NORMAL_WITHOUT_OFFSET: u8 = 1;
 const MEMBERSHIP: u8 = 2;
+const NORMAL: u8 = 3;
 
 /// A log entry without its index, which the log keeps beside it.
 pub(in crate::raft) fn encode_entry(entry: &Entry) -> Vec<u8> {
@@ -25,8 +27,9 @@ pub(in crate::raft) fn encode_entry(entry: &Entry) -> Vec<u8> {
         EntryPayload::Blank => {
             out.u8(BLANK);
         }
-        EntryPayload::Normal(Proposal { at, origin, command }) => {
-            out.u8(NORMAL).varint(at.0).u64(origin.member.0).u64(origin.ticket);
+        EntryPayload::Normal(Proposal { stamp, origin, command }) => {
+            out.u8(NORMAL).varint(stamp.at.0).signed(stamp.offset.0);
+            out.u64(origin.member.0).u64(origin.ticket);
             command.encode(&mut out);
         }
         EntryPayload::Membership(membership) => {
@@ -44,11 +47,13 @@ pub(in crate::raft) fn decode_entry(index: u64, bytes: &[u8]) -> Result<Entry, D
     let log_id = log_id(input.varint("term")?, index);
     let payload = match input.u8("entry kind")? {
         BLANK => EntryPayload::Blank,
-        NORMAL => {
+        kind @ (NORMAL | NORMAL_WITHOUT_OFFSET) => {
             let at = LogTime(input.varint("stamp")?);
+            let offset = if kind == NORMAL { input.signed("wall offset")? } else { 0 };
+            let stamp = Stamp { at, offset: WallOffset(offset) };
             let member = MemberId(input.u64("origin")?);
             let origin = Origin { member, ticket: input.u64("ticket")? };
-            EntryPayload::Normal(Proposal { at, origin, command: Command::decode(&mut input)? })
+            EntryPayload::Normal(Proposal { stamp, origin, command: Command::decode(&mut input)? })
         }
         MEMBERSHIP => EntryPayload::Membership(read_membership(&mut input)?),
         kind => return Err(DecodeError::Unknown { what: "entry kind", found: kind.into() }),
@@ -173,19 +178,30 @@ mod tests {
     fn entries_of_every_kind_are_read_back() {
         let path = KeyPath::from("/a");
         let command = Command::Delete { path, dir: true, recursive: false };
-        let at = LogTime(1_790_000_000_000);
+        let stamp = Stamp { at: LogTime(1_790_000_000_000), offset: WallOffset(-5) };
         let origin = Origin { member: MemberId(u64::MAX), ticket: 7 };
         let voters = vec![BTreeSet::from([1, 2]), BTreeSet::from([2, 3])];
         let membership =
             Membership::new(voters, BTreeMap::from([(1, ()), (2, ()), (3, ()), (9, ())]));
         for payload in [
             EntryPayload::Blank,
-            EntryPayload::Normal(Proposal { at, origin, command }),
+            EntryPayload::Normal(Proposal { stamp, origin, command }),
             EntryPayload::Membership(membership.unwrap()),
         ] {
             let entry = entry(payload);
             assert_eq!(decode_entry(7, &encode_entry(&entry)), Ok(entry));
         }
+    }
+
+    #[test]
+    fn an_entry_from_before_there_were_offsets_is_read() {
+        // Term 300, stamp 300, origin 1/2, delete of /a.
+        let mut bytes =
+            vec![1, 0xac, 2, 1, 0xac, 2, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend_from_slice(&[1, 6, 2, b'/', b'a', 0]);
+        let entry = decode_entry(7, &bytes).expect("it is well formed");
+        let EntryPayload::Normal(proposal) = entry.payload else { panic!("it is a proposal") };
+        assert_eq!(proposal.stamp, Stamp::from(LogTime(300)));
     }
 
     #[test]

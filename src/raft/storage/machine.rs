@@ -12,6 +12,7 @@ use crate::model::{LogPosition, MemberId};
 use crate::raft::adapter::types::{
     self, Answer, Entry, LogId, Origin, Proposal, SnapshotMeta, StoredMembership, Types,
 };
+use crate::raft::clock::LogClock;
 use crate::raft::requests::tickets::Tickets;
 use crate::raft::storage::checkpoint::{Checkpoint, CheckpointBuilder, Checkpoints};
 use crate::store::{Applied, Event, Store};
@@ -46,6 +47,7 @@ pub(in crate::raft) struct Machine {
     published: Arc<ArcSwap<View>>,
     observer: Arc<dyn Observer>,
     tickets: Arc<Tickets>,
+    clock: Arc<LogClock>,
     /// Is called when facts of the cluster may have changed.
     facts: Box<dyn Fn(&View) + Send + Sync>,
     member: MemberId,
@@ -65,12 +67,14 @@ impl Machine {
         start: Checkpoint,
         observer: Arc<dyn Observer>,
         tickets: Arc<Tickets>,
+        clock: Arc<LogClock>,
         facts: Box<dyn Fn(&View) + Send + Sync>,
         member: MemberId,
         checkpoints: Arc<Checkpoints>,
     ) -> Self {
         let Checkpoint { store, applied, membership } = start;
         let position = applied.as_ref().map(types::position).unwrap_or_default();
+        clock.applied(store.stamp());
         let view = Arc::new(View { store: store.clone(), position });
         let published = Arc::new(ArcSwap::new(Arc::clone(&view)));
         facts(&view);
@@ -83,6 +87,7 @@ impl Machine {
             published,
             observer,
             tickets,
+            clock,
             facts,
             member,
             checkpoints,
@@ -98,8 +103,8 @@ impl Machine {
         let position = types::position(&entry.log_id);
         let (applied, origin) = match entry.payload {
             EntryPayload::Blank => (Applied::Known, None),
-            EntryPayload::Normal(Proposal { at, origin, command }) => {
-                (self.store.apply(at, &command), Some(origin))
+            EntryPayload::Normal(Proposal { stamp, origin, command }) => {
+                (self.store.apply(stamp, &command), Some(origin))
             }
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(entry.log_id), membership);
@@ -122,6 +127,7 @@ impl Machine {
         if batch.iter().any(|done| matches!(done.answer.applied, Applied::Recorded)) {
             (self.facts)(&view);
         }
+        self.clock.applied(self.store.stamp());
         self.published.store(Arc::clone(&view));
         let events: Vec<_> =
             batch.iter().flat_map(|done| done.answer.applied.events()).cloned().collect();
@@ -194,6 +200,7 @@ impl RaftStateMachine<Types> for Machine {
         let before = std::mem::replace(&mut self.store, snapshot.store);
         self.applied = snapshot.applied;
         self.membership = snapshot.membership;
+        self.clock.applied(self.store.stamp());
         if let Some(view) = self.view() {
             (self.facts)(&view);
             let shown_before = self.published.swap(Arc::clone(&view));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::{Notify, watch};
@@ -14,7 +15,8 @@ use tokio::time::Instant;
 
 use crate::model::{MemberId, Term};
 use crate::raft::adapter::types::Types;
-use crate::raft::storage::machine::Machine;
+use crate::raft::clock::LogClock;
+use crate::raft::storage::machine::{Machine, View};
 
 /// What a member is to its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub(in crate::raft) struct Follower {
     pub(in crate::raft) member: MemberId,
     pub(in crate::raft) raft: openraft::Raft<Types, Machine>,
     pub(in crate::raft) heard: Arc<Heard>,
+    pub(in crate::raft) view: Arc<ArcSwap<View>>,
+    pub(in crate::raft) clock: Arc<LogClock>,
     /// How often to look whether the leader is still there.
     pub(in crate::raft) heartbeat: Duration,
 }
@@ -101,7 +105,7 @@ impl Follower {
         let leader = leader.filter(|_| vote.committed).map(MemberId);
         let term = Term(vote.leader_id.term);
         let heard_of = match role {
-            Role::Leader => self.is_followed(),
+            Role::Leader => self.is_followed() && self.takes_over(term),
             Role::Follower | Role::Candidate | Role::Learner => self.heard.lately(),
         };
         match (heard_of, role) {
@@ -120,6 +124,16 @@ impl Follower {
         }
         let acked = metrics.last_quorum_acked;
         acked.is_some_and(|acked| openraft::Instant::elapsed(&*acked) <= self.heard.patience)
+    }
+
+    /// As leader that is followed: has this member applied what leaders before it put into the log? Then it knows the log's
+    /// time as well as any member, and may put something there itself.
+    fn takes_over(&self, term: Term) -> bool {
+        let has_all = self.view.load().position.term >= term;
+        if has_all {
+            self.clock.lead();
+        }
+        has_all
     }
 
     /// Who leads, for as long as consensus runs; `ended` is called when it does not any more.

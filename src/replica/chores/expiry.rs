@@ -7,6 +7,10 @@ use crate::replica::Replica;
 use crate::replica::chores::RETRY_PAUSE;
 use crate::store::Command;
 
+/// The next deadline is looked at again after so long: a timer stands still while the machine is suspended, the log's clock
+/// does not.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 impl Replica {
     /// Proposes a tick whenever a key is due, while this member leads; for as long as it runs.
     pub async fn tick(self) {
@@ -28,7 +32,7 @@ impl Replica {
             }
             tokio::select! {
                 biased;
-                () = tokio::time::sleep(wait.min(Duration::from_secs(3600))) => {}
+                () = tokio::time::sleep(wait.min(LOOK_AGAIN)) => {}
                 changed = deadlines.changed() => if changed.is_err() { return },
                 changed = leadership.changed() => if changed.is_err() { return },
             }

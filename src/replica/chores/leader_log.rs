@@ -12,7 +12,7 @@ impl Replica {
         let mut leadership = self.inner.raft.leadership();
         loop {
             let now = *leadership.borrow_and_update();
-            if let Some(before) = self.inner.stats.saw_leader(now.leader, self.now()) {
+            if let Some(before) = self.inner.stats.saw_leader(now.leader, self.wall()) {
                 self.log_leader(before, now);
             }
             if leadership.changed().await.is_err() {

@@ -1,5 +1,6 @@
 //! What a member does on its own, one file for each chore.
 
+mod clocks;
 mod expiry;
 mod introduction;
 mod leader_log;
