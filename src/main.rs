@@ -4,15 +4,13 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use cairn::config::{self, Config, Level, LogFormat, LogLevel, LogOutput, Outcome};
+use cairn::config::{self, Config, Level, Outcome};
 use cairn::disk::DataDir;
 use cairn::health::{self, Surroundings};
 use cairn::program::Program;
-use cairn::server::telemetry::{self, Format, LevelHandle, Output};
-use cairn::server::{self, ServerError};
-use tokio::signal::unix::{SignalKind, signal};
+use cairn::server::telemetry::{self, LogHandle};
+use cairn::server::{self, ServerError, Signals};
 use tokio_util::sync::CancellationToken;
-use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
 #[global_allocator]
@@ -73,9 +71,12 @@ fn ask_health(arguments: Vec<String>, variables: Vec<(String, String)>) -> ExitC
 }
 
 fn serve(arguments: Vec<String>, variables: Vec<(String, String)>) -> ExitCode {
-    let read = |path: &str| std::fs::read_to_string(path);
-    match config::load(arguments, variables, read, DataDir::has_member) {
-        Outcome::Run(config, notices) => run(*config, &notices),
+    let load = move || {
+        let read = |path: &str| std::fs::read_to_string(path);
+        config::load(arguments.clone(), variables.clone(), read, DataDir::has_member)
+    };
+    match load() {
+        Outcome::Run(config, notices) => run(*config, &notices, load),
         Outcome::Print(text) => {
             print(&text);
             ExitCode::SUCCESS
@@ -87,12 +88,12 @@ fn serve(arguments: Vec<String>, variables: Vec<(String, String)>) -> ExitCode {
     }
 }
 
-fn run(config: Config, notices: &[config::Notice]) -> ExitCode {
+fn run(config: Config, notices: &[config::Notice], load: impl Fn() -> Outcome) -> ExitCode {
     // The allocator asks for huge pages, of which a small member would fill a tenth. Where the system cannot do without
     // them, it only takes more memory.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let level = match start_log(&config) {
-        Ok(level) => level,
+    let log = match telemetry::start(config.log_format, &config.log_outputs, config.log_level) {
+        Ok(log) => log,
         Err(error) => {
             eprintln!("--log-outputs {:?}: {error}", config.log_outputs);
             return ExitCode::FAILURE;
@@ -115,7 +116,7 @@ fn run(config: Config, notices: &[config::Notice]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(until_signalled(config, level)) {
+    match runtime.block_on(until_signalled(config, log, load)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cairn: {error}");
@@ -124,43 +125,26 @@ fn run(config: Config, notices: &[config::Notice]) -> ExitCode {
     }
 }
 
-async fn until_signalled(config: Config, level: LevelHandle) -> Result<(), ServerError> {
+async fn until_signalled(
+    config: Config,
+    log: LogHandle,
+    load: impl Fn() -> Outcome,
+) -> Result<(), ServerError> {
     let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) =
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            (Err(error), _) | (_, Err(error)) => {
-                return Err(ServerError::Failed(format!("cannot listen for signals: {error}")));
-            }
-        };
-    let stopping = stop.clone();
-    tokio::spawn(async move {
-        let name = tokio::select! {
-            _ = terminate.recv() => "terminated",
-            _ = interrupt.recv() => "interrupt",
-        };
-        info!(target: "pkg/osutil", "received {name} signal, shutting down...");
-        stopping.cancel();
-    });
-    server::run(config, level, stop).await
-}
-
-fn start_log(config: &Config) -> std::io::Result<LevelHandle> {
-    let format = match config.log_format {
-        LogFormat::Capnslog => Format::Capnslog,
-        LogFormat::Zap => Format::Zap,
+    let signals = Signals::listen();
+    let signals = signals
+        .map_err(|error| ServerError::Failed(format!("cannot listen for signals: {error}")))?;
+    let level = || match load() {
+        Outcome::Run(config, _) => Ok(config.from_file.then_some(config.log_level)),
+        Outcome::Fail(failure) => Err(failure.text),
+        Outcome::Print(_) => Ok(None),
     };
-    let level = match config.log_level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-    };
-    let output = |output: &LogOutput| match output {
-        LogOutput::Stderr => Output::Stderr,
-        LogOutput::Stdout => Output::Stdout,
-        LogOutput::File(path) => Output::File(path.clone()),
-    };
-    let outputs: Vec<_> = config.log_outputs.iter().map(output).collect();
-    telemetry::start(format, &outputs, level)
+    let follow = signals.follow(stop.clone(), log.clone(), level);
+    let member = server::run(config, log, stop);
+    // A member that fails ends whether or not somebody asks for it; one that is asked to stop takes its time.
+    let mut member = std::pin::pin!(member);
+    tokio::select! {
+        ended = member.as_mut() => ended,
+        () = follow => member.await,
+    }
 }

@@ -64,7 +64,7 @@ use Status::{Ignored, NotYet, Works};
 const V3: Status = Ignored("it belongs to etcd's version 3 API");
 const TLS: Status =
     NotYet("put a TLS proxy in front of the client address, and keep peers on a trusted network");
-const PROXY: Status = NotYet("run a member, or an ordinary HTTP proxy, in its place");
+const PROXY: Status = Ignored("there is no proxy; this is a member");
 
 /// A part of the help.
 #[derive(Debug)]
@@ -398,7 +398,7 @@ pub const SECTIONS: &[Section] = &[
                 "log-package-levels",
                 "",
                 Text,
-                NotYet("set one level for all with --log-level"),
+                Ignored("one level for all is set with --log-level"),
                 "Levels by package.",
             ),
             row("debug", "false", Bool, Works, "The same as --log-level=debug."),

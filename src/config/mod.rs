@@ -72,6 +72,8 @@ pub struct Config {
     pub log_outputs: Vec<LogOutput>,
     /// Which of them.
     pub log_level: LogLevel,
+    /// All this comes from a configuration file, which can be read again.
+    pub from_file: bool,
     /// Serve `/debug/pprof/`.
     pub pprof: bool,
     /// Really sync the log.
@@ -216,7 +218,9 @@ fn try_load(
     }
     let variables = Variables::new(variables);
     let path = raw.said("config-file").map(str::to_owned).or_else(|| variables.config_file());
-    if let Some(path) = path.filter(|path| !path.is_empty()) {
+    let path = path.filter(|path| !path.is_empty());
+    let from_file = path.is_some();
+    if let Some(path) = path {
         let text = format!(
             "Loading server configuration from \"{path}\". Other configuration command line flags and environment \
              variables will be ignored if provided."
@@ -227,7 +231,8 @@ fn try_load(
     } else {
         variables.apply(&mut raw, &mut notices)?;
     }
-    let config = validate::validate(&raw, is_member, &mut notices)?;
+    let mut config = validate::validate(&raw, is_member, &mut notices)?;
+    config.from_file = from_file;
     Ok(Outcome::Run(Box::new(config), notices))
 }
 

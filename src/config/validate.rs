@@ -93,6 +93,7 @@ pub(super) fn validate(
         log_format,
         log_outputs: log_outputs(raw),
         log_level,
+        from_file: false,
         pprof: raw.bool("enable-pprof"),
         sync: !raw.bool("unsafe-no-fsync"),
         history_events: within(raw, "history-events", 1, COUNT_MAX)?,

@@ -2,6 +2,7 @@
 //!
 //! Owns: the numbers, names and refusals of the domain. Never knows: a clock, the disk, the network, the tree.
 
+mod clipped;
 mod codec;
 mod discovery;
 mod id;
@@ -12,6 +13,7 @@ mod refusal;
 mod time;
 mod unavailable;
 
+pub use clipped::{Clipped, beginning};
 pub use codec::{DecodeError, Reader, Writer};
 pub use discovery::Discovery;
 pub use id::{ClusterId, MemberId};

@@ -8,6 +8,8 @@ mod listen;
 mod observe;
 mod peer_http;
 mod random;
+mod signals;
+mod systemd;
 pub mod telemetry;
 
 use std::io;
@@ -38,7 +40,8 @@ use connection::Timeouts;
 pub use dial::TcpDial;
 use listen::{Face, Limits};
 pub use random::SystemRandom;
-use telemetry::LevelHandle;
+pub use signals::Signals;
+use telemetry::LogHandle;
 
 /// After this a stop no longer waits for clients.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
@@ -70,14 +73,13 @@ pub enum ServerError {
     Failed(String),
 }
 
-/// Runs a member until `stop` is cancelled, it fails, or it is removed from its cluster. `level` changes which lines its log
-/// has.
+/// Runs a member until `stop` is cancelled, it fails, or it is removed from its cluster. `log` is what it logs to.
 ///
 /// # Errors
 /// See [`ServerError`]; the texts name the fix.
 pub async fn run(
     config: Config,
-    level: LevelHandle,
+    log: LogHandle,
     stop: CancellationToken,
 ) -> Result<(), ServerError> {
     info!(target: "etcdmain", "etcd Version: {ETCD_VERSION} (cairn {})", env!("CARGO_PKG_VERSION"));
@@ -113,13 +115,16 @@ pub async fn run(
         alone: config.force_new_cluster,
     };
     let chores = CancellationToken::new();
+    let left_out = log.clone().tell_what_was_left_out();
+    tokio::spawn(chores.clone().run_until_cancelled_owned(left_out));
     start_chores(&replica, config.heartbeat, &chores);
     let keep = keep_addresses(replica.clone(), identity, Arc::clone(&data_dir));
     tokio::spawn(chores.clone().run_until_cancelled_owned(keep));
-    let api = Api::new(replica.clone(), metrics, api_settings(&config, level));
+    let api = Api::new(replica.clone(), metrics, api_settings(&config, log.clone()));
     let result = serve(config, listeners, &raft, replica, api, &facts, stop).await;
     chores.cancel();
     raft.shutdown().await;
+    log.finish();
     result
 }
 
@@ -273,8 +278,7 @@ async fn live(
         member.cluster,
     );
     info!(target: "embed", "ready to serve client requests (data in {})", data_dir.display());
-    // Where systemd started it, it hears that the member is ready; elsewhere nobody does.
-    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    systemd::ready();
     // Not before: a member that goes on alone must first have said so.
     replica.clone().reconcile().await;
     std::future::pending().await
@@ -325,7 +329,7 @@ async fn start_raft(
     Ok(Raft::start(raft, Arc::clone(hub) as Arc<dyn raft::Observer>).await?)
 }
 
-fn api_settings(config: &Config, level: LevelHandle) -> api::Settings {
+fn api_settings(config: &Config, log: LogHandle) -> api::Settings {
     api::Settings {
         body_bytes_max: config.body_bytes_max,
         path: PathLimits { bytes_max: config.key_bytes_max, depth_max: config.key_depth_max },
@@ -333,7 +337,7 @@ fn api_settings(config: &Config, level: LevelHandle) -> api::Settings {
         hosts: config.hosts.clone(),
         strict_reconfig: config.strict_reconfig_check,
         pprof: config.pprof,
-        set_log_level: Box::new(move |text| level.set(text)),
+        set_log_level: Box::new(move |text| log.set(text)),
     }
 }
 

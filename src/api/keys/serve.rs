@@ -13,7 +13,7 @@ use crate::api::error::{self, X_ETCD_CLUSTER_ID, X_ETCD_INDEX};
 use crate::api::keys::parse::{self, KeysRequest, Listing, Raw};
 use crate::api::keys::render::{self, When};
 use crate::api::metrics::MethodLabel;
-use crate::model::{KeyPath, LogPosition, Refusal, Reply, StoreIndex};
+use crate::model::{Clipped, KeyPath, LogPosition, Refusal, Reply, StoreIndex};
 use crate::store::{Action, Applied, Command, Filter};
 
 const X_RAFT_INDEX: HeaderName = HeaderName::from_static("x-raft-index");
@@ -102,13 +102,15 @@ where
 /// A write whose body is of another type stores an empty value, as in etcd; the log says so, because it is rarely meant.
 fn warn_of_unread_body(head: &http::request::Parts, body: &impl http_body::Body) {
     if matches!(head.method, Method::PUT | Method::POST) && !body.is_end_stream() {
-        let content_type = head.headers.get(CONTENT_TYPE);
+        let content_type = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let content_type = content_type.map(String::from_utf8_lossy);
         warn!(
             target: "etcdhttp",
-            "{} {}: the body is not read, because its content type is {content_type:?}; send it as \
+            "{} {}: the body is not read, because its content type is \"{}\"; send it as \
              application/x-www-form-urlencoded",
             head.method,
-            head.uri.path(),
+            Clipped(head.uri.path()),
+            Clipped(content_type.as_deref().unwrap_or("not given")),
         );
     }
 }
