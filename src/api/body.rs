@@ -18,6 +18,7 @@ pub struct Body(Kind);
 enum Kind {
     Whole(Option<Bytes>),
     Chunked(Option<Bytes>),
+    Blocks(Option<Bytes>, Chunks),
     Stream(Chunks),
     Routed(axum::body::Body),
 }
@@ -32,7 +33,12 @@ impl Body {
         Self(Kind::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())))
     }
 
-    /// A body whose chunks are yet to come.
+    /// A body whose first block is there and whose others are made as the client takes them.
+    pub(super) fn blocks(first: Bytes, rest: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        Self(Kind::Blocks(Some(first), Box::pin(rest)))
+    }
+
+    /// A body whose chunks come when something happens.
     pub(super) fn stream(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Self {
         Self(Kind::Stream(Box::pin(chunks)))
     }
@@ -60,6 +66,13 @@ impl http_body::Body for Body {
             Kind::Whole(bytes) | Kind::Chunked(bytes) => {
                 Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
             }
+            Kind::Blocks(first, rest) => match first.take() {
+                Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+                None => rest
+                    .as_mut()
+                    .poll_next(cx)
+                    .map(|block| block.map(|block| Ok(Frame::data(block)))),
+            },
             Kind::Stream(chunks) => {
                 chunks.as_mut().poll_next(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
             }
@@ -70,7 +83,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Whole(bytes) => bytes.is_none(),
-            Kind::Chunked(_) | Kind::Stream(_) => false,
+            Kind::Chunked(_) | Kind::Blocks(..) | Kind::Stream(_) => false,
             Kind::Routed(body) => body.is_end_stream(),
         }
     }
@@ -80,7 +93,7 @@ impl http_body::Body for Body {
             Kind::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Kind::Chunked(_) | Kind::Stream(_) => SizeHint::default(),
+            Kind::Chunked(_) | Kind::Blocks(..) | Kind::Stream(_) => SizeHint::default(),
             Kind::Routed(body) => body.size_hint(),
         }
     }

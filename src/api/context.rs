@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
+use tokio::sync::Semaphore;
 
 use crate::api::cors::Cors;
 use crate::api::error;
@@ -34,11 +35,15 @@ pub(super) struct Context {
     pub(super) metrics: Arc<Metrics>,
     pub(super) cluster_header: HeaderValue,
     pub(super) settings: Settings,
+    /// Large listings are rendered by so many threads at a time.
+    pub(super) renderers: Arc<Semaphore>,
 }
 
 impl Context {
     pub(super) fn new(replica: Replica, metrics: Arc<Metrics>, settings: Settings) -> Arc<Self> {
         let cluster_header = error::cluster_header(replica.member().cluster);
-        Arc::new(Self { replica, metrics, cluster_header, settings })
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let renderers = Arc::new(Semaphore::new(processors));
+        Arc::new(Self { replica, metrics, cluster_header, settings, renderers })
     }
 }

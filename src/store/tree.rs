@@ -67,14 +67,6 @@ impl Node {
         matches!(self.content, Content::Dir(_))
     }
 
-    /// How many children it has, hidden ones too; none for files.
-    pub fn child_count(&self) -> usize {
-        match &self.content {
-            Content::Dir(children) => children.len(),
-            Content::File(_) => 0,
-        }
-    }
-
     /// A file's value.
     pub fn value(&self) -> Option<&Value> {
         match &self.content {
@@ -83,10 +75,26 @@ impl Node {
         }
     }
 
+    /// A child, hidden or not.
+    pub fn child(&self, name: &[u8]) -> Option<&Self> {
+        match &self.content {
+            Content::Dir(children) => children.get(name).map(|link| &**link),
+            Content::File(_) => None,
+        }
+    }
+
     /// Children that listings show, by name in bytewise order: all but the hidden ones. Files have none.
-    pub fn visible_children(&self) -> impl Iterator<Item = (&Name, &Node)> {
+    pub fn visible_children(&self) -> impl Iterator<Item = (&Name, &Self)> {
+        self.visible_children_from(Bound::Unbounded)
+    }
+
+    /// The same, from a name on.
+    pub fn visible_children_from<'a>(
+        &'a self,
+        from: Bound<&'a [u8]>,
+    ) -> impl Iterator<Item = (&'a Name, &'a Self)> {
         let children = match &self.content {
-            Content::Dir(children) => Some(children),
+            Content::Dir(children) => Some(children.range::<_, [u8]>((from, Bound::Unbounded))),
             Content::File(_) => None,
         };
         let shown = |name: &Name| name.first() != Some(&KEYS_PREFIX_HIDDEN);

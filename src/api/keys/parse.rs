@@ -14,7 +14,7 @@ pub(super) enum KeysRequest {
         /// The key.
         path: KeyPath,
         /// What to show of a directory.
-        listing: Listing,
+        listed: Listed,
         /// Not stale.
         quorum: bool,
     },
@@ -40,7 +40,7 @@ pub(super) enum KeysRequest {
 
 /// How much of a directory to show. Listings are always sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Listing {
+pub(super) struct Listed {
     /// All levels.
     pub(super) recursive: bool,
 }
@@ -116,7 +116,7 @@ pub(super) fn parse(raw: &Raw<'_>) -> Result<KeysRequest, Refusal> {
     }
     if matches!(*raw.method, Method::GET | Method::HEAD) {
         let quorum = quorum && *raw.method == Method::GET;
-        return Ok(KeysRequest::Get { path, listing: Listing { recursive }, quorum });
+        return Ok(KeysRequest::Get { path, listed: Listed { recursive }, quorum });
     }
     let write = Write { value: copied(form.value.as_deref()), dir, ttl, refresh };
     let condition = Condition {

@@ -41,16 +41,6 @@ pub(super) fn terse(action: Action) -> Bytes {
     Bytes::from(format!("{{\"action\":\"{}\"}}\n", action.as_str()))
 }
 
-/// The answer to a read.
-pub(super) fn listing(path: &KeyPath, node: &Node, recursive: bool, when: When) -> Bytes {
-    let mut out = Vec::with_capacity(256 + node.value().map_or(0, |value| value.len()));
-    open(&mut out, "get");
-    let mut key = path.as_bytes().to_vec();
-    tree(&mut out, &mut key, node, Depth { recursive, top: true }, when);
-    out.extend_from_slice(b"}\n");
-    Bytes::from(out)
-}
-
 /// An error of the key space.
 pub(crate) fn refusal(refusal: &Refusal, index: StoreIndex) -> Bytes {
     let (code, message, _) = refusal.row();
@@ -74,39 +64,22 @@ pub(crate) fn error(code: u16, message: &str, cause: &[u8], index: StoreIndex) -
     Bytes::from(out)
 }
 
-fn open(out: &mut Vec<u8>, action: &str) {
+/// How every answer begins.
+pub(super) fn open(out: &mut Vec<u8>, action: &str) {
     out.extend_from_slice(b"{\"action\":\"");
     out.extend_from_slice(action.as_bytes());
     out.extend_from_slice(b"\",\"node\":");
 }
 
-#[derive(Clone, Copy)]
-struct Depth {
-    recursive: bool,
-    top: bool,
-}
-
-/// A node of the tree with its children; `key` is its path and comes back as it was.
-fn tree(out: &mut Vec<u8>, key: &mut Vec<u8>, node: &Node, depth: Depth, when: When) {
+/// A node of the tree up to its children; `key` is its path.
+pub(super) fn node_begin(out: &mut Vec<u8>, key: &[u8], node: &Node, when: When) {
     out.push(b'{');
     head(out, key, node.value().map(|value| &**value), node.is_dir());
     deadline(out, node.expires, when);
-    if depth.top || depth.recursive {
-        let below = Depth { top: false, ..depth };
-        let mut first = true;
-        for (name, child) in node.visible_children() {
-            out.extend_from_slice(if first { b",\"nodes\":[" } else { b"," });
-            first = false;
-            let length = key.len();
-            key.push(b'/');
-            key.extend_from_slice(name);
-            tree(out, key, child, below, when);
-            key.truncate(length);
-        }
-        if !first {
-            out.push(b']');
-        }
-    }
+}
+
+/// A node of the tree from its children on.
+pub(super) fn node_end(out: &mut Vec<u8>, node: &Node) {
     tail(out, node.modified, node.created);
 }
 

@@ -1,16 +1,20 @@
 //! `/v2/keys`: from a request to an answer.
 
 use bytes::Bytes;
-use futures_util::stream;
+use std::sync::Arc;
+
+use futures_util::stream::{self, Stream};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::error::{self, X_ETCD_CLUSTER_ID, X_ETCD_INDEX};
-use crate::api::keys::parse::{self, KeysRequest, Listing, Raw};
+use crate::api::keys::listing::Listing;
+use crate::api::keys::parse::{self, KeysRequest, Listed, Raw};
 use crate::api::keys::render::{self, When};
 use crate::api::metrics::MethodLabel;
 use crate::model::{Clipped, KeyPath, LogPosition, Refusal, Reply, StoreIndex};
@@ -19,8 +23,9 @@ use crate::store::{Action, Applied, Command, Filter};
 const X_RAFT_INDEX: HeaderName = HeaderName::from_static("x-raft-index");
 const X_RAFT_TERM: HeaderName = HeaderName::from_static("x-raft-term");
 
-/// Directories with more children are listed away from the threads that serve everybody.
-const QUICK_LISTING_MAX: usize = 256;
+/// Listings up to this size are rendered in place and sent as a whole; what is larger goes on in blocks of this size. Rendering
+/// one takes about a tenth of a millisecond.
+const BLOCK_BYTES: usize = 64 << 10;
 
 /// Serves a request whose decoded path is `/v2/keys` followed by `path`.
 pub(in crate::api) async fn serve<B>(
@@ -120,9 +125,9 @@ async fn answer(api: &Context, label: MethodLabel, request: KeysRequest) -> Resp
         KeysRequest::Watch { path, recursive, from, stream } => {
             watch(api, Filter { path, recursive }, from, stream)
         }
-        KeysRequest::Get { path, listing, quorum } => {
+        KeysRequest::Get { path, listed, quorum } => {
             let timer = api.metrics.keys_request(label.quorum(quorum));
-            let response = get(api, path, listing, quorum).await;
+            let response = get(api, path, listed, quorum).await;
             timer.done(response.status());
             response
         }
@@ -135,32 +140,46 @@ async fn answer(api: &Context, label: MethodLabel, request: KeysRequest) -> Resp
     }
 }
 
-async fn get(api: &Context, path: KeyPath, listing: Listing, quorum: bool) -> Response<Body> {
+async fn get(api: &Context, path: KeyPath, listed: Listed, quorum: bool) -> Response<Body> {
     if quorum && let Err(why) = api.replica.read_barrier().await {
         return error::unavailable(why);
     }
     let view = api.replica.view();
     let Reply { index, outcome } = view.store.get(&path);
     let reads = api.replica.reads();
-    reads.count(listing.recursive, outcome.is_ok());
-    let node = match outcome {
-        Ok(node) => node,
-        Err(refusal) => return error::refused(&refusal, index),
-    };
+    reads.count(listed.recursive, outcome.is_ok());
+    if let Err(refusal) = outcome {
+        return error::refused(&refusal, index);
+    }
     let when = When { now: api.replica.now(), offset: view.store.wall_offset() };
-    let large = node.is_dir() && (listing.recursive || node.child_count() > QUICK_LISTING_MAX);
     let position = view.position;
-    let body = if large {
-        let rendered = tokio::task::spawn_blocking(move || {
-            let found = view.store.get(&path).outcome;
-            let node = found.expect("it was there in this very view");
-            render::listing(&path, node, listing.recursive, when)
-        });
-        rendered.await.expect("rendering does not panic")
+    let mut listing = Listing::new(view, path, listed.recursive, when);
+    let first = listing.next_block(BLOCK_BYTES);
+    let body = if listing.is_done() {
+        Body::whole(first)
     } else {
-        render::listing(&path, node, listing.recursive, when)
+        Body::blocks(first, rest_of(listing, Arc::clone(&api.renderers)))
     };
     success(StatusCode::OK, body, index, position)
+}
+
+/// The blocks behind the first, each made when it is asked for: away from the threads that serve everybody, and no more at a
+/// time than there are processors, so that nothing that consensus does there ever waits behind them.
+fn rest_of(listing: Listing, renderers: Arc<Semaphore>) -> impl Stream<Item = Bytes> {
+    stream::unfold((listing, renderers), async |(mut listing, renderers)| {
+        if listing.is_done() {
+            return None;
+        }
+        let permit = renderers.acquire().await.ok()?;
+        let render = move || {
+            let block = listing.next_block(BLOCK_BYTES);
+            (block, listing)
+        };
+        // It ends early only with the runtime.
+        let (block, listing) = tokio::task::spawn_blocking(render).await.ok()?;
+        drop(permit);
+        Some((block, (listing, renderers)))
+    })
 }
 
 async fn write(api: &Context, command: Command, terse: bool) -> Response<Body> {
@@ -183,7 +202,7 @@ async fn write(api: &Context, command: Command, terse: bool) -> Response<Body> {
     } else {
         render::event(&event)
     };
-    success(status, body, answer.index, answer.position)
+    success(status, Body::whole(body), answer.index, answer.position)
 }
 
 fn watch(api: &Context, filter: Filter, from: Option<StoreIndex>, stream: bool) -> Response<Body> {
@@ -207,11 +226,11 @@ fn watch(api: &Context, filter: Filter, from: Option<StoreIndex>, stream: bool) 
 
 fn success(
     status: StatusCode,
-    body: Bytes,
+    body: Body,
     index: StoreIndex,
     position: LogPosition,
 ) -> Response<Body> {
-    let mut response = Response::new(Body::whole(body));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     set_headers(response.headers_mut(), index, position);
     response
