@@ -110,6 +110,7 @@ fn fields(config: &Config) -> Vec<(&'static str, String)> {
         history_bytes,
         checkpoint_wal_bytes,
         body_bytes_max,
+        inflight_bytes_max,
         header_bytes_max,
         headers_max,
         header_timeout,

@@ -31,7 +31,9 @@ pub(super) fn unavailable(why: Unavailable) -> Response<Body> {
     let index = StoreIndex(0);
     let body = render::error(300, "Raft Internal Error", why.to_string().as_bytes(), index);
     let status = match why {
-        Unavailable::TooManyWatchers => StatusCode::SERVICE_UNAVAILABLE,
+        Unavailable::TooManyWatchers | Unavailable::Overloaded { .. } => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Unavailable::TimedOut { .. }
         | Unavailable::NotLeader { .. }
         | Unavailable::Stopped

@@ -514,6 +514,13 @@ pub const SECTIONS: &[Section] = &[
             ),
             row("max-body-bytes", "10485760", Number, Works, "Bytes of a form, and so of a value."),
             row(
+                "max-inflight-bytes",
+                "268435456",
+                Number,
+                Works,
+                "Bytes of all requests that are under way at a time; more are refused. At least two forms of the largest size.",
+            ),
+            row(
                 "max-header-bytes",
                 "65536",
                 Number,

@@ -86,6 +86,8 @@ pub struct Config {
     pub checkpoint_wal_bytes: u64,
     /// Bytes of a form.
     pub body_bytes_max: usize,
+    /// Bytes of requests under way.
+    pub inflight_bytes_max: usize,
     /// Bytes of a request's line and headers.
     pub header_bytes_max: usize,
     /// Headers of a request.

@@ -23,6 +23,8 @@ const HEADER_BYTES_MIN: u64 = 8192;
 const KEY_DEPTH_MAX: u64 = 1000;
 /// Of things that each take memory; a member has nowhere near so much.
 const COUNT_MAX: u64 = 1 << 32;
+/// A batch of the log has a length of 32 bits.
+const INFLIGHT_BYTES_MAX: u64 = 1 << 31;
 /// 1 TiB.
 const BYTES_MAX: u64 = 1 << 40;
 /// A week: deadlines are sums of clock and time-out.
@@ -100,6 +102,7 @@ pub(super) fn validate(
         history_bytes: within(raw, "history-bytes", 1, BYTES_MAX)?,
         checkpoint_wal_bytes: within(raw, "checkpoint-wal-bytes", 1 << 20, BYTES_MAX)?,
         body_bytes_max: within(raw, "max-body-bytes", 1, BODY_BYTES_MAX)?,
+        inflight_bytes_max: inflight_bytes_max(raw)?,
         header_bytes_max: within(raw, "max-header-bytes", HEADER_BYTES_MIN, HEADER_BYTES_MAX)?,
         headers_max: within(raw, "max-headers", 1, 1 << 16)?,
         header_timeout: Duration::from_millis(within(raw, "header-timeout", 1, WAIT_MS_MAX)?),
@@ -109,6 +112,12 @@ pub(super) fn validate(
         key_bytes_max: within(raw, "max-key-bytes", 1, 1 << 30)?,
         key_depth_max: within(raw, "max-key-depth", 1, KEY_DEPTH_MAX)?,
     })
+}
+
+/// At least one form of the largest size must fit, however little else is under way.
+fn inflight_bytes_max(raw: &Raw) -> Result<usize, Failure> {
+    let form: u64 = within(raw, "max-body-bytes", 1, BODY_BYTES_MAX)?;
+    within(raw, "max-inflight-bytes", 2 * form, INFLIGHT_BYTES_MAX)
 }
 
 /// A flag that does nothing yet must not be passed over in silence: somebody relies on it.

@@ -32,6 +32,14 @@ pub enum Unavailable {
     /// The member stopped before it knew what became of a write.
     #[error("etcdserver: server stopped; the write may still take effect")]
     Interrupted,
+    /// As many bytes of requests are under way as `--max-inflight-bytes` allows.
+    #[error(
+        "too many bytes of requests are under way on this member (--max-inflight-bytes {bytes_max}); nothing was written"
+    )]
+    Overloaded {
+        /// The limit.
+        bytes_max: usize,
+    },
     /// As many watchers wait as `--max-watchers` allows.
     #[error(
         "too many watchers are waiting on this member; raise --max-watchers or use another member"

@@ -56,6 +56,7 @@ use voters::leadership::Heard;
 pub use adapter::runtime::seed_elections;
 pub use adapter::types::Answer;
 pub use net::followers::{AppendStats, FollowerStats};
+pub use requests::budget::{ByteBudget, Reserved};
 pub use start::{RaftOptions, StartError};
 pub use storage::machine::{Observer, View};
 pub use voters::leadership::{Leadership, Role};
@@ -97,6 +98,7 @@ struct Shared {
     tickets: Arc<Tickets>,
     asker: Asker,
     readers: Readers,
+    budget: Arc<ByteBudget>,
     followers: Arc<Followers>,
     heard: Arc<Heard>,
     arrivals: Arrivals,
@@ -159,6 +161,11 @@ impl Raft {
             None if self.leadership.has_changed().is_err() => Err(Unavailable::Stopped),
             None => Err(Unavailable::NotLeader { leader: None }),
         }
+    }
+
+    /// What requests that are under way may hold.
+    pub fn budget(&self) -> &Arc<ByteBudget> {
+        &self.shared.budget
     }
 
     /// The log's time now, as well as this member can tell: exactly while it leads, else as it last heard it from its leader.

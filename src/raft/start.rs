@@ -19,6 +19,7 @@ use crate::raft::net::followers::Followers;
 use crate::raft::net::inbound::LastPeerRefusal;
 use crate::raft::net::peers::Peers;
 use crate::raft::net::transfer::Arrivals;
+use crate::raft::requests::budget::ByteBudget;
 use crate::raft::requests::reads::Readers;
 use crate::raft::requests::tickets::Tickets;
 use crate::raft::storage::blocking;
@@ -67,6 +68,8 @@ pub struct RaftOptions {
     pub checkpoint: PathBuf,
     /// The way to the other members.
     pub transport: Arc<Transport>,
+    /// Bytes of requests under way.
+    pub inflight_bytes_max: usize,
     /// The machine's clocks.
     pub clock: Arc<dyn Clock>,
     /// For numbers that must not come twice.
@@ -111,6 +114,7 @@ impl Raft {
         let config = Arc::new(config(&options)?);
         let (member, election, history) = (options.member, options.election, options.history);
         let (alone, heartbeat) = (options.alone, options.heartbeat);
+        let inflight_bytes_max = options.inflight_bytes_max;
         let io = options.wal.io;
         let clock = Arc::new(LogClock::new(Arc::clone(&options.clock)));
         let transport = Arc::clone(&options.transport);
@@ -166,6 +170,7 @@ impl Raft {
             tickets,
             asker,
             readers,
+            budget: ByteBudget::new(inflight_bytes_max),
             followers,
             heard,
             arrivals: Arrivals::default(),

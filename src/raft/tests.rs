@@ -131,6 +131,7 @@ fn options(files: &CrashFiles) -> RaftOptions {
         wal: WalOptions { segment_bytes: 16 << 10, prepare_ahead: false, ..WalOptions::default() },
         checkpoint: Path::new("/data/checkpoint.redb").to_owned(),
         transport: transport(),
+        inflight_bytes_max: 1 << 30,
         clock: Arc::new(Quiet),
         random: Arc::new(Quiet),
         round_trip_observer: Box::new(|_, _| {}),

@@ -2,12 +2,13 @@
 //!
 //! A write stamps the time and is proposed; both wait for their answer until the request's deadline.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::model::{Fate, TimeOut, Unavailable};
-use crate::raft::Answer;
+use crate::raft::{Answer, ByteBudget, Reserved};
 use crate::replica::Replica;
 use crate::store::Command;
 
@@ -23,18 +24,37 @@ pub fn request_timeout(election: Duration) -> Duration {
 }
 
 impl Replica {
-    /// Proposes a command, through whoever leads, and waits until this member has applied it.
+    /// As [`Replica::write_held`], of a command of this member's own.
     ///
-    /// Dropping the future does not take the command back once it is proposed.
+    /// # Errors
+    /// As there.
+    pub async fn write(&self, command: Command) -> Result<Answer, Unavailable> {
+        self.write_held(command, None).await
+    }
+
+    /// What requests that are under way may hold of this member's memory.
+    pub fn budget(&self) -> &Arc<ByteBudget> {
+        self.inner.raft.budget()
+    }
+
+    /// Proposes a command through the leader and waits until this member has applied it.
+    ///
+    /// Dropping the future does not take the command back once it is proposed. `held` is what its request holds of the budget;
+    /// it is given back when the fate of the command is known.
     ///
     /// # Errors
     /// After the request's time-out; the error says whether the outcome is known.
-    pub async fn write(&self, command: Command) -> Result<Answer, Unavailable> {
+    pub async fn write_held(
+        &self,
+        command: Command,
+        held: Option<Arc<Reserved>>,
+    ) -> Result<Answer, Unavailable> {
         let _pending = self.inner.stats.pending();
         let deadline = self.deadline();
         loop {
             // A refused proposal has not entered the log and never will, so proposing it again cannot do it twice.
-            match deadline.limit(self.inner.raft.propose(command.clone()), Fate::Unknown).await {
+            let attempt = self.inner.raft.propose_held(command.clone(), held.clone());
+            match deadline.limit(attempt, Fate::Unknown).await {
                 Err(Unavailable::NotLeader { .. }) => deadline.pause(Fate::NotWritten).await?,
                 done => return done,
             }

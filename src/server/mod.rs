@@ -320,6 +320,7 @@ async fn start_raft(
         wal: WalOptions { sync: config.sync, ..WalOptions::default() },
         checkpoint: data_dir.checkpoint(),
         transport: Arc::new(transport),
+        inflight_bytes_max: config.inflight_bytes_max,
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
         wal_observer: Arc::new(observe::Disk::new(Arc::clone(metrics))),

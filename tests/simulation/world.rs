@@ -328,6 +328,7 @@ impl World {
             },
             checkpoint: Path::new("/data/checkpoint.redb").to_owned(),
             transport: Arc::new(transport),
+            inflight_bytes_max: 1 << 30,
             clock: Arc::clone(&clock),
             random: Arc::clone(&self.dice) as Arc<dyn Random>,
             wal_observer: Arc::new(Quiet),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::stream::{self, Stream};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
@@ -17,7 +17,8 @@ use crate::api::keys::listing::Listing;
 use crate::api::keys::parse::{self, KeysRequest, Listed, Raw};
 use crate::api::keys::render::{self, When};
 use crate::api::metrics::MethodLabel;
-use crate::model::{Clipped, KeyPath, LogPosition, Refusal, Reply, StoreIndex};
+use crate::model::{Clipped, KeyPath, LogPosition, Refusal, Reply, StoreIndex, Unavailable};
+use crate::raft::Reserved;
 use crate::store::{Action, Applied, Command, Filter};
 
 const X_RAFT_INDEX: HeaderName = HeaderName::from_static("x-raft-index");
@@ -41,10 +42,11 @@ where
         return error::method_not_allowed("HEAD,GET,PUT,POST,DELETE");
     };
     let mut response = match read(api, path, request).await {
-        Ok(parsed) => {
+        Ok(read) => {
             api.replica.reads().count_auth_lookup();
-            answer(api, label, parsed).await
+            answer(api, label, read).await
         }
+        Err(Unreadable::Overloaded(why)) => error::unavailable(why),
         Err(Unreadable::Refused(refusal)) => error::refused(&refusal, StoreIndex(0)),
         Err(Unreadable::CutOff) => error::text(StatusCode::BAD_REQUEST, "400 Bad Request"),
     };
@@ -54,54 +56,87 @@ where
 
 enum Unreadable {
     Refused(Refusal),
+    Overloaded(Unavailable),
     CutOff,
 }
 
+/// A request that was understood, and what it holds of the budget.
+struct Read {
+    request: KeysRequest,
+    held: Option<Arc<Reserved>>,
+}
+
 /// Reads the form, if there is one, and checks everything.
-async fn read<B>(
-    api: &Context,
-    path: &[u8],
-    request: http::Request<B>,
-) -> Result<KeysRequest, Unreadable>
+async fn read<B>(api: &Context, path: &[u8], request: http::Request<B>) -> Result<Read, Unreadable>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
     let content_type = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let form = if matches!(parse::reads_body(&head.method, content_type), Ok(true)) {
-        collect(body, &head.headers, api.settings.body_bytes_max).await?
+    let query = head.uri.query().unwrap_or_default().as_bytes();
+    let (form, reserved) = if matches!(parse::reads_body(&head.method, content_type), Ok(true)) {
+        let (form, mut reserved) = collect(api, body, &head.headers).await?;
+        reserved.grow(query.len()).map_err(Unreadable::Overloaded)?;
+        (form, Some(reserved))
     } else {
         warn_of_unread_body(&head, &body);
-        Bytes::new()
+        let reads = matches!(head.method, Method::GET | Method::HEAD);
+        let reserve = || api.replica.budget().reserve(query.len()).map_err(Unreadable::Overloaded);
+        (Bytes::new(), if reads { None } else { Some(reserve()?) })
     };
     let raw = Raw {
         method: &head.method,
         path,
-        query: head.uri.query().unwrap_or_default().as_bytes(),
+        query,
         content_type,
         body: &form,
         limits: api.settings.path,
     };
-    parse::parse(&raw).map_err(Unreadable::Refused)
+    let request = parse::parse(&raw).map_err(Unreadable::Refused)?;
+    Ok(Read { request, held: reserved.map(Arc::new) })
 }
 
-async fn collect<B>(body: B, headers: &HeaderMap, bytes_max: usize) -> Result<Bytes, Unreadable>
+/// Reads a form, and takes what it needs of the budget while it comes in.
+async fn collect<B>(
+    api: &Context,
+    body: B,
+    headers: &HeaderMap,
+) -> Result<(Bytes, Reserved), Unreadable>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let bytes_max = api.settings.body_bytes_max;
     let too_large = || Unreadable::Refused(Refusal::BodyTooLarge { bytes_max });
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > bytes_max) {
         return Err(too_large());
     }
-    match Limited::new(body, bytes_max).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(_) => Err(Unreadable::CutOff),
+    let budget = api.replica.budget();
+    // What is announced is only looked at: a client takes as much of the budget as it has sent.
+    budget.check(announced.unwrap_or_default()).map_err(Unreadable::Overloaded)?;
+    let mut reserved = budget.reserve(0).map_err(Unreadable::Overloaded)?;
+    let mut body = std::pin::pin!(body);
+    let (mut pieces, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.as_mut().frame().await {
+        // Trailers say nothing here.
+        let Ok(piece) = frame.map_err(|_| Unreadable::CutOff)?.into_data() else { continue };
+        length += piece.len();
+        if length > bytes_max {
+            return Err(too_large());
+        }
+        reserved.grow(piece.len()).map_err(Unreadable::Overloaded)?;
+        pieces.push(piece);
     }
+    // Most forms come in one piece.
+    let form = match &mut pieces[..] {
+        [] => Bytes::new(),
+        [piece] => std::mem::take(piece),
+        pieces => Bytes::from(pieces.concat()),
+    };
+    Ok((form, reserved))
 }
 
 /// A write whose body is of another type stores an empty value, as in etcd; the log says so, because it is rarely meant.
@@ -120,8 +155,8 @@ fn warn_of_unread_body(head: &http::request::Parts, body: &impl http_body::Body)
     }
 }
 
-async fn answer(api: &Context, label: MethodLabel, request: KeysRequest) -> Response<Body> {
-    match request {
+async fn answer(api: &Context, label: MethodLabel, read: Read) -> Response<Body> {
+    match read.request {
         KeysRequest::Watch { path, recursive, from, stream } => {
             watch(api, Filter { path, recursive }, from, stream)
         }
@@ -133,7 +168,7 @@ async fn answer(api: &Context, label: MethodLabel, request: KeysRequest) -> Resp
         }
         KeysRequest::Write { command, terse } => {
             let timer = api.metrics.keys_request(label);
-            let response = write(api, command, terse).await;
+            let response = write(api, command, read.held, terse).await;
             timer.done(response.status());
             response
         }
@@ -182,8 +217,13 @@ fn rest_of(listing: Listing, renderers: Arc<Semaphore>) -> impl Stream<Item = By
     })
 }
 
-async fn write(api: &Context, command: Command, terse: bool) -> Response<Body> {
-    let answer = match api.replica.write(command).await {
+async fn write(
+    api: &Context,
+    command: Command,
+    held: Option<Arc<Reserved>>,
+    terse: bool,
+) -> Response<Body> {
+    let answer = match api.replica.write_held(command, held).await {
         Ok(answer) => answer,
         Err(why) => return error::unavailable(why),
     };

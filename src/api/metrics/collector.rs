@@ -67,6 +67,11 @@ impl MemberCollector {
             ),
             ("etcd_server_quota_backend_bytes", "The quota of etcd 3's data; none here.", 0),
             ("etcd_server_snapshot_apply_in_progress_total", "Snapshots being installed.", 0),
+            (
+                "cairn_requests_inflight_bytes",
+                "Bytes of writes that are under way, of --max-inflight-bytes.",
+                self.replica.budget().used() as u64,
+            ),
             ("etcd_debugging_store_watchers", "Waiting watchers.", self.watchers()),
             ("etcd_store_watchers", "Waiting watchers.", self.watchers()),
         ] {

@@ -211,7 +211,8 @@ impl Raft {
                 match frame.kind {
                     ask::PROPOSE => {
                         let propose = Propose::decode(&frame.payload).map_err(malformed)?;
-                        self.propose_for(peer, propose, &replies_tx).await;
+                        let bytes = frame.payload.len();
+                        self.propose_for(peer, propose, bytes, &replies_tx).await;
                     }
                     ask::READ => {
                         let (round, _) =
@@ -248,9 +249,15 @@ impl Raft {
         &self,
         peer: MemberId,
         propose: Propose,
+        bytes: usize,
         replies: &mpsc::Sender<(u8, Vec<u8>)>,
     ) {
         let Propose { ticket, term, command } = propose;
+        let Ok(held) = self.shared.budget.reserve(bytes) else {
+            // The follower proposes it again, until its client's deadline.
+            let _ = replies.try_send((ask::REFUSED, messages::encode_refused(ticket, None)));
+            return;
+        };
         let origin = Origin { member: peer, ticket };
         let replies_on_refusal = replies.clone();
         let refused = move |leader: Option<MemberId>| {
@@ -260,7 +267,7 @@ impl Raft {
             let _ = replies_on_refusal.try_send(reply);
         };
         // A member that is ending cannot even refuse: the connection ends with it.
-        let _ = self.put_into_log(term, origin, command, Box::new(refused)).await;
+        let _ = self.put_into_log(term, origin, command, Some(Arc::new(held)), refused).await;
     }
 
     /// Finds out how far the log is, for readers on a follower.

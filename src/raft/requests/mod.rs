@@ -2,6 +2,7 @@
 //!
 //! Owns: who waits for which log entry. Never knows: HTTP, deadlines of requests.
 
+pub(in crate::raft) mod budget;
 pub(in crate::raft) mod propose;
 pub(in crate::raft) mod reads;
 pub(in crate::raft) mod tickets;

@@ -1,5 +1,7 @@
 //! A write's way into the log.
 
+use std::sync::Arc;
+
 use openraft::error::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use openraft::vote::RaftLeaderId;
@@ -7,28 +9,41 @@ use openraft::vote::RaftLeaderId;
 use crate::model::{MemberId, Term, Unavailable};
 use crate::raft::Raft;
 use crate::raft::adapter::types::{Answer, Callback, Origin, Proposal, Types};
+use crate::raft::requests::budget::Reserved;
 use crate::raft::requests::tickets::Tickets;
 use crate::store::Command;
 
 type LeaderId = openraft::type_config::alias::LeaderIdOf<Types>;
 
 impl Raft {
+    /// As [`Raft::propose_held`], of a command of this member's own, which is small.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn propose(&self, command: Command) -> Result<Answer, Unavailable> {
+        self.propose_held(command, None).await
+    }
+
     /// Puts a command into the log, here or on the leader, and waits until this member has applied it. There is no deadline
-    /// here. Dropping the future does not take a command back.
+    /// here. Dropping the future does not take a command back; `held` is kept until its fate is known.
     ///
     /// # Errors
     /// [`Unavailable::NotLeader`] when it did not enter the log and never will; [`Unavailable::Stopped`]; otherwise the
     /// outcome is unknown.
-    pub async fn propose(&self, command: Command) -> Result<Answer, Unavailable> {
+    pub async fn propose_held(
+        &self,
+        command: Command,
+        held: Option<Arc<Reserved>>,
+    ) -> Result<Answer, Unavailable> {
         let (leader, term) = self.leader()?;
         let shared = &self.shared;
-        let (ticket, outcome_rx) = shared.tickets.issue(term)?;
+        let (ticket, outcome_rx) = shared.tickets.issue(term, held.clone())?;
         let mut unsent = Unsent { tickets: &shared.tickets, ticket: Some(ticket) };
         if leader == shared.member {
             let origin = Origin { member: shared.member, ticket };
-            let tickets = std::sync::Arc::clone(&shared.tickets);
+            let tickets = Arc::clone(&shared.tickets);
             let refused = move |leader| tickets.refuse(ticket, leader);
-            self.put_into_log(term, origin, command, refused).await?;
+            self.put_into_log(term, origin, command, held, refused).await?;
         } else {
             shared.asker.write(leader, term, ticket, command).await?;
         }
@@ -39,12 +54,13 @@ impl Raft {
     /// Puts a command into the log if this member leads `term`; else `refused` is called, with whoever leads instead.
     ///
     /// # Errors
-    /// When consensus has ended; then nobody is called.
+    /// When consensus has ended; then nobody is called. `held` is kept until the entry is applied or dropped.
     pub(in crate::raft) async fn put_into_log(
         &self,
         term: Term,
         origin: Origin,
         command: Command,
+        held: Option<Arc<Reserved>>,
         refused: impl FnOnce(Option<MemberId>) + Send + 'static,
     ) -> Result<(), Unavailable> {
         let Some(stamp) = self.shared.clock.stamp() else {
@@ -53,18 +69,21 @@ impl Raft {
             return Ok(());
         };
         let proposal = Proposal { stamp, origin, command };
-        let became = move |result: ClientWriteResult<Types>| match result {
-            // Whoever waits for it sees it when it is applied.
-            Ok(_) => {}
-            Err(ClientWriteError::ForwardToLeader(forward)) => {
-                refused(forward.leader_id.map(MemberId));
+        let became = move |result: ClientWriteResult<Types>| {
+            drop(held);
+            match result {
+                // Whoever waits for it sees it when it is applied.
+                Ok(_) => {}
+                Err(ClientWriteError::ForwardToLeader(forward)) => {
+                    refused(forward.leader_id.map(MemberId));
+                }
+                // It was in the log and is no more; a later leader may have it all the same. The log will tell.
+                Err(ClientWriteError::LogEntryDiscarded(_)) => {}
+                Err(
+                    ClientWriteError::ChangeMembershipError(_)
+                    | ClientWriteError::PreconditionFailed(_),
+                ) => unreachable!("no command changes the voters"),
             }
-            // It was in the log and is no more; a later leader may have it all the same. The log will tell.
-            Err(ClientWriteError::LogEntryDiscarded(_)) => {}
-            Err(
-                ClientWriteError::ChangeMembershipError(_)
-                | ClientWriteError::PreconditionFailed(_),
-            ) => unreachable!("no command changes the voters"),
         };
         let leader = LeaderId::new(term.0, self.shared.member.0).to_committed();
         let write = self.raft.write(proposal).with_leader(leader);

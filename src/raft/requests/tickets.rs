@@ -8,12 +8,13 @@
 //! the leader of one term, and either that leader refused it or an entry of a later term has been applied.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
 use crate::model::{Fate, LogIndex, MemberId, Random, Term, TimeOut, Unavailable};
 use crate::raft::adapter::types::Answer;
+use crate::raft::requests::budget::Reserved;
 
 /// The entry may have been applied, but not here.
 const LOST: Unavailable =
@@ -42,6 +43,8 @@ struct Ticket {
     /// The term whose leader was asked.
     term: Term,
     outcome_tx: oneshot::Sender<Outcome>,
+    /// What the write holds of the budget, until it is settled.
+    _held: Option<Arc<Reserved>>,
 }
 
 impl Tickets {
@@ -50,13 +53,14 @@ impl Tickets {
         Self { state: Mutex::new(State { next: random.next(), ..State::default() }) }
     }
 
-    /// A ticket for a proposal to the leader of `term`.
+    /// A ticket for a proposal to the leader of `term`; it keeps `held` for as long as it is open.
     ///
     /// # Errors
     /// When that term is over, or the member stops: then nothing may be proposed.
     pub(in crate::raft) fn issue(
         &self,
         term: Term,
+        held: Option<Arc<Reserved>>,
     ) -> Result<(u64, oneshot::Receiver<Outcome>), Unavailable> {
         let mut state = self.lock();
         if state.closed {
@@ -68,7 +72,7 @@ impl Tickets {
         let ticket = state.next;
         state.next = state.next.wrapping_add(1);
         let (outcome_tx, outcome_rx) = oneshot::channel();
-        state.tickets.insert(ticket, Ticket { term, outcome_tx });
+        state.tickets.insert(ticket, Ticket { term, outcome_tx, _held: held });
         Ok((ticket, outcome_rx))
     }
 
@@ -194,8 +198,8 @@ mod tests {
     #[tokio::test]
     async fn a_ticket_is_redeemed_when_its_entry_is_applied() {
         let tickets = Tickets::new(&Fixed(u64::MAX));
-        let (first, first_rx) = tickets.issue(Term(1)).unwrap();
-        let (second, second_rx) = tickets.issue(Term(1)).unwrap();
+        let (first, first_rx) = tickets.issue(Term(1), None).unwrap();
+        let (second, second_rx) = tickets.issue(Term(1), None).unwrap();
         assert_eq!((first, second), (u64::MAX, 0), "numbers may wrap");
         tickets.applied(LogIndex(5), Term(1), [(second, answer(5, 1))].into_iter());
         assert_eq!(second_rx.await.unwrap().unwrap().index, StoreIndex(5));
@@ -207,17 +211,17 @@ mod tests {
     #[tokio::test]
     async fn what_a_later_term_left_behind_did_not_happen() {
         let tickets = Tickets::new(&Fixed(1));
-        let (old, old_rx) = tickets.issue(Term(1)).unwrap();
-        let (_, new_rx) = tickets.issue(Term(2)).unwrap();
+        let (old, old_rx) = tickets.issue(Term(1), None).unwrap();
+        let (_, new_rx) = tickets.issue(Term(2), None).unwrap();
         // An entry of the old term, applied in the same batch as one of the new term, still counts.
-        let (kept, kept_rx) = tickets.issue(Term(1)).unwrap();
+        let (kept, kept_rx) = tickets.issue(Term(1), None).unwrap();
         tickets.applied(LogIndex(9), Term(2), [(kept, answer(8, 1))].into_iter());
         assert!(kept_rx.await.unwrap().is_ok());
         let refusal = unavailable(old_rx.await.unwrap());
         assert_eq!(refusal, Unavailable::NotLeader { leader: None });
         // Too late for the old leader; the ticket is gone, and no other is to be had from that term.
         tickets.applied(LogIndex(10), Term(2), [(old, answer(10, 1))].into_iter());
-        assert!(tickets.issue(Term(1)).is_err());
+        assert!(tickets.issue(Term(1), None).is_err());
         tickets.close();
         assert_eq!(unavailable(new_rx.await.unwrap()), Unavailable::Interrupted);
     }
@@ -225,7 +229,7 @@ mod tests {
     #[tokio::test]
     async fn behind_a_snapshot_nobody_knows() {
         let tickets = Tickets::new(&Fixed(1));
-        let (_, outcome_rx) = tickets.issue(Term(1)).unwrap();
+        let (_, outcome_rx) = tickets.issue(Term(1), None).unwrap();
         tickets.skipped(LogIndex(100), Term(1));
         assert_eq!(unavailable(outcome_rx.await.unwrap()), LOST);
         assert!(tickets.reach(LogIndex(100)).await);
