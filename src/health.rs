@@ -10,7 +10,7 @@ use crate::config::{self, Outcome};
 use crate::discovery::{HttpClient, Limits};
 use crate::program::Program;
 
-/// All of it, name look-up included: whoever checks waits for two seconds or more.
+/// All of it, name look-up included: health checks wait for two seconds or more.
 const TIMEOUT: Duration = Duration::from_millis(1900);
 
 /// Where a member listens that was told nothing.

@@ -7,7 +7,7 @@
 //! | [`server`] | starts a member bottom-up, runs it, drains it | listeners, time-outs, signals, the log's lines, the only clock |
 //! | [`api`] | the wire: parse, do, render | `/v2/keys` in `api/keys`, every other path in `api/routes.rs`, metrics |
 //! | [`replica`] | one member at work, without HTTP | deadlines of requests, live watchers, expiry, members, ids |
-//! | [`raft`] | consensus; nobody else names openraft | log storage, state machine, checkpoints, recovery |
+//! | [`raft`] | consensus; no other floor names openraft | log storage, state machine, checkpoints, recovery |
 //! | [`disk`] | bytes that survive a crash, without meaning | the write-ahead log, redb, the data directory |
 //! | [`store`] | the key space as a pure value | what each command does, history, who sees which event |
 //! | [`model`] | words that all share | paths, indexes, log time, every "no" a client can get |

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn print(text: &str) {
-    // Nobody listening is no reason to fail.
+    // A closed standard output is no reason to fail.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
@@ -141,7 +141,7 @@ async fn until_signalled(
     };
     let follow = signals.follow(stop.clone(), log.clone(), level);
     let member = server::run(config, log, stop);
-    // A member that fails ends whether or not somebody asks for it; one that is asked to stop takes its time.
+    // A member that fails ends without a signal; one that is asked to stop takes its time.
     let mut member = std::pin::pin!(member);
     tokio::select! {
         ended = member.as_mut() => ended,

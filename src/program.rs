@@ -38,7 +38,7 @@ impl Program {
 
     /// The flags of the server that another process is, from that process's command line; `None` when it is none.
     ///
-    /// What comes before the server's name are words of whoever started it, such as a container's init.
+    /// What comes before the server's name are words of the program that started it, such as a container's init.
     pub fn server_flags(words: impl IntoIterator<Item = String>) -> Option<Vec<String>> {
         let mut words = words.into_iter().skip_while(|word| !is_server(word)).peekable();
         words.peek()?;

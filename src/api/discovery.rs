@@ -19,7 +19,7 @@ use crate::store::{Applied, Command, Write};
 
 /// What the public service took for "no size given".
 const SIZE_DEFAULT: u32 = 3;
-/// More voters than anybody should have.
+/// More voters than a cluster should have.
 const SIZE_MAX: u32 = 64;
 /// As unlikely to be guessed as a key of a cipher.
 const TOKEN_BYTES: usize = 16;

@@ -18,7 +18,7 @@ pub(super) fn initial_cluster(
         return Ok(vec![(name.to_owned(), texts(advertised))]);
     };
     if said.is_empty() {
-        // Founding a cluster alone would be wrong for whoever forgot to fill in a list.
+        // Founding a cluster alone would be wrong for an operator who forgot to fill in a list.
         return Err(Failure::new(
             1,
             "initial cluster unset and no discovery URL found: --initial-cluster is empty; fill it in, or leave it out for \

@@ -1,6 +1,6 @@
 //! How this member finds the other founders: what the flags named `discovery` come to.
 //!
-//! Never knows: whether anybody answers there.
+//! Never knows: whether a server answers there.
 
 use std::net::{IpAddr, SocketAddr};
 

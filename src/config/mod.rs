@@ -6,7 +6,7 @@
 //! looked at. Without it a flag wins over `CAIRN_NAME`, that over `ETCD_NAME`, that over the default.
 //!
 //! Never knows: the real environment, the file system, the network. It is given pairs and a function that reads; no
-//! host name is resolved, and no address of this machine is guessed: whoever listens on 0.0.0.0 says what to advertise.
+//! host name is resolved, and no address of this machine is guessed: a member that listens on 0.0.0.0 is told what to advertise.
 
 mod cluster;
 mod discovery;
@@ -36,9 +36,9 @@ pub struct Config {
     /// Where its data is.
     pub data_dir: PathBuf,
     /// The founding members and their peer URLs, by name; this one is among them. With `discovery` it stands alone.
-    /// Nobody when the data directory holds a member: the list was for its first start.
+    /// Empty when the data directory holds a member: the list was for its first start.
     pub initial_cluster: Vec<(String, Vec<String>)>,
-    /// Where the others are found, if nobody has listed them.
+    /// Where the other founders are found, if they are not listed.
     pub discovery: Option<Discovery>,
     /// Part of the ids; with `--discovery`, its URL.
     pub initial_cluster_token: String,
@@ -153,7 +153,7 @@ pub struct Notice {
 pub enum Level {
     /// For the record.
     Info,
-    /// Somebody should look at it.
+    /// The operator should look at it.
     Warning,
 }
 

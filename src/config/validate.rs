@@ -120,7 +120,7 @@ fn inflight_bytes_max(raw: &Raw) -> Result<usize, Failure> {
     within(raw, "max-inflight-bytes", 2 * form, INFLIGHT_BYTES_MAX)
 }
 
-/// A flag that does nothing yet must not be passed over in silence: somebody relies on it.
+/// A flag that does nothing yet must not be passed over in silence: the operator relies on it.
 fn refuse_what_is_not_yet(raw: &Raw) -> Result<(), Failure> {
     for flag in flags::all() {
         let Status::NotYet(instead) = flag.status else { continue };
@@ -306,7 +306,7 @@ fn number(raw: &Raw, flag: &str) -> u64 {
     parse_number(raw.get(flag)).expect("the parser let only numbers through")
 }
 
-/// Numbers have an upper end as well: nobody means more, and sums and tables of that size overflow.
+/// Numbers have an upper end as well: no operator means more, and sums and tables of that size overflow.
 fn within<T: TryFrom<u64>>(raw: &Raw, flag: &str, least: u64, most: u64) -> Result<T, Failure> {
     let value = number(raw, flag);
     if value < least {

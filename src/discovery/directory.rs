@@ -13,7 +13,7 @@ use crate::model::MemberId;
 
 /// What is below this name is about the directory itself.
 const CONFIG: &str = "_config";
-/// So much of an answer is shown that nobody understands.
+/// So much is shown of an answer that cannot be understood.
 const EXCERPT_CHARS: usize = 120;
 
 /// Codes of etcd's errors.
@@ -97,7 +97,7 @@ impl Directory {
         Self { url: url.to_owned(), base: cleaned(url), client }
     }
 
-    /// How many members the cluster is to have, in somebody's words.
+    /// How many members the cluster is to have, as it was written there.
     pub(super) async fn size(&self) -> Result<String, Trouble> {
         let url = format!("{}/{CONFIG}/size?quorum=true", self.base);
         match self.read(&url, self.client.get(&url).await)?.0 {
@@ -134,7 +134,7 @@ impl Directory {
         Ok(Listing { entries, index })
     }
 
-    /// Writes a founder down, unless somebody has done so.
+    /// Registers a founder, unless it is registered.
     pub(super) async fn register(&self, id: MemberId, value: &str) -> Result<Registered, Trouble> {
         let url = format!("{}/{id}?prevExist=false", self.base);
         let answer = self.client.put_form(&url, &[("value", value)]).await;

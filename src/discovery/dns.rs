@@ -1,4 +1,4 @@
-//! The DNS, as far as a founder needs it; nobody else names the resolver.
+//! The DNS, as far as a founder needs it; no other file names the resolver.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -56,7 +56,7 @@ impl Dns {
     /// nothing about members. Nowhere when there are none.
     ///
     /// # Errors
-    /// When nobody who should know answers.
+    /// When no name server answers.
     pub(super) async fn targets(&self, service: &str) -> Result<BTreeSet<Target>, String> {
         let name = absolute(service)?;
         let lookup = match self.resolver.srv_lookup(name).await {
@@ -76,7 +76,7 @@ impl Dns {
     /// The addresses of a host; none when it has none.
     ///
     /// # Errors
-    /// When nobody who should know answers.
+    /// When no name server answers.
     pub(super) async fn addresses(&self, host: &str) -> Result<BTreeSet<IpAddr>, String> {
         if let Ok(address) = host.parse() {
             return Ok(BTreeSet::from([address]));

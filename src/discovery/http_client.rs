@@ -46,7 +46,7 @@ pub struct Limits {
 
 impl Default for Limits {
     /// A member needs up to 7 s for a write while it has no leader, so an answer gets more; a long poll is asked again after
-    /// five minutes, in case whoever would answer it is gone without a word.
+    /// five minutes, in case the server has gone without closing the connection.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
@@ -243,7 +243,7 @@ impl Exchange {
             .handshake(TokioIo::new(stream))
             .await;
         let (mut sender, connection) = connect.map_err(|error| self.broken(&error))?;
-        // Gone with the request, whoever drops that.
+        // It ends with the request, also when that is dropped half-way.
         let _driver = AbortOnDropHandle::new(tokio::spawn(connection));
         let response = self.within(self.limits.answer, sender.send_request(request)).await?;
         let (head, body) = response.map_err(|error| self.broken(&error))?.into_parts();
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_worth_another_try() {
+    async fn a_server_that_is_not_there_is_worth_another_try() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         drop(listener);

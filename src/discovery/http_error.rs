@@ -19,7 +19,7 @@ pub enum HttpError {
     /// It would need TLS.
     #[error("not supported yet: {0}: use a http:// URL; TLS comes with a later version")]
     Tls(String),
-    /// Nobody takes the connection.
+    /// No server takes the connection.
     #[error("cannot connect to {address}: {source}")]
     Connect {
         /// Where to.

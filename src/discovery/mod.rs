@@ -1,4 +1,4 @@
-//! How the founders of a cluster find each other when nobody has listed them: in a directory of another cluster
+//! How the founders of a cluster find each other when they are not listed: in a directory of another cluster
 //! (`--discovery`), or by the SRV records of a domain (`--discovery-srv`).
 //!
 //! Owns: the HTTP client with which a member asks others, and the DNS resolver. Never knows: flags, the data directory, how ids
@@ -44,7 +44,7 @@ pub struct Founders {
 
 /// Finds the founders of this member's cluster; returns once they are complete.
 ///
-/// For [`Discovery::Registry`] the token of the cluster is the URL of the directory. It may take for ever: whoever calls can
+/// For [`Discovery::Registry`] the token of the cluster is the URL of the directory. It may take for ever: the caller can
 /// drop the future at any time and call again.
 ///
 /// # Errors

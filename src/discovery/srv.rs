@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_not_in_the_records_is_told_what_is_there() {
+    fn a_member_that_is_not_in_the_records_is_told_what_is_there() {
         for stranger in [place("m1.x", 2381, &["10.0.0.1"]), place("10.0.0.9", 2380, &["10.0.0.9"])]
         {
             let text = members("n", "_s", &three(), &[stranger]).unwrap_err().to_string();

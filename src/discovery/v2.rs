@@ -21,7 +21,7 @@ use crate::discovery::entries::{self, Entry};
 use crate::discovery::{DiscoveryError, Founders, HttpClient, Own};
 use crate::model::MemberId;
 
-/// More voters than anybody should have; a number beyond it was not meant as one.
+/// More voters than a cluster should have; a number beyond it was not meant as one.
 const SIZE_MAX: usize = 64;
 
 /// How patiently a service is asked that does not answer.
@@ -36,7 +36,7 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// 1, 2, 4 ... 256 s, and no end: whoever starts a member wants it to run.
+    /// 1, 2, 4 ... 256 s, and no end: an operator who starts a member wants it to run.
     fn default() -> Self {
         Self { first_pause: Duration::from_secs(1), doublings_max: 8, tries_max: u32::MAX }
     }
@@ -81,7 +81,7 @@ impl Founder<'_> {
                 tokio::time::sleep(self.patience.first_pause).await;
             }
             let registered = self.is_registered(&entries)?;
-            // Whoever finds the house full leaves no trace.
+            // A member that comes when all places are taken leaves no trace.
             self.check_place(&entries, size)?;
             if registered {
                 registered_before.get_or_insert(true);

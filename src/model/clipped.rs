@@ -1,8 +1,8 @@
-//! What strangers wrote, as far as the log wants to know.
+//! Texts of clients and peers on their way into the log.
 
 use std::fmt;
 
-/// The log gets so many bytes of a text that somebody else wrote.
+/// The log gets so many bytes of a text that a client or a peer wrote.
 const BYTES_MAX: usize = 200;
 
 /// A text that a client or a peer wrote, on its way into the log: its beginning, and how long it is.

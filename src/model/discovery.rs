@@ -1,4 +1,4 @@
-//! Where a founder finds the other founders when nobody has listed them.
+//! Where a founder finds the other founders when they are not listed.
 
 use std::net::SocketAddr;
 

@@ -1,7 +1,7 @@
 //! Time as data: what the log measures, and what is shown. There is no "now" here.
 //!
 //! Two clocks that must never be mixed up. [`LogTime`] measures durations: it goes on by the monotonic clock of the member that
-//! leads, also across elections, and a step of anybody's wall clock does not move it. [`WallTime`] is a date: it is shown, and
+//! leads, also across elections, and a step of a wall clock does not move it. [`WallTime`] is a date: it is shown, and
 //! it tells how long a cluster was down. A [`WallOffset`] leads from the one to the other.
 
 use std::fmt;

@@ -20,10 +20,10 @@ pub enum Unavailable {
         /// What became of the request.
         fate: Fate,
     },
-    /// This member does not lead and knows who does, if somebody does. Nothing was proposed.
+    /// This member does not lead. Nothing was proposed.
     #[error("etcdserver: not leader")]
     NotLeader {
-        /// Whom to ask.
+        /// The leader, if this member knows one.
         leader: Option<MemberId>,
     },
     /// The member is on its way out, and took nothing on.
@@ -65,7 +65,7 @@ pub enum Fate {
     Read,
     /// It changed nothing and never will.
     NotWritten,
-    /// Nobody can tell: it may be in the log, or get there.
+    /// It is not known: it may be in the log, or get there.
     Unknown,
 }
 

@@ -122,7 +122,7 @@ impl Deadline<'_> {
         result
     }
 
-    /// Nobody leads: waits a moment, or until somebody does.
+    /// There is no leader: waits a moment, or until there is one.
     async fn pause(&self, fate: Fate) -> Result<(), Unavailable> {
         if Instant::now() + RETRY_PAUSE > self.until {
             self.replica.inner.stats.count_failed_proposal();

@@ -20,7 +20,7 @@ use crate::store::{Event, Filter, Members};
 /// Events a stream may lag behind before it reads from the history again.
 const EVENTS_BUFFERED: usize = 64;
 
-/// An event on its way to watchers; whoever shows it first renders it for all.
+/// An event on its way to watchers; the first that shows it renders it for all.
 #[derive(Debug)]
 pub struct Notice {
     /// What happened.
@@ -216,7 +216,7 @@ impl Observer for Hub {
         }
     }
 
-    /// Everybody who waits searches the history of the new state: there is what they would have been told.
+    /// Every waiting watcher searches the history of the new state: what it would have been told is there.
     fn replaced(&self, view: &Arc<View>) {
         self.show(view);
         let mut watchers = self.lock();
@@ -291,7 +291,7 @@ impl Hub {
 }
 
 impl Watchers {
-    /// Hands `event` to everybody who may see it: watchers of the key, of the keys above, and of those below.
+    /// Hands `event` to all watchers whose filter sees it: those of the key, of the keys above, and of those below.
     fn announce(&mut self, event: &Arc<Event>) {
         if self.entries.is_empty() || event.refresh {
             return;
@@ -341,7 +341,7 @@ impl Watchers {
             if let Some(Entry { sink: Sink::Once(event_tx), .. }) = self.entries.remove(&place)
                 && let Some(notice) = notice
             {
-                // It may have hung up; then nobody misses the event.
+                // The watcher may have hung up; then the event is not missed.
                 let _ = event_tx.send(Arc::clone(notice));
             }
         }

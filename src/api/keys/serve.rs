@@ -198,7 +198,7 @@ async fn get(api: &Context, path: KeyPath, listed: Listed, quorum: bool) -> Resp
     success(StatusCode::OK, body, index, position)
 }
 
-/// The blocks behind the first, each made when it is asked for: away from the threads that serve everybody, and no more at a
+/// The blocks behind the first, each made when it is asked for: away from the threads that serve all connections, and no more at a
 /// time than there are processors, so that nothing that consensus does there ever waits behind them.
 fn rest_of(listing: Listing, renderers: Arc<Semaphore>) -> impl Stream<Item = Bytes> {
     stream::unfold((listing, renderers), async |(mut listing, renderers)| {

@@ -1,6 +1,6 @@
 //! `/metrics`: the names that etcd's dashboards and alerts use.
 //!
-//! What the store, the replica and Raft count anyway is read when the page is asked for; only what nobody else knows is
+//! What the store, the replica and Raft count anyway is read when the page is asked for; only what no other floor counts is
 //! counted here.
 
 mod collector;
