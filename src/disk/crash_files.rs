@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::base::{SplitMix, lock};
 use crate::disk::files::{File, Files};
 
 /// What disks write at once or not at all.
@@ -98,10 +99,10 @@ impl CrashFiles {
     /// What a restart finds.
     pub fn after_crash(&self, survival: Survival) -> Self {
         let state = self.lock();
-        let mut coin = Coin(match survival {
+        let mut coin = Coin(SplitMix::new(match survival {
             Survival::Random(seed) => seed,
             Survival::Nothing | Survival::Everything | Survival::Prefix(_) => 0,
-        });
+        }));
         let names = match survival {
             Survival::Everything => state.names.clone(),
             Survival::Random(_) if coin.toss() => state.names.clone(),
@@ -167,7 +168,7 @@ impl CrashFiles {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -358,16 +359,12 @@ impl File for CrashFile {
     fn start_writing(&self, _offset: u64, _length: u64) {}
 }
 
-/// Tosses that come out the same for the same seed (splitmix64).
+/// Tosses that come out the same for the same seed.
 #[derive(Debug)]
-struct Coin(u64);
+struct Coin(SplitMix);
 
 impl Coin {
     fn toss(&mut self) -> bool {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) & 1 == 1
+        self.0.next() & 1 == 1
     }
 }

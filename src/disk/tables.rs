@@ -2,13 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
 };
 use thiserror::Error;
 
+use crate::base::lock;
 use crate::disk::files::{File, Files};
 
 const NODES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("nodes");
@@ -247,13 +248,6 @@ impl Dirty {
     }
 }
 
-impl PacedFile {
-    fn dirty(&self) -> MutexGuard<'_, Dirty> {
-        // Numbers stay numbers whatever happens to a thread.
-        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl StorageBackend for PacedFile {
     fn len(&self) -> io::Result<u64> {
         self.file.length()
@@ -268,13 +262,13 @@ impl StorageBackend for PacedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.dirty().bytes = 0;
+        lock(&self.dirty).bytes = 0;
         self.file.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.file.write_at(offset, data)?;
-        let enough = self.dirty().note(offset, data.len() as u64);
+        let enough = lock(&self.dirty).note(offset, data.len() as u64);
         if let Some((offset, length)) = enough {
             self.file.start_writing(offset, length);
             std::thread::yield_now();
