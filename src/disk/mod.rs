@@ -20,4 +20,6 @@ pub use crash_files::{CrashFiles, Fault, Survival};
 pub use data_dir::{DataDir, DataDirError};
 pub use files::{File, Files, RealFiles};
 pub use tables::{Commit, Tables, TablesError};
-pub use wal::{Done, LogOwner, Mark, Recovered, Wal, WalError, WalObserver, WalOptions};
+pub use wal::{
+    Done, LogOwner, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver, WalOptions,
+};

@@ -18,8 +18,8 @@ use super::storage::log::Log;
 use super::storage::machine::{Machine, Observer, View};
 use super::{Raft, RaftOptions};
 use crate::disk::{
-    CrashFiles, Fault, Files, IoMode, LogOwner, RealFiles, Survival, Tables, Wal, WalError,
-    WalObserver, WalOptions,
+    CrashFiles, Fault, Files, IoMode, LogOwner, PrepareSpare, RealFiles, Survival, Tables, Wal,
+    WalError, WalObserver, WalOptions,
 };
 use crate::model::{Clock, ClusterId, KeyPath, LogTime, MemberId, Random, StoreIndex};
 use crate::store::{Command, Event, HistoryLimits, Write};
@@ -28,7 +28,8 @@ use crate::transport::{self, Dial, Stream, Transport};
 struct Quiet;
 
 impl WalObserver for Quiet {
-    fn synced(&self, _took: Duration, _bytes: usize) {}
+    fn written(&self, _bytes: usize) {}
+    fn synced(&self, _took: Duration) {}
     fn failed(&self, _error: &WalError) {}
 }
 
@@ -122,7 +123,11 @@ fn options(files: &CrashFiles) -> RaftOptions {
         checkpoint_wal_bytes: 2000,
         files: Arc::new(files.clone()) as Arc<dyn Files>,
         wal_dir: Path::new("/data/wal").to_owned(),
-        wal: WalOptions { segment_bytes: 16 << 10, prepare_ahead: false, ..WalOptions::default() },
+        wal: WalOptions {
+            segment_bytes: 16 << 10,
+            prepare: PrepareSpare::AtOnce,
+            ..WalOptions::default()
+        },
         checkpoint: Path::new("/data/checkpoint.redb").to_owned(),
         transport: transport(),
         clock: Arc::new(Quiet),

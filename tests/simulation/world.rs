@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use cairn::disk::{CrashFiles, IoMode, WalError, WalObserver, WalOptions};
+use cairn::disk::{CrashFiles, IoMode, PrepareSpare, WalError, WalObserver, WalOptions};
 use cairn::model::{Clock, ClusterId, LogTime, MemberId, Random};
 use cairn::raft::{self, Raft};
 use cairn::replica::{self, Facts, Hub, Replica};
@@ -54,7 +54,8 @@ impl Clock for VirtualClock {
 struct Quiet;
 
 impl WalObserver for Quiet {
-    fn synced(&self, _took: Duration, _bytes: usize) {}
+    fn written(&self, _bytes: usize) {}
+    fn synced(&self, _took: Duration) {}
     fn failed(&self, error: &WalError) {
         panic!("{error}");
     }
@@ -255,7 +256,7 @@ impl World {
             wal_dir: Path::new("/data/wal").to_owned(),
             wal: WalOptions {
                 segment_bytes: 64 << 10,
-                prepare_ahead: false,
+                prepare: PrepareSpare::AtOnce,
                 io: IoMode::Inline,
                 ..WalOptions::default()
             },
