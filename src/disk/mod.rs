@@ -1,5 +1,6 @@
 #![doc = include_str!("DESIGN.md")]
 
+mod advice;
 mod crash_files;
 mod data_dir;
 mod files;

@@ -10,6 +10,7 @@ use redb::{
 use thiserror::Error;
 
 use crate::base::lock;
+use crate::disk::advice::Advice;
 use crate::disk::files::{File, Files};
 
 const NODES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("nodes");
@@ -24,15 +25,27 @@ const CACHE_BYTES: usize = 16 << 20;
 
 /// What went wrong with the checkpoint.
 #[derive(Debug, Error)]
-#[error(
-    "{action} {path}: {source}. If the disk is well and space is left, the file is damaged: remove this member from the \
-     cluster, empty its data directory and add it again, or restore a backup"
-)]
+#[error("{action} {path}: {source}{}", self.advice())]
 pub struct TablesError {
     action: &'static str,
     path: PathBuf,
     #[source]
     source: Box<redb::Error>,
+}
+
+impl TablesError {
+    fn advice(&self) -> String {
+        let of_the_system = match &*self.source {
+            redb::Error::Io(error) => Advice(error.kind()).to_string(),
+            _ => String::new(),
+        };
+        if !of_the_system.is_empty() {
+            return of_the_system;
+        }
+        ". If the disk is well, the file is damaged: remove this member from the cluster, empty its data directory and add it \
+         again, or restore a backup"
+            .to_owned()
+    }
 }
 
 /// The open checkpoint.

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::disk::advice::Advice;
 use crate::disk::wal::LogOwner;
 
 /// Why a log cannot be opened or used any further.
 #[derive(Debug, Error)]
 pub enum WalError {
     /// The system refused.
-    #[error("{action} {path}: {source}")]
+    #[error("{action} {path}: {source}{}", Advice(source.kind()))]
     Io {
         /// What was tried.
         action: &'static str,

@@ -137,11 +137,17 @@ impl Damaged {
     }
 }
 
+/// What was read.
+#[derive(Default)]
+pub(super) struct Read {
+    pub(super) entries: Vec<(u64, Bytes)>,
+    /// The entry that comes next, if it is damaged.
+    pub(super) damaged: Option<Damaged>,
+}
+
 /// Reads the entries at `places`, as far as they are what was written.
-pub(super) fn read(
-    places: &[(u64, Place)],
-) -> Result<(Vec<(u64, Bytes)>, Option<Damaged>), WalError> {
-    let mut entries = Vec::with_capacity(places.len());
+pub(super) fn read(places: &[(u64, Place)]) -> Result<Read, WalError> {
+    let mut read = Read::default();
     for run in places.chunk_by(|(_, one), (_, next)| one.is_just_before(next)) {
         let ((_, first), (_, last)) = (&run[0], &run[run.len() - 1]);
         let fail = io_error("read", &first.segment.path);
@@ -154,12 +160,13 @@ pub(super) fn read(
             let start = in_memory(place.offset - first.offset).map_err(&fail)?;
             let payload = bytes.slice(start..start + place.length as usize);
             if crc32c::crc32c(&payload) != place.crc {
-                return Ok((entries, Some(Damaged { index: *index, place: place.clone() })));
+                read.damaged = Some(Damaged { index: *index, place: place.clone() });
+                return Ok(read);
             }
-            entries.push((*index, payload));
+            read.entries.push((*index, payload));
         }
     }
-    Ok((entries, None))
+    Ok(read)
 }
 
 #[cfg(test)]

@@ -252,12 +252,12 @@ impl Wal {
         bytes_max: usize,
     ) -> Result<Vec<(u64, Bytes)>, WalError> {
         let places = lock(&self.shared.index).places(from, to, bytes_max);
-        let read = index::read(&places).and_then(|(entries, damaged)| match damaged {
+        let read = index::read(&places).and_then(|read| match read.damaged {
             // It may have been purged meanwhile, and its segment may be in use for something else.
             Some(damaged) if lock(&self.shared.index).is_at(damaged.index, &damaged.place) => {
                 Err(damaged.error())
             }
-            Some(_) | None => Ok(entries),
+            Some(_) | None => Ok(read.entries),
         });
         read.inspect_err(|error| self.shared.fail(error))
     }

@@ -204,7 +204,7 @@ impl Shared {
                 match segment::prepare_spare(&*self.files, &self.dir, bytes, stopped) {
                     Ok(()) => self.spare_is_there(),
                     Err(error) => {
-                        warn!(target: "wal", "cannot prepare the next segment of the log: {error}");
+                        warn!(target: "wal", "cannot prepare the next segment of the log, so it will begin unprepared: {error}");
                     }
                 }
             }

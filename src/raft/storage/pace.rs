@@ -28,7 +28,7 @@ const SENDING_FACTOR: u64 = 8;
 const ENTRIES_KEPT_MAX: u64 = 20_000;
 /// ... and at most so many bytes of them: a restart reads what is kept ...
 const BYTES_KEPT_MAX: u64 = 64 << 20;
-/// ... but a few however large they are. With the largest values that is 160 MiB.
+/// ... but a few however large they are. With values of 10 MiB that makes 160 MiB.
 const ENTRIES_KEPT_MIN: u64 = 16;
 
 /// How long the log waits to be cut while a checkpoint is on its way to a follower.
