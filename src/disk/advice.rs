@@ -4,11 +4,11 @@ use std::fmt;
 use std::io;
 
 /// Follows an error of the system in a message; shows nothing where nothing general can be said.
-pub(super) struct Advice(pub(super) io::ErrorKind);
+pub(super) struct Advice<'a>(pub(super) &'a io::Error);
 
-impl fmt::Display for Advice {
+impl fmt::Display for Advice<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
+        match self.0.kind() {
             io::ErrorKind::PermissionDenied => {
                 let user = rustix::process::geteuid().as_raw();
                 write!(
@@ -22,6 +22,10 @@ impl fmt::Display for Advice {
             }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => f.write_str(
                 ": make space there, or choose a --data-dir on a larger disk; the smallest member needs 160 MiB",
+            ),
+            _ if self.0.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => f.write_str(
+                ": the disk fails; if the other members are well, remove this one from the cluster and add it again with an \
+                 empty data directory on another disk",
             ),
             _ => Ok(()),
         }

@@ -1,4 +1,4 @@
-//! A file system in memory that fails and loses power at will. For tests and simulations.
+//! A file system in memory that fails, loses power and stands still at will. For tests and simulations.
 //!
 //! Writes, syncs, creations, renames and removals are numbered steps. At a chosen step the power goes, or an error is
 //! returned. What would have survived is then a choice: whatever was synced certainly, whatever was not only by luck, in
@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use crate::base::{SplitMix, lock};
+use crate::base::{SplitMix, lock, wait};
 use crate::disk::files::{File, Files};
 
 /// What disks write at once or not at all.
@@ -40,7 +40,14 @@ pub enum Survival {
 
 /// The file system. Clones share their contents.
 #[derive(Clone, Debug, Default)]
-pub struct CrashFiles(Arc<Mutex<State>>);
+pub struct CrashFiles(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Syncs may go on.
+    released: Condvar,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -48,6 +55,8 @@ struct State {
     fault: Option<(u64, Fault)>,
     dead: bool,
     failing: Option<io::ErrorKind>,
+    /// Syncs that may pass before the disk stands still; `None` when it never does.
+    syncs_left: Option<u64>,
     next_file: u64,
     /// Contents by file, whatever their names are.
     contents: BTreeMap<u64, Content>,
@@ -84,6 +93,12 @@ impl CrashFiles {
         let mut state = self.lock();
         state.fault = None;
         state.failing = None;
+    }
+
+    /// Lets so many syncs of files pass; then the disk stands still, and whoever syncs waits. `None` lets it go on.
+    pub fn stand_still_after(&self, syncs: Option<u64>) {
+        self.lock().syncs_left = syncs;
+        self.0.released.notify_all();
     }
 
     /// Steps so far.
@@ -145,7 +160,7 @@ impl CrashFiles {
         let next_file = state.next_file;
         let state =
             State { next_file, contents, durable_names: names.clone(), names, ..State::default() };
-        Self(Arc::new(Mutex::new(state)))
+        Self(Arc::new(Shared { state: Mutex::new(state), released: Condvar::new() }))
     }
 
     /// Flips one bit of a file, durably.
@@ -168,7 +183,7 @@ impl CrashFiles {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.0)
+        lock(&self.0.state)
     }
 }
 
@@ -330,13 +345,16 @@ impl File for CrashFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.with(|state, file| {
-            state.step()?;
-            let content = content(state, file);
-            content.pending.clear();
-            content.durable = content.now.clone();
-            Ok(())
-        })
+        let mut state = self.files.lock();
+        while state.syncs_left == Some(0) {
+            state = wait(&self.files.0.released, state);
+        }
+        state.syncs_left = state.syncs_left.map(|left| left - 1);
+        state.step()?;
+        let content = content(&mut state, self.file);
+        content.pending.clear();
+        content.durable = content.now.clone();
+        Ok(())
     }
 
     fn length(&self) -> io::Result<u64> {

@@ -28,7 +28,7 @@ const FORMAT: u32 = 2;
 #[derive(Debug, Error)]
 pub enum DataDirError {
     /// The system refused.
-    #[error("cannot access data directory: {action} {path}: {source}{}", Advice(source.kind()))]
+    #[error("cannot access data directory: {action} {path}: {source}{}", Advice(source))]
     Io {
         /// What was tried.
         action: &'static str,

@@ -36,7 +36,7 @@ pub struct TablesError {
 impl TablesError {
     fn advice(&self) -> String {
         let of_the_system = match &*self.source {
-            redb::Error::Io(error) => Advice(error.kind()).to_string(),
+            redb::Error::Io(error) => Advice(error).to_string(),
             _ => String::new(),
         };
         if !of_the_system.is_empty() {

@@ -42,7 +42,7 @@ impl WalObserver for Disk {
         let fix = match failure {
             WalError::Corrupt { .. } => "",
             WalError::Io { .. } | WalError::Foreign { .. } | WalError::Newer { .. } => {
-                ": mend the disk or make space, then start it again"
+                ". When the disk is well and has space, start it again"
             }
         };
         error!(

@@ -288,15 +288,19 @@ fn a_crash_inside_recovery_loses_nothing_either() {
 
 #[test]
 fn a_failing_disk_fails_everything_after_it_and_loses_nothing_before() {
-    for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
+    for (kind, prepare) in [
+        (io::ErrorKind::StorageFull, PrepareSpare::AtOnce),
+        (io::ErrorKind::StorageFull, PrepareSpare::Never),
+        (io::ErrorKind::Other, PrepareSpare::AtOnce),
+    ] {
         let whole = CrashFiles::new();
-        run(&whole, 5, 100);
+        run_with(&whole, 5, 100, prepare);
         for step in (2..=whole.steps()).step_by(2) {
             let files = CrashFiles::new();
             files.fail_at(step, Fault::Error(kind));
-            let (acknowledged, under_way) = run(&files, 5, 100);
+            let (acknowledged, under_way) = run_with(&files, 5, 100, prepare);
             files.heal();
-            let story = format!("{kind:?} at step {step}");
+            let story = format!("{kind:?} at step {step}, {prepare:?}");
             check(&files, &acknowledged, under_way.as_ref(), &story);
         }
     }

@@ -14,7 +14,7 @@ use super::{DIR, ME, Quiet, open, options, wait};
 
 /// Keeps why the log failed.
 #[derive(Default)]
-struct Failures(Mutex<Vec<String>>);
+pub(crate) struct Failures(pub(crate) Mutex<Vec<String>>);
 
 impl WalObserver for Failures {
     fn written(&self, _bytes: usize) {}
@@ -65,46 +65,6 @@ fn a_bit_that_flips_while_the_log_is_open_is_noticed_when_it_is_read() {
         wait(|done| wal.append(vec![entry(11)], done)).unwrap_err();
         wal.shutdown();
     }
-}
-
-/// The file of a segment that was let go of is written to again as another one. Somebody may still be reading there.
-#[test]
-fn what_is_purged_while_it_is_read_is_not_damage() {
-    let files = CrashFiles::new();
-    let failures = Arc::new(Failures::default());
-    let options = options(PrepareSpare::AtOnce);
-    let opened = Wal::open(Arc::new(files), Path::new(DIR), ME, options, failures.clone());
-    let wal = opened.unwrap().0;
-    let reader = wal.clone();
-    let written = Arc::new(std::sync::atomic::AtomicU64::new(1));
-    let (upto, over) = (Arc::clone(&written), Arc::new(std::sync::atomic::AtomicBool::new(false)));
-    let ended = Arc::clone(&over);
-    let reading = std::thread::spawn(move || {
-        let order = std::sync::atomic::Ordering::Relaxed;
-        let mut count = 0;
-        while !ended.load(order) {
-            let last = upto.load(order);
-            for (index, payload) in reader.read(last.saturating_sub(40), last, usize::MAX).unwrap()
-            {
-                assert_eq!(payload, Bytes::from(index.to_le_bytes().repeat(50)));
-                count += 1;
-            }
-        }
-        count
-    });
-    for index in 1..=3000_u64 {
-        let payload = Bytes::from(index.to_le_bytes().repeat(50));
-        wait(|done| wal.append(vec![(index, payload)], done)).unwrap();
-        written.store(index, std::sync::atomic::Ordering::Relaxed);
-        if index % 30 == 0 {
-            let mark = Mark { index: index - 5, data: Vec::new() };
-            wait(|done| wal.purge(mark, done)).unwrap();
-        }
-    }
-    over.store(true, std::sync::atomic::Ordering::Relaxed);
-    assert!(reading.join().unwrap() > 0, "it read something");
-    assert!(failures.0.lock().unwrap().is_empty());
-    wal.shutdown();
 }
 
 /// A log as version 0.1.0 wrote it: five segments of 8 KiB with a vote, appends, a truncation, a large entry and a purge.

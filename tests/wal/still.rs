@@ -11,6 +11,7 @@ use cairn::disk::{
     CrashFiles, File, Files, Mark, PrepareSpare, Survival, Wal, WalError, WalObserver, WalOptions,
 };
 
+use super::rot::Failures;
 use super::{DIR, ME, Quiet, open, options, wait};
 
 /// Far more than anything here takes.
@@ -20,8 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hold {
     Nothing,
-    /// Syncs of segments wait.
-    Syncs,
     /// Writes to the spare segment wait.
     SpareWrites,
     /// Writes to the spare segment find no room.
@@ -30,19 +29,24 @@ enum Hold {
     Removals,
     /// Files cannot be renamed or removed.
     RemovalsFail,
+    /// Reads wait.
+    Reads,
 }
 
 #[derive(Debug)]
 struct Gate {
     hold: Mutex<Hold>,
     changed: Condvar,
+    waiting: AtomicUsize,
 }
 
 impl Gate {
     fn pass(&self, what: Hold) {
         let mut hold = self.hold.lock().unwrap();
         while *hold == what {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
             hold = self.changed.wait(hold).unwrap();
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -72,7 +76,8 @@ struct StillFile {
 
 impl Still {
     fn new() -> Self {
-        let gate = Gate { hold: Mutex::new(Hold::Nothing), changed: Condvar::new() };
+        let (hold, changed) = (Mutex::new(Hold::Nothing), Condvar::new());
+        let gate = Gate { hold, changed, waiting: AtomicUsize::new(0) };
         Self { files: CrashFiles::new(), gate: Arc::new(gate) }
     }
 
@@ -141,6 +146,7 @@ impl Still {
 
 impl File for StillFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.gate.pass(Hold::Reads);
         self.file.read_at(offset, buffer)
     }
 
@@ -156,7 +162,6 @@ impl File for StillFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.gate.pass(Hold::Syncs);
         self.file.sync()
     }
 
@@ -187,7 +192,7 @@ fn nobody_who_appends_waits_for_the_disk() {
     let still = Still::new();
     let wal = still.open_log(PrepareSpare::Background);
     append(&wal, 1, 10);
-    still.gate.set(Hold::Syncs);
+    still.files.stand_still_after(Some(0));
     let (done_tx, done_rx) = mpsc::channel();
     let (returned_tx, returned_rx) = mpsc::channel();
     let appending = wal.clone();
@@ -205,7 +210,7 @@ fn nobody_who_appends_waits_for_the_disk() {
     });
     returned_rx.recv_timeout(PATIENCE).expect("whoever appends does not wait");
     assert!(done_rx.try_recv().is_err(), "nothing is acknowledged while the disk stands still");
-    still.gate.set(Hold::Nothing);
+    still.files.stand_still_after(None);
     for _ in 2..=101 {
         done_rx.recv_timeout(PATIENCE).expect("the disk goes on").expect("it is well");
     }
@@ -235,7 +240,7 @@ fn a_batch_stays_small_however_much_waits() {
     let (still, batches) = (Still::new(), Arc::new(Batches::default()));
     let small = WalOptions { batch_bytes_max: 10_000, ..options(PrepareSpare::Never) };
     let wal = still.open_log_with(small, batches.clone());
-    still.gate.set(Hold::Syncs);
+    still.files.stand_still_after(Some(0));
     let (done_tx, done_rx) = mpsc::channel();
     let entry = |index| (index, Bytes::from(vec![7; 1000]));
     for first in (1..=100).step_by(50) {
@@ -244,7 +249,7 @@ fn a_batch_stays_small_however_much_waits() {
         let entries = (first..first + 50).map(entry).collect();
         wal.append(entries, Box::new(move |result| done_tx.send(result).unwrap()));
     }
-    still.gate.set(Hold::Nothing);
+    still.files.stand_still_after(None);
     for _ in 0..2 {
         done_rx.recv_timeout(PATIENCE).expect("the disk goes on").expect("it is well");
     }
@@ -319,6 +324,33 @@ fn segments_that_cannot_be_removed_are_tried_again_in_order() {
     });
     wal.shutdown();
     assert_eq!(open(&still.files).unwrap().1.entries, 60..61);
+}
+
+/// The file of a segment that was let go of is written to again as another one. Somebody may still be reading there.
+#[test]
+fn what_is_purged_while_it_is_read_is_not_damage() {
+    let (still, failures) = (Still::new(), Arc::new(Failures::default()));
+    let wal = still.open_log_with(options(PrepareSpare::Never), failures.clone());
+    for index in 1..=10 {
+        append(&wal, index, 900);
+    }
+    still.gate.set(Hold::Reads);
+    let reader = wal.clone();
+    let reading = std::thread::spawn(move || reader.read(1, 4, usize::MAX));
+    still.wait_until("it reads", |_| still.gate.waiting.load(Ordering::Relaxed) > 0);
+    // The first segment becomes the spare one, and then the third.
+    purge(&wal, 9);
+    still.wait_until("the spare", |names| names.iter().any(|name| name == "spare.wal"));
+    for index in 11..=30 {
+        append(&wal, index, 700);
+    }
+    assert!(!still.names().iter().any(|name| name == "spare.wal"), "it is in use again");
+    still.gate.set(Hold::Nothing);
+    let read = reading.join().unwrap().unwrap();
+    assert!(read.is_empty(), "nothing of it is there any more: {read:?}");
+    assert!(failures.0.lock().unwrap().is_empty());
+    append(&wal, 31, 10);
+    wal.shutdown();
 }
 
 /// A spare that finds no room gives back what it took: the segment in use may need it.

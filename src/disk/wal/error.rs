@@ -12,7 +12,7 @@ use crate::disk::wal::LogOwner;
 #[derive(Debug, Error)]
 pub enum WalError {
     /// The system refused.
-    #[error("{action} {path}: {source}{}", Advice(source.kind()))]
+    #[error("{action} {path}: {source}{}", Advice(source))]
     Io {
         /// What was tried.
         action: &'static str,

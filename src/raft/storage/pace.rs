@@ -192,7 +192,8 @@ mod tests {
         assert!(!pace.is_time(false), "nothing was written");
         pace.wal_bytes.store(100, Ordering::Relaxed);
         assert!(pace.is_time(false) && !pace.is_time(true));
+        assert!(pace.may_cut(false) && !pace.may_cut(true));
         pace.wal_bytes.store(100 * SENDING_FACTOR, Ordering::Relaxed);
-        assert!(pace.is_time(true), "the disk has an end");
+        assert!(pace.is_time(true) && pace.may_cut(true), "the disk has an end");
     }
 }
