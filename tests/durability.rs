@@ -306,9 +306,9 @@ fn a_leader_whose_disk_stands_still_under_load_goes_on_leading() {
         for follower in [(leader + 1) % 3, (leader + 2) % 3] {
             let asked = Request::get("/v2/stats/self");
             let stats = cluster.member(follower).try_ask(&asked).expect("an answer").text();
-            let led = format!("\"state\":\"StateFollower\"");
+            let led = "\"state\":\"StateFollower\"";
             assert!(
-                stats.contains(&led),
+                stats.contains(led),
                 "it stands for election after {:?}: {stats}",
                 begun.elapsed()
             );

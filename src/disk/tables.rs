@@ -35,12 +35,11 @@ pub struct TablesError {
 
 impl TablesError {
     fn advice(&self) -> String {
-        let of_the_system = match &*self.source {
-            redb::Error::Io(error) => Advice(error).to_string(),
-            _ => String::new(),
-        };
-        if !of_the_system.is_empty() {
-            return of_the_system;
+        if let redb::Error::Io(error) = &*self.source {
+            let advice = Advice(error).to_string();
+            if !advice.is_empty() {
+                return advice;
+            }
         }
         ". If the disk is well, the file is damaged: remove this member from the cluster, empty its data directory and add it \
          again, or restore a backup"

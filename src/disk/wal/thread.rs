@@ -1,10 +1,10 @@
 //! The log's thread: owns the segments in use and the order of what is written.
 
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::base::{lock, system_random, wait};
+use crate::base::{lock, system_random, wait, wait_for};
 use crate::disk::wal::error::{WalError, io_error};
 use crate::disk::wal::frame::{BatchWriter, Carried, Record};
 use crate::disk::wal::index::{Place, SegmentFile};
@@ -124,10 +124,9 @@ impl Thread {
                 queue = wait(&self.shared.work, queue);
                 continue;
             }
-            let waited = self.shared.work.wait_timeout(queue, options.mark_after);
-            let (after, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            queue = after;
-            if timeout.timed_out() && queue.requests.is_empty() && !queue.stopping {
+            let over;
+            (queue, over) = wait_for(&self.shared.work, queue, options.mark_after);
+            if over && queue.requests.is_empty() && !queue.stopping {
                 return Some(Vec::new());
             }
         }
