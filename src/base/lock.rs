@@ -1,6 +1,7 @@
 //! Locks whose holders never leave half a change behind.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Takes a lock, also one that a panicking thread held.
 ///
@@ -13,6 +14,17 @@ pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Lets go of a lock until `condvar` is notified, and takes it again as [`lock`] does.
 pub fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`wait`], for no longer than `limit`; also says whether that time is over.
+pub fn wait_for<'a, T>(
+    condvar: &Condvar,
+    guard: MutexGuard<'a, T>,
+    limit: Duration,
+) -> (MutexGuard<'a, T>, bool) {
+    let (guard, waited) =
+        condvar.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner);
+    (guard, waited.timed_out())
 }
 
 #[cfg(test)]

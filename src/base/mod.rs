@@ -6,5 +6,5 @@
 mod lock;
 mod random;
 
-pub use lock::{lock, wait};
+pub use lock::{lock, wait, wait_for};
 pub use random::{SplitMix, system_random};
