@@ -324,3 +324,48 @@ fn a_leader_whose_disk_stands_still_under_load_goes_on_leading() {
     assert_eq!(cluster.await_leader(), leader);
     cluster.await_healthy();
 }
+
+/// Writes so many values of 1 MB to a few keys.
+fn write_large(addr: SocketAddr, count: usize) {
+    let value = "x".repeat(1_000_000);
+    let mut client = Client::new(addr);
+    for n in 0..count {
+        let target = format!("/v2/keys/large/{}?noValueOnSuccess=true", n % 4);
+        let reply = client.ask(&Request::new("PUT", target).form(format!("value={value}")));
+        assert!(reply.expect("an answer").status() < 300);
+    }
+}
+
+/// The log is cut by bytes behind a checkpoint. Whoever was away for less than is kept goes on from the log; whoever was away
+/// for longer gets one checkpoint, also while large values are written all the time.
+#[test]
+fn a_follower_a_little_behind_needs_no_snapshot_and_one_far_behind_needs_one() {
+    let mut options = Options { loopback: true, ..Options::members(3) };
+    options.args.push("--checkpoint-wal-bytes=16777216".to_owned());
+    let mut cluster = Cluster::start(options);
+    let leader = cluster.await_leader();
+    let (addr, away) = (cluster.member(leader).addr(), (leader + 1) % 3);
+    let received =
+        |cluster: &Cluster| cluster.member(away).log().matches("receiving all of snapshot").count();
+    cluster.kill(away);
+    write_large(addr, 40);
+    cluster.start_member(away);
+    cluster.await_healthy();
+    assert_eq!(received(&cluster), 0, "40 MB are still in the log");
+
+    cluster.kill(away);
+    write_large(addr, 200);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                write_large(addr, 5);
+            }
+        });
+        cluster.start_member(away);
+        stop.store(true, Ordering::Relaxed);
+    });
+    cluster.await_healthy();
+    let received = received(&cluster);
+    assert!((1..=2).contains(&received), "{received} snapshots");
+}
