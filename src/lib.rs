@@ -11,6 +11,7 @@
 //! | [`disk`] | bytes that survive a crash, without meaning | the write-ahead log, redb, the data directory |
 //! | [`store`] | the key space as a pure value | what each command does, history, who sees which event |
 //! | [`model`] | words that all share | paths, indexes, log time, every "no" a client can get |
+//! | [`base`] | what all use of the machine | locks, random numbers |
 //!
 //! Beside them [`config`]: flags, variables and file, in one table; and [`discovery`]: how founders find each other, in a
 //! directory of another cluster or by DNS, with the HTTP client for asking other members. The binary is several programs:
@@ -27,6 +28,7 @@
 //! A read loads one pointer and walks the tree: no lock, no consensus, unless the client asks for `quorum=true`.
 
 pub mod api;
+pub mod base;
 pub mod config;
 pub mod discovery;
 pub mod disk;

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
 use cairn::discovery::{self, DiscoveryError, Founders, Own, RetryPolicy};
-use cairn::disk::{DataDir, LogOwner, RealFiles, Wal, WalError, WalObserver, WalOptions};
+use cairn::disk::{
+    DataDir, LogOwner, PrepareSpare, RealFiles, Wal, WalError, WalObserver, WalOptions,
+};
 use cairn::model::Discovery;
 use cairn::replica::identity;
 use serde_json::Value;
@@ -433,7 +435,8 @@ fn a_member_starts_by_discovery_and_needs_it_only_once() {
 struct Deaf;
 
 impl WalObserver for Deaf {
-    fn synced(&self, _: Duration, _: usize) {}
+    fn written(&self, _: usize) {}
+    fn synced(&self, _: Duration) {}
     fn failed(&self, _: &WalError) {}
 }
 
@@ -448,7 +451,7 @@ fn a_member_that_died_before_its_first_entry_asks_again() {
     let data = tempfile::tempdir().expect("a folder");
     let dir = DataDir::open(&RealFiles, data.path()).expect("a data directory");
     let owner = LogOwner { cluster: cluster.0, member: id.0 };
-    let options = WalOptions { prepare_ahead: false, ..WalOptions::default() };
+    let options = WalOptions { prepare: PrepareSpare::Never, ..WalOptions::default() };
     let files = Arc::new(RealFiles);
     let (wal, _) = Wal::open(files, &dir.wal(), owner, options, Arc::new(Deaf)).expect("a log");
     wal.shutdown();

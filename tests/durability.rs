@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::disk::{SmallDisk, Strace, is_root};
+use support::cluster::{Cluster, Options};
+use support::disk::{SmallDisk, Strace, is_root, strace_is_there};
 use support::http::{self, Client, Open, Request};
 use support::rng::Rng;
 use support::server::{Flavor, Server};
@@ -217,4 +218,154 @@ fn a_flipped_bit_in_the_log_is_named_and_the_member_does_not_start() {
     assert!(!ended.success(), "it must not start");
     let log = server.log_tail();
     assert!(log.contains("damaged") && log.contains("0000000000000001.wal at offset"), "{log}");
+}
+
+/// A bit of an old entry flips on a leader's disk. It was read without a look at its checksum, and would have travelled to the
+/// followers, or been applied.
+#[test]
+fn a_bit_that_flips_on_the_leaders_disk_ends_the_leader_and_travels_nowhere() {
+    const ENTRIES: usize = 400;
+    let value = "x".repeat(100_000);
+    let mut options = Options { loopback: true, ..Options::members(3) };
+    // All entries stay in the log.
+    options.args.push("--checkpoint-wal-bytes=4000000000".to_owned());
+    let mut cluster = Cluster::start(options);
+    let leader = cluster.await_leader();
+    let (away, stays) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.kill(away);
+    let mut client = Client::new(cluster.member(leader).addr());
+    // More than the leader keeps in memory.
+    for n in 0..ENTRIES {
+        let request = Request::new("PUT", format!("/v2/keys/n/{n}?noValueOnSuccess=true"));
+        let reply = client.ask(&request.form(format!("value={n}-{value}"))).expect("an answer");
+        assert_eq!(reply.status(), 201);
+    }
+    let segment = cluster.member(leader).data_dir().join("wal/0000000000000001.wal");
+    let bytes = std::fs::read(&segment).expect("the first segment is there");
+    let words = b"3-xxxxxxxx";
+    let offset = bytes.windows(words.len()).position(|bytes| bytes == words).expect("it is there");
+    let file = std::fs::File::options().write(true).open(&segment).expect("it can be opened");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"y", offset as u64 + 5000)
+        .expect("it is ours");
+
+    cluster.spawn(away);
+    let status = cluster.await_end(leader, support::cluster::PATIENCE);
+    assert!(!status.success(), "a member whose log is damaged must not go on");
+    let log = cluster.member(leader).log();
+    let line =
+        log.lines().find(|line| line.contains("is damaged")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("0000000000000001.wal at offset"), "{line}");
+    assert!(line.contains("remove this one from the cluster"), "{line}");
+    // The others go on without it, and hold what was written.
+    cluster.await_serving(away);
+    cluster.await_healthy();
+    for member in [away, stays] {
+        let reply =
+            cluster.member(member).try_ask(&Request::get("/v2/keys/n/3")).expect("an answer");
+        assert!(reply.text().contains(&format!("\"3-{value}\"")), "it is what was written");
+    }
+}
+
+/// How long the leader's disk stands still at a time, and in all. An election takes about a second.
+const STILL: Duration = Duration::from_secs(3);
+const STILL_FOR: Duration = Duration::from_secs(10);
+
+/// The log's queue was bounded, and openraft's core waited for room in it: with a few megabytes under way a leader whose disk
+/// stood still sent no heartbeats, and lost its office.
+#[test]
+fn a_leader_whose_disk_stands_still_under_load_goes_on_leading() {
+    if !strace_is_there() {
+        eprintln!("skipped: strace, as root, is what makes a disk stand still here");
+        return;
+    }
+    let mut cluster = Cluster::start(Options { loopback: true, ..Options::members(3) });
+    let leader = cluster.await_leader();
+    let term = |cluster: &Cluster, member: usize| {
+        let reply = cluster.member(member).try_ask(&Request::get("/v2/keys/")).expect("an answer");
+        reply.get("X-Raft-Term").expect("it is told")
+    };
+    let before = term(&cluster, leader);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = |n: usize| {
+        let (addr, stop) = (cluster.member(n % 3).addr(), Arc::clone(&stop));
+        thread::spawn(move || {
+            let request = Request::new("PUT", format!("/v2/keys/load/{n}?noValueOnSuccess=true"));
+            let request = request.form(format!("value={}", "x".repeat(20_000)));
+            let (mut client, mut count) = (Client::new(addr), 0);
+            while !stop.load(Ordering::Relaxed) {
+                count += usize::from(client.ask(&request).is_ok_and(|reply| reply.status() < 300));
+            }
+            count
+        })
+    };
+    let writers: Vec<_> = (0..WRITERS).map(writer).collect();
+    let inject = format!("inject=fdatasync:delay_enter={}", STILL.as_micros());
+    let strace = Strace::attach(cluster.member(leader).pid(), &inject);
+    let begun = Instant::now();
+    while begun.elapsed() < STILL_FOR {
+        for follower in [(leader + 1) % 3, (leader + 2) % 3] {
+            let asked = Request::get("/v2/stats/self");
+            let stats = cluster.member(follower).try_ask(&asked).expect("an answer").text();
+            let led = "\"state\":\"StateFollower\"";
+            assert!(
+                stats.contains(led),
+                "it stands for election after {:?}: {stats}",
+                begun.elapsed()
+            );
+        }
+        assert_eq!(cluster.leader(), Some(leader), "after {:?}", begun.elapsed());
+        thread::sleep(Duration::from_millis(50));
+    }
+    drop(strace);
+    stop.store(true, Ordering::Relaxed);
+    let written: usize = writers.into_iter().map(|w| w.join().expect("a writer is well")).sum();
+    eprintln!("{written} writes while the leader's disk stood still");
+    assert_eq!(term(&cluster, leader), before, "nobody stood for election");
+    assert_eq!(cluster.await_leader(), leader);
+    cluster.await_healthy();
+}
+
+/// Writes so many values of 1 MB to a few keys.
+fn write_large(addr: SocketAddr, count: usize) {
+    let value = "x".repeat(1_000_000);
+    let mut client = Client::new(addr);
+    for n in 0..count {
+        let target = format!("/v2/keys/large/{}?noValueOnSuccess=true", n % 4);
+        let reply = client.ask(&Request::new("PUT", target).form(format!("value={value}")));
+        assert!(reply.expect("an answer").status() < 300);
+    }
+}
+
+/// The log is cut by bytes behind a checkpoint. Whoever was away for less than is kept goes on from the log; whoever was away
+/// for longer gets one checkpoint, also while large values are written all the time.
+#[test]
+fn a_follower_a_little_behind_needs_no_snapshot_and_one_far_behind_needs_one() {
+    let mut options = Options { loopback: true, ..Options::members(3) };
+    options.args.push("--checkpoint-wal-bytes=16777216".to_owned());
+    let mut cluster = Cluster::start(options);
+    let leader = cluster.await_leader();
+    let (addr, away) = (cluster.member(leader).addr(), (leader + 1) % 3);
+    let received =
+        |cluster: &Cluster| cluster.member(away).log().matches("receiving all of snapshot").count();
+    cluster.kill(away);
+    write_large(addr, 40);
+    cluster.start_member(away);
+    cluster.await_healthy();
+    assert_eq!(received(&cluster), 0, "40 MB are still in the log");
+
+    cluster.kill(away);
+    write_large(addr, 200);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                write_large(addr, 5);
+            }
+        });
+        cluster.start_member(away);
+        stop.store(true, Ordering::Relaxed);
+    });
+    cluster.await_healthy();
+    let received = received(&cluster);
+    assert!((1..=2).contains(&received), "{received} snapshots");
 }

@@ -1,9 +1,14 @@
-//! One member that is killed or asked to end, and started again on its data.
+//! What a restart brings back, and what it costs.
 
 mod support;
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use support::cluster::{Cluster, Options};
 use support::http::{self, Client, Open, Request};
 use support::server::{Flavor, Server};
 
@@ -14,38 +19,16 @@ fn state(server: &Server) -> (Option<u64>, String) {
     (reply.index(), reply.text())
 }
 
-/// All keys are as before, with their indexes.
-///
-/// etcd takes an index at each start, when the member publishes itself again; ours may do without.
-fn same(before: &(Option<u64>, String), after: &(Option<u64>, String)) {
-    assert_eq!(after.1, before.1);
-    let moved = after.0.zip(before.0).and_then(|(after, before)| after.checked_sub(before));
-    assert!(moved.is_some_and(|moved| moved <= 1), "index {:?}, then {:?}", before.0, after.0);
-}
-
-fn put(client: &mut Client, key: &str) {
-    let request = Request::new("PUT", format!("/v2/keys/{key}")).form("value=kept");
-    assert_eq!(client.ask(&request).expect("the server answers").status(), 201);
-}
-
-#[test]
-fn acknowledged_writes_survive_kill_9() {
-    let mut server = Server::start(Flavor::Subject);
-    for round in 0..3 {
-        let mut client = Client::new(server.addr());
-        (0..20).for_each(|n| put(&mut client, &format!("round-{round}/{n}")));
-        let before = state(&server);
-        server.kill();
-        assert!(!server.is_alive());
-        server.restart();
-        same(&before, &state(&server));
-    }
+fn put(client: &mut Client, key: &str, value: &str) {
+    let request = Request::new("PUT", format!("/v2/keys/{key}?noValueOnSuccess=true"));
+    let reply = client.ask(&request.form(format!("value={value}"))).expect("the server answers");
+    assert!(matches!(reply.status(), 200 | 201), "{}", reply.text());
 }
 
 #[test]
 fn a_server_that_is_asked_to_end_does_so_with_a_watch_open() {
     let mut server = Server::start(Flavor::Subject);
-    put(&mut Client::new(server.addr()), "a");
+    put(&mut Client::new(server.addr()), "a", "kept");
     let before = state(&server);
     let watch = Open::send(server.addr(), &Request::get("/v2/keys/a?wait=true"));
     let watch = watch.expect("the server accepts");
@@ -53,5 +36,126 @@ fn a_server_that_is_asked_to_end_does_so_with_a_watch_open() {
     server.terminate(Duration::from_secs(10));
     assert!(watch.wait(http::PATIENCE, |p| p.ended), "the watch ends with the server");
     server.restart();
-    same(&before, &state(&server));
+    assert_eq!(state(&server), before);
+}
+
+/// Mebibytes that a process holds now, and held at most.
+fn memory(pid: u32) -> [u64; 2] {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    ["VmRSS:", "VmHWM:"].map(|name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it is there");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") >> 10
+    })
+}
+
+/// The log was kept by the number of its entries, and all of them were read into memory: 3,000 writes of 1 MB to a few keys
+/// made a restart that needed 3 GB.
+#[test]
+fn a_long_log_of_large_entries_takes_no_more_memory_at_the_restart_than_before() {
+    const WRITERS: usize = 4;
+    const WRITES: usize = 150;
+    // Most of the memory before is the history's.
+    let flags = ["--history-bytes=16777216"];
+    let mut server = Server::start_with(Flavor::Subject, &flags);
+    let value = "x".repeat(1_000_000);
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (addr, value) = (server.addr(), &value);
+            scope.spawn(move || {
+                let mut client = Client::new(addr);
+                for _ in 0..WRITES {
+                    put(&mut client, &format!("large/{writer}"), value);
+                }
+            });
+        }
+    });
+    // What is kept, what was written since, a spare segment, and what came while the last checkpoint was being written.
+    let (wal, begun) = (server.data_dir().join("wal"), Instant::now());
+    while bytes_in(&wal) > 450 << 20 {
+        assert!(begun.elapsed() < http::PATIENCE, "{} MiB of log", bytes_in(&wal) >> 20);
+        thread::sleep(Duration::from_millis(50));
+    }
+    let on_disk = bytes_in(&wal);
+    let (before, listed) = (memory(server.pid()), state(&server));
+    server.kill();
+    server.restart();
+    assert_eq!(state(&server), listed);
+    let after = memory(server.pid());
+    eprintln!(
+        "MiB now and at most: {before:?} before, {after:?} after; {} MiB of log",
+        on_disk >> 20
+    );
+    assert!(after[1] <= before[1] + 100, "{after:?} MiB after, {before:?} before");
+}
+
+fn bytes_in(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).expect("it is there").flatten();
+    // It may be renamed or removed meanwhile.
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// A directory as version 0.1.0 left it when it was killed, with a checkpoint and a log behind it.
+#[test]
+fn a_data_directory_of_version_0_1_0_is_opened() {
+    let mut server = Server::start(Flavor::Subject);
+    server.kill();
+    std::fs::remove_dir_all(server.data_dir()).expect("it can be removed");
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data-dir-0.1.0.tar.gz");
+    let folder = server.data_dir().parent().expect("it has one").to_owned();
+    let unpacked = Command::new("tar").arg("-xzf").arg(packed).arg("-C").arg(&folder).status();
+    assert!(unpacked.expect("tar is there").success());
+    std::fs::rename(folder.join("data-dir"), server.data_dir()).expect("it can be renamed");
+    server.restart();
+    let (index, listing) = state(&server);
+    // One index each for this server's own name and client URLs.
+    assert!(index.is_some_and(|index| (79..=81).contains(&index)), "{index:?}");
+    for node in [
+        r#"{"key":"/big","value":"small","modifiedIndex":76,"createdIndex":76}"#,
+        r#"{"key":"/old/1","value":"vvvvvvvvvv","modifiedIndex":16,"createdIndex":16}"#,
+        r#"{"key":"/queue/00000000000000000078","value":"first","modifiedIndex":78,"createdIndex":78}"#,
+        r#""key":"/ttl","value":"mortal""#,
+    ] {
+        assert!(listing.contains(node), "{node} is not in {listing}");
+    }
+    assert!(!listing.contains(r#""/old/7""#), "it was deleted: {listing}");
+    let watch = Request::get("/v2/keys/old/7?wait=true&waitIndex=79");
+    let event = http::ask(server.addr(), &watch).expect("the history is kept").text();
+    assert!(event.starts_with(r#"{"action":"delete""#), "{event}");
+}
+
+fn applied(metrics: SocketAddr) -> Option<u64> {
+    let page = http::ask_within(metrics, &Request::get("/metrics"), Duration::from_secs(1)).ok()?;
+    let text = page.text();
+    let line = text.lines().find_map(|l| l.strip_prefix("etcd_server_proposals_applied_total "))?;
+    line.parse().ok()
+}
+
+/// How far the log is committed was written only beside something else. A member that had nothing to write for a while did not
+/// know after a kill that its last entries count.
+#[test]
+fn an_idle_member_that_was_killed_knows_what_is_committed_before_it_hears_of_a_leader() {
+    let mut options = Options { loopback: true, ..Options::members(3) };
+    options.args.push("--listen-metrics-urls=http://127.0.0.1:0".to_owned());
+    let mut cluster = Cluster::start(options);
+    let leader = cluster.await_leader();
+    let mut client = Client::new(cluster.member(leader).addr());
+    (0..5).for_each(|n| put(&mut client, &format!("n/{n}"), "kept"));
+    cluster.await_healthy();
+    // Longer than a mark waits for company.
+    thread::sleep(Duration::from_millis(1500));
+    let reply = cluster.member(leader).try_ask(&Request::get("/v2/keys/n")).expect("an answer");
+    let index = reply.get("X-Raft-Index").and_then(|index| index.parse::<u64>().ok());
+    (0..3).for_each(|member| cluster.kill(member));
+    let alone = (leader + 1) % 3;
+    let said = cluster.member(alone).log().len();
+    cluster.spawn(alone);
+    let mut metrics = None;
+    cluster.wait_until("it serves metrics", |cluster| {
+        let log = cluster.member(alone).log();
+        let line = log[said..].lines().find_map(|l| l.split_once("listening for metrics on "));
+        metrics = line.and_then(|(_, addr)| addr.parse::<SocketAddr>().ok());
+        metrics.is_some_and(|addr| applied(addr).is_some())
+    });
+    assert_eq!(metrics.and_then(applied), index, "nobody else is there to tell");
+    assert!(index > Some(5));
 }

@@ -1,4 +1,4 @@
-//! A file system in memory that fails and loses power at will. For tests and simulations.
+//! A file system in memory that fails, loses power and stands still at will. For tests and simulations.
 //!
 //! Writes, syncs, creations, renames and removals are numbered steps. At a chosen step the power goes, or an error is
 //! returned. What would have survived is then a choice: whatever was synced certainly, whatever was not only by luck, in
@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use crate::base::{SplitMix, lock, wait};
 use crate::disk::files::{File, Files};
 
 /// What disks write at once or not at all.
@@ -39,7 +40,14 @@ pub enum Survival {
 
 /// The file system. Clones share their contents.
 #[derive(Clone, Debug, Default)]
-pub struct CrashFiles(Arc<Mutex<State>>);
+pub struct CrashFiles(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Syncs may go on.
+    released: Condvar,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -47,6 +55,8 @@ struct State {
     fault: Option<(u64, Fault)>,
     dead: bool,
     failing: Option<io::ErrorKind>,
+    /// Syncs that may pass before the disk stands still; `None` when it never does.
+    syncs_left: Option<u64>,
     next_file: u64,
     /// Contents by file, whatever their names are.
     contents: BTreeMap<u64, Content>,
@@ -85,6 +95,12 @@ impl CrashFiles {
         state.failing = None;
     }
 
+    /// Lets so many syncs of files pass; then the disk stands still, and whoever syncs waits. `None` lets it go on.
+    pub fn stand_still_after(&self, syncs: Option<u64>) {
+        self.lock().syncs_left = syncs;
+        self.0.released.notify_all();
+    }
+
     /// Steps so far.
     pub fn steps(&self) -> u64 {
         self.lock().step
@@ -98,10 +114,10 @@ impl CrashFiles {
     /// What a restart finds.
     pub fn after_crash(&self, survival: Survival) -> Self {
         let state = self.lock();
-        let mut coin = Coin(match survival {
+        let mut coin = Coin(SplitMix::new(match survival {
             Survival::Random(seed) => seed,
             Survival::Nothing | Survival::Everything | Survival::Prefix(_) => 0,
-        });
+        }));
         let names = match survival {
             Survival::Everything => state.names.clone(),
             Survival::Random(_) if coin.toss() => state.names.clone(),
@@ -144,7 +160,7 @@ impl CrashFiles {
         let next_file = state.next_file;
         let state =
             State { next_file, contents, durable_names: names.clone(), names, ..State::default() };
-        Self(Arc::new(Mutex::new(state)))
+        Self(Arc::new(Shared { state: Mutex::new(state), released: Condvar::new() }))
     }
 
     /// Flips one bit of a file, durably.
@@ -167,7 +183,7 @@ impl CrashFiles {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.state)
     }
 }
 
@@ -329,13 +345,16 @@ impl File for CrashFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.with(|state, file| {
-            state.step()?;
-            let content = content(state, file);
-            content.pending.clear();
-            content.durable = content.now.clone();
-            Ok(())
-        })
+        let mut state = self.files.lock();
+        while state.syncs_left == Some(0) {
+            state = wait(&self.files.0.released, state);
+        }
+        state.syncs_left = state.syncs_left.map(|left| left - 1);
+        state.step()?;
+        let content = content(&mut state, self.file);
+        content.pending.clear();
+        content.durable = content.now.clone();
+        Ok(())
     }
 
     fn length(&self) -> io::Result<u64> {
@@ -358,16 +377,12 @@ impl File for CrashFile {
     fn start_writing(&self, _offset: u64, _length: u64) {}
 }
 
-/// Tosses that come out the same for the same seed (splitmix64).
+/// Tosses that come out the same for the same seed.
 #[derive(Debug)]
-struct Coin(u64);
+struct Coin(SplitMix);
 
 impl Coin {
     fn toss(&mut self) -> bool {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) & 1 == 1
+        self.0.next() & 1 == 1
     }
 }

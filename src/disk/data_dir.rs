@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use tracing::warn;
 
+use crate::disk::advice::Advice;
 use crate::disk::files::Files;
 
 const STAMP: &str = "cairn-format";
@@ -26,7 +28,7 @@ const FORMAT: u32 = 2;
 #[derive(Debug, Error)]
 pub enum DataDirError {
     /// The system refused.
-    #[error("cannot access data directory: {action} {path}: {source}")]
+    #[error("cannot access data directory: {action} {path}: {source}{}", Advice(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -35,6 +37,14 @@ pub enum DataDirError {
         /// What the system said.
         source: io::Error,
     },
+    /// Something else has its name.
+    #[error("{0} is no directory: name a directory as --data-dir, or one that is not there yet")]
+    NoDirectory(PathBuf),
+    /// A link that leads nowhere.
+    #[error(
+        "{0} is a link to a place that is not there: make that directory, or mount the disk that holds it"
+    )]
+    LeadsNowhere(PathBuf),
     /// Another process holds it.
     #[error(
         "{0} is in use by another process: stop that member first, or choose another --data-dir"
@@ -67,7 +77,8 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Takes the directory; makes it when it is missing or empty.
+    /// Takes the directory; makes it when it is missing. The rights of one that is there are the operator's and stay as they
+    /// are; that others can get in is worth a line in the log.
     ///
     /// # Errors
     /// See [`DataDirError`]. A refused directory is left as it was.
@@ -76,18 +87,19 @@ impl DataDir {
             let path = path.to_owned();
             move |source| DataDirError::Io { action, path, source }
         };
-        let names =
-            if path.exists() { files.list(path).map_err(fail("list"))? } else { Vec::new() };
+        let is_there = is_there(path)?;
+        let names = if is_there { files.list(path).map_err(fail("list"))? } else { Vec::new() };
         check_names(path, &names)?;
         files.create_dir(path).map_err(fail("create"))?;
-        // A directory that was there may be open to others; what is in it is not for them.
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-            .map_err(fail("restrict access to"))?;
         let lock = lock(&path.join(LOCK))?;
         if names.iter().any(|name| name == STAMP) {
+            check_access(files, path)?;
             check_stamp(files, path)?;
         } else {
             write_stamp(files, path).map_err(fail("write the stamp of"))?;
+        }
+        if is_there {
+            warn_of_others(path);
         }
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
@@ -136,6 +148,63 @@ impl DataDir {
     }
 }
 
+/// Is there a directory?
+fn is_there(path: &Path) -> Result<bool, DataDirError> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(true),
+        Ok(_) => Err(DataDirError::NoDirectory(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::symlink_metadata(path) {
+            Ok(_) => Err(DataDirError::LeadsNowhere(path.to_owned())),
+            Err(_) => Ok(false),
+        },
+        Err(source) => Err(DataDirError::Io { action: "look at", path: path.to_owned(), source }),
+    }
+}
+
+/// Files are made for this user alone, whatever the directory is. Its rights are not changed: a mounted volume may belong to a
+/// group on purpose, and only its owner can change them.
+fn warn_of_others(path: &Path) {
+    let Ok(found) = fs::metadata(path) else { return };
+    let mode = found.permissions().mode() & 0o7777;
+    let can = match (mode & 0o022, mode & 0o055) {
+        (0, 0) => return,
+        (0, _) => "see which files are in it",
+        _ => "remove and replace files in it",
+    };
+    let path = path.display();
+    warn!(
+        target: "etcdmain",
+        "the data directory {path} has the mode {mode:04o}: others can {can}, though not read them. Unless that is wanted, \
+         `chmod 700 {path}`"
+    );
+}
+
+/// Names that are in a directory without anybody having put data there: what file systems keep at their root, and what begins
+/// with a dot, as snapshots of a network disk and files of a shell do.
+fn is_no_data(name: &str) -> bool {
+    const OF_FILE_SYSTEMS: &[&str] =
+        &["lost+found", "aquota.user", "aquota.group", "quota.user", "quota.group"];
+    name.starts_with('.') || OF_FILE_SYSTEMS.contains(&name)
+}
+
+/// Before anything else says less clearly that it may not open its file.
+fn check_access(files: &dyn Files, path: &Path) -> Result<(), DataDirError> {
+    let fail = |path: &Path| {
+        let path = path.to_owned();
+        move |source| DataDirError::Io { action: "open", path, source }
+    };
+    let wal = path.join(WAL);
+    let mut paths = vec![path.join(STAMP), path.join(MEMBER), path.join(CHECKPOINT)];
+    if files.exists(&wal) {
+        let segments = files.list(&wal).map_err(fail(&wal))?;
+        paths.extend(segments.iter().filter(|name| !is_no_data(name)).map(|name| wal.join(name)));
+    }
+    for path in paths.iter().filter(|path| files.exists(path)) {
+        files.open(path, false).map_err(fail(path))?;
+    }
+    Ok(())
+}
+
 fn check_names(path: &Path, names: &[String]) -> Result<(), DataDirError> {
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     if has(STAMP) {
@@ -147,7 +216,8 @@ fn check_names(path: &Path, names: &[String]) -> Result<(), DataDirError> {
         }
     }
     // What a start leaves that was cut off before the stamp was there.
-    let foreign = names.iter().find(|name| !matches!(name.as_str(), LOCK | STAMP_NEW));
+    let ours = |name: &str| matches!(name, LOCK | STAMP_NEW);
+    let foreign = names.iter().find(|name| !ours(name) && !is_no_data(name));
     match foreign {
         Some(name) => Err(DataDirError::Foreign(path.to_owned(), name.clone())),
         None => Ok(()),
@@ -255,6 +325,52 @@ mod tests {
         fs::write(dir.path().join("photo.jpg"), "").unwrap();
         let refusal = open(dir.path()).unwrap_err();
         assert!(refusal.to_string().contains("photo.jpg"), "{refusal}");
+    }
+
+    /// A disk that is mounted there, a home directory, a directory that is kept in git.
+    #[test]
+    fn what_is_nobodys_data_is_no_reason_to_refuse() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["lost+found", ".snapshot", ".git"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        for name in [".gitkeep", ".bashrc", "aquota.user"] {
+            fs::write(dir.path().join(name), "theirs").unwrap();
+        }
+        drop(open(dir.path()).unwrap());
+        drop(open(dir.path()).unwrap());
+        assert_eq!(fs::read_to_string(dir.path().join(".bashrc")).unwrap(), "theirs");
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("lost"), "").unwrap();
+        assert!(matches!(open(dir.path()), Err(DataDirError::Foreign(..))));
+    }
+
+    #[test]
+    fn the_rights_of_a_directory_that_was_there_stay_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o2775)).unwrap();
+        drop(open(dir.path()).unwrap());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(dir.path()), 0o2775);
+        assert_eq!(mode(&dir.path().join(STAMP)), 0o600);
+    }
+
+    #[test]
+    fn links_lead_to_a_directory_or_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, place) = (dir.path().join("link"), dir.path().join("place"));
+        std::os::unix::fs::symlink(&place, &link).unwrap();
+        let refusal = open(&link).unwrap_err();
+        assert!(matches!(refusal, DataDirError::LeadsNowhere(_)), "{refusal}");
+        fs::create_dir(&place).unwrap();
+        drop(open(&link).unwrap());
+        drop(open(&dir.path().join("link/")).unwrap());
+        assert!(place.join(STAMP).is_file());
+        fs::write(dir.path().join("file"), "").unwrap();
+        let refusal = open(&dir.path().join("file")).unwrap_err();
+        assert!(refusal.to_string().contains("is no directory"), "{refusal}");
+        let refusal = open(&dir.path().join("file/below")).unwrap_err();
+        assert!(refusal.to_string().contains("Not a directory"), "{refusal}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 #![doc = include_str!("DESIGN.md")]
 
+mod advice;
 mod crash_files;
 mod data_dir;
 mod files;
@@ -20,4 +21,6 @@ pub use crash_files::{CrashFiles, Fault, Survival};
 pub use data_dir::{DataDir, DataDirError};
 pub use files::{File, Files, RealFiles};
 pub use tables::{Commit, Tables, TablesError};
-pub use wal::{Done, LogOwner, Mark, Recovered, Wal, WalError, WalObserver, WalOptions};
+pub use wal::{
+    Done, LogOwner, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver, WalOptions,
+};

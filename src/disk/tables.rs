@@ -2,13 +2,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
 };
 use thiserror::Error;
 
+use crate::base::lock;
+use crate::disk::advice::Advice;
 use crate::disk::files::{File, Files};
 
 const NODES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("nodes");
@@ -23,15 +25,26 @@ const CACHE_BYTES: usize = 16 << 20;
 
 /// What went wrong with the checkpoint.
 #[derive(Debug, Error)]
-#[error(
-    "{action} {path}: {source}. If the disk is well and space is left, the file is damaged: remove this member from the \
-     cluster, empty its data directory and add it again, or restore a backup"
-)]
+#[error("{action} {path}: {source}{}", self.advice())]
 pub struct TablesError {
     action: &'static str,
     path: PathBuf,
     #[source]
     source: Box<redb::Error>,
+}
+
+impl TablesError {
+    fn advice(&self) -> String {
+        if let redb::Error::Io(error) = &*self.source {
+            let advice = Advice(error).to_string();
+            if !advice.is_empty() {
+                return advice;
+            }
+        }
+        ". If the disk is well, the file is damaged: remove this member from the cluster, empty its data directory and add it \
+         again, or restore a backup"
+            .to_owned()
+    }
 }
 
 /// The open checkpoint.
@@ -247,13 +260,6 @@ impl Dirty {
     }
 }
 
-impl PacedFile {
-    fn dirty(&self) -> MutexGuard<'_, Dirty> {
-        // Numbers stay numbers whatever happens to a thread.
-        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl StorageBackend for PacedFile {
     fn len(&self) -> io::Result<u64> {
         self.file.length()
@@ -268,13 +274,13 @@ impl StorageBackend for PacedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.dirty().bytes = 0;
+        lock(&self.dirty).bytes = 0;
         self.file.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.file.write_at(offset, data)?;
-        let enough = self.dirty().note(offset, data.len() as u64);
+        let enough = lock(&self.dirty).note(offset, data.len() as u64);
         if let Some((offset, length)) = enough {
             self.file.start_writing(offset, length);
             std::thread::yield_now();

@@ -14,11 +14,12 @@
 //! The reasons are in ADR 10.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tracing::warn;
 
+use crate::base::lock;
 use crate::model::{Clock, LogTime, MemberId, Stamp, WallTime};
 
 /// A follower keeps the best reading of so long, and of the period before: the one that was on its way for the shortest time.
@@ -174,11 +175,6 @@ impl LogClock {
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Numbers stay numbers whatever happens to a thread.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn nanos(duration: Duration) -> i128 {

@@ -49,6 +49,7 @@ use requests::reads::Readers;
 use requests::tickets::Tickets;
 use storage::blocking;
 use storage::checkpoint::Checkpoints;
+use storage::log::Log;
 use storage::machine::Machine;
 use storage::pace::Pace;
 use voters::leadership::Heard;
@@ -104,6 +105,7 @@ struct Shared {
     arrivals: Arrivals,
     io: IoMode,
     pace: Arc<Pace>,
+    log: Log,
     removed: Arc<Notify>,
     last_refusal: LastPeerRefusal,
     stop: CancellationToken,
@@ -203,8 +205,16 @@ impl Raft {
         self.shared.removed.notified().await;
     }
 
-    /// Resolves when consensus has failed for good, and says why. A member must not go on serving then.
+    /// Resolves when consensus or its log has failed for good, and says why. A member must not go on serving then.
     pub async fn failed(&self) -> String {
+        tokio::select! {
+            biased;
+            why = self.shared.pace.log_failed() => why,
+            why = self.consensus_failed() => why,
+        }
+    }
+
+    async fn consensus_failed(&self) -> String {
         let mut metrics = self.raft.metrics();
         loop {
             let state = metrics.borrow_watched().running_state.clone();

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt};
 use openraft::SnapshotPolicy;
+use openraft::storage::RaftStateMachine;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -32,12 +34,6 @@ use crate::raft::voters::leadership::{Follower, Heard};
 use crate::raft::{Raft, Shared};
 use crate::store::HistoryLimits;
 use crate::transport::Transport;
-
-/// Entries kept behind a checkpoint, so that a follower that was away for a moment needs no snapshot.
-const ENTRIES_KEPT: u64 = 20_000;
-
-/// Entries that are purged at once.
-const PURGE_BATCH: u64 = 1024;
 
 /// Entries in one message to a follower; their bytes are limited as well, see `log`.
 const MESSAGE_ENTRIES_MAX: u64 = 4096;
@@ -134,7 +130,7 @@ impl Raft {
             patience: election,
             removed: Arc::clone(&removed),
         };
-        let machine = Machine::new(
+        let mut machine = Machine::new(
             start,
             observer,
             Arc::clone(&tickets),
@@ -143,7 +139,9 @@ impl Raft {
             member,
             Arc::clone(&checkpoints),
         );
+        replay(&log, &mut machine).await?;
         let view = machine.published();
+        let kept_log = log.clone();
         let raft = openraft::Raft::new(member.0, config, peers, log, machine).await;
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
         // Should consensus fail, nobody waits for an answer that cannot come.
@@ -176,6 +174,7 @@ impl Raft {
             arrivals: Arrivals::default(),
             io,
             pace,
+            log: kept_log,
             removed,
             last_refusal: LastPeerRefusal::default(),
             stop: stop.clone(),
@@ -184,6 +183,7 @@ impl Raft {
         let this = Self { raft, wal, view, leadership, shared };
         this.recover(member).await?;
         tokio::spawn(stop.clone().run_until_cancelled_owned(this.clone().write_checkpoints()));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(this.clone().cut_log()));
         tokio::spawn(stop.run_until_cancelled_owned(this.clone().serve_readers(readers_rx)));
         Ok(this)
     }
@@ -202,6 +202,22 @@ impl Raft {
         }
         Ok(())
     }
+}
+
+/// Applies what is known to be committed, in pieces of bounded size. openraft would do so too, with so many entries at a time
+/// however large they are.
+async fn replay(log: &Log, machine: &mut Machine) -> Result<(), StartError> {
+    let fail = |error: std::io::Error| match error.downcast::<WalError>() {
+        Ok(error) => StartError::Wal(error),
+        Err(error) => StartError::Raft(error.to_string()),
+    };
+    let (applied, _) = machine.applied_state().await.map_err(fail)?;
+    let from = applied.map_or(0, |applied| applied.index + 1);
+    let Some(committed) = log.committed().filter(|committed| committed.index >= from) else {
+        return Ok(());
+    };
+    let entries = log.stream(from, committed.index + 1).map_ok(|entry| (entry, None));
+    machine.apply(entries.boxed()).await.map_err(fail)
 }
 
 /// What is to be done when facts of the cluster may have changed.
@@ -287,8 +303,8 @@ fn config(options: &RaftOptions) -> Result<openraft::Config, StartError> {
         allow_log_reversion: Some(false),
         // We know better when a checkpoint is due: see `Pace`.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
-        purge_batch_size: PURGE_BATCH,
+        // And how much of the log it makes dispensable.
+        max_in_snapshot_log_to_keep: u64::MAX,
         max_payload_entries: MESSAGE_ENTRIES_MAX,
         ..openraft::Config::default()
     };

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
-use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
+use openraft::storage::{IOFlushed, RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, RaftLogReader, StorageError};
 
-use super::adapter::types::{Entry, Types};
+use super::adapter::types::{Entry, Origin, Proposal, Types};
 use super::clock::LogClock;
 use super::requests::tickets::Tickets;
 use super::storage::checkpoint::Checkpoints;
@@ -19,17 +21,18 @@ use super::storage::log::Log;
 use super::storage::machine::{Machine, Observer, View};
 use super::{Raft, RaftOptions};
 use crate::disk::{
-    CrashFiles, Fault, Files, IoMode, LogOwner, RealFiles, Survival, Tables, Wal, WalError,
-    WalObserver, WalOptions,
+    CrashFiles, Fault, Files, IoMode, LogOwner, PrepareSpare, RealFiles, Survival, Tables, Wal,
+    WalError, WalObserver, WalOptions,
 };
-use crate::model::{Clock, ClusterId, KeyPath, MemberId, Random, StoreIndex, WallTime};
+use crate::model::{Clock, ClusterId, KeyPath, LogTime, MemberId, Random, StoreIndex, WallTime};
 use crate::store::{Command, Event, HistoryLimits, Write};
 use crate::transport::{self, Dial, Stream, Transport};
 
 struct Quiet;
 
 impl WalObserver for Quiet {
-    fn synced(&self, _took: Duration, _bytes: usize) {}
+    fn written(&self, _bytes: usize) {}
+    fn synced(&self, _took: Duration) {}
     fn failed(&self, _error: &WalError) {}
 }
 
@@ -116,6 +119,102 @@ async fn a_read_for_a_follower_has_no_gap() {
     assert_eq!(read(3, 8).await, [0; 0]);
 }
 
+/// What openraft's core asks of the log, on a disk of its own.
+fn log_on(files: &CrashFiles) -> Log {
+    let identity = LogOwner { cluster: CLUSTER.0, member: ME.0 };
+    let options = WalOptions { prepare: PrepareSpare::Never, ..WalOptions::default() };
+    let files = Arc::new(files.clone());
+    let opened = Wal::open(files, Path::new("/data/wal"), identity, options, Arc::new(Quiet));
+    let (wal, recovered) = opened.expect("a log");
+    Log::new(wal, IoMode::Threaded, &recovered).expect("what was recovered can be read")
+}
+
+fn of_term(term: u64, index: u64, bytes: usize) -> Entry {
+    let write = Write { value: vec![7; bytes].into(), dir: false, ttl: None, refresh: false };
+    let command = Command::Set { path: KeyPath::from("/large"), write };
+    let origin = Origin { member: ME, ticket: index };
+    let payload = EntryPayload::Normal(Proposal { stamp: LogTime(1000).into(), origin, command });
+    Entry { log_id: encoding::log_id(term, index), payload }
+}
+
+/// openraft awaits both, and sends no heartbeats meanwhile.
+#[tokio::test]
+async fn a_purge_and_a_truncation_do_not_wait_for_the_disk() {
+    let files = CrashFiles::new();
+    let mut log = log_on(&files);
+    log.blocking_append((0..10).map(|index| of_term(1, index, 10))).await.expect("they are safe");
+    files.stand_still_after(Some(0));
+    let asked = async {
+        log.append([of_term(1, 10, 10)], IOFlushed::noop()).await?;
+        log.purge(encoding::log_id(1, 4)).await?;
+        log.truncate_after(Some(encoding::log_id(1, 7))).await?;
+        log.save_committed(Some(encoding::log_id(1, 7))).await
+    };
+    let asked = tokio::time::timeout(Duration::from_secs(20), asked).await;
+    asked.expect("the disk stands still").expect("the log is well");
+    let left = log.try_get_log_entries(0..20).await.expect("they are in memory");
+    assert!(left.iter().map(|entry| entry.log_id.index).eq(5..8));
+    files.stand_still_after(None);
+}
+
+/// An append that became safe after its entries were cut off said so of the entries in their place, which were then dropped
+/// from memory and read from the disk: those that were cut off.
+#[tokio::test]
+async fn what_is_cut_off_says_nothing_of_what_takes_its_place() {
+    let files = CrashFiles::new();
+    let mut log = log_on(&files);
+    // More than is kept in memory, each time.
+    let large = |term| (0..6).map(move |index| of_term(term, index, 4 << 20));
+    files.stand_still_after(Some(0));
+    let (safe_tx, safe_rx) = Types::oneshot();
+    let safe = IOFlushed::signal(safe_tx);
+    log.append(large(1), safe).await.expect("it is taken in");
+    log.truncate_after(None).await.expect("it is taken in");
+    log.append(large(2), IOFlushed::noop()).await.expect("it is taken in");
+    // All batches of the first append, and nothing else.
+    files.stand_still_after(Some(6));
+    safe_rx.await.expect("it is told").expect("the disk is well");
+    log.append([of_term(2, 6, 10)], IOFlushed::noop()).await.expect("it is taken in");
+    let read = log.try_get_log_entries(0..7).await.expect("they are there");
+    assert!(read.iter().map(|entry| entry.log_id.leader_id.term).eq([2; 7]));
+    files.stand_still_after(None);
+}
+
+#[tokio::test]
+async fn entries_are_dispensable_by_number_and_by_bytes_but_for_a_few() {
+    let files = CrashFiles::new();
+    let mut log = log_on(&files);
+    log.blocking_append((0..40).map(|index| of_term(1, index, 1000))).await.expect("they are safe");
+    assert_eq!(log.dispensable(29, 2, 100, 1 << 20), None, "there is room for all");
+    assert_eq!(log.dispensable(29, 2, 10, 1 << 20), Some(19), "ten stay: 20 to 29");
+    assert_eq!(log.dispensable(29, 2, 100, 5500), Some(24), "five stay");
+    assert_eq!(log.dispensable(29, 3, 100, 10), Some(26), "three stay however large");
+    log.purge(encoding::log_id(1, 24)).await.expect("it is taken in");
+    assert_eq!(log.dispensable(29, 2, 100, 5500), None, "that is done");
+    assert_eq!(log.dispensable(1000, 2, 10, 1 << 20), Some(29), "counted from the last entry");
+}
+
+/// A restart reads the youngest entries into memory, and the others when they are asked for.
+#[tokio::test]
+async fn what_is_not_read_at_a_restart_is_read_when_it_is_asked_for() {
+    let files = CrashFiles::new();
+    let mut log = log_on(&files);
+    for index in 0..24 {
+        log.blocking_append([of_term(1, index, 2 << 20)]).await.expect("it is safe");
+    }
+    let mut again = log_on(&files.after_crash(Survival::Nothing));
+    let state = again.get_log_state().await.expect("it is there");
+    assert_eq!(state.last_log_id, Some(encoding::log_id(1, 23)));
+    assert!(again.encoded(&[of_term(1, 23, 2 << 20)]).is_some(), "the last one is in memory");
+    assert!(again.encoded(&[of_term(1, 2, 2 << 20)]).is_none(), "the first ones are not");
+    let read: Vec<_> = again.stream(0, 24).try_collect().await.expect("the disk is well");
+    assert!(read.iter().map(|entry| entry.log_id.index).eq(0..24));
+    assert!(again.stream(20, 30).try_collect::<Vec<_>>().await.is_ok_and(|read| read.len() == 4));
+    again.purge(encoding::log_id(1, 3)).await.expect("it is taken in");
+    let hole = again.stream(2, 24).try_collect::<Vec<_>>().await;
+    assert!(hole.is_err() || hole.is_ok_and(|read| read.len() == 22), "no hole in silence");
+}
+
 fn options(files: &CrashFiles) -> RaftOptions {
     RaftOptions {
         member: ME,
@@ -128,7 +227,11 @@ fn options(files: &CrashFiles) -> RaftOptions {
         checkpoint_wal_bytes: 2000,
         files: Arc::new(files.clone()) as Arc<dyn Files>,
         wal_dir: Path::new("/data/wal").to_owned(),
-        wal: WalOptions { segment_bytes: 16 << 10, prepare_ahead: false, ..WalOptions::default() },
+        wal: WalOptions {
+            segment_bytes: 16 << 10,
+            prepare: PrepareSpare::AtOnce,
+            ..WalOptions::default()
+        },
         checkpoint: Path::new("/data/checkpoint.redb").to_owned(),
         transport: transport(),
         inflight_bytes_max: 1 << 30,

@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::base::lock;
 use crate::model::{KeyPath, LogTime, StoreIndex, Unavailable};
 use crate::raft::{Observer, View};
 use crate::store::{Event, Filter, Members};
@@ -185,7 +186,7 @@ impl Hub {
 
     fn lock(&self) -> MutexGuard<'_, Watchers> {
         // Nothing below panics half-way, so a poisoned lock still guards a whole map.
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.watchers)
     }
 
     fn forget(&self, place: &(KeyPath, u64)) {

@@ -22,8 +22,12 @@ impl Disk {
 }
 
 impl WalObserver for Disk {
-    fn synced(&self, took: Duration, bytes: usize) {
-        self.metrics.wal_synced(took, bytes);
+    fn written(&self, bytes: usize) {
+        self.metrics.wal_written(bytes);
+    }
+
+    fn synced(&self, took: Duration) {
+        self.metrics.wal_synced(took);
         if took > SYNC_EXPECTED_MAX {
             warn!(
                 target: "wal",
@@ -34,10 +38,16 @@ impl WalObserver for Disk {
     }
 
     fn failed(&self, failure: &WalError) {
+        // Damage says itself what is to be done.
+        let fix = match failure {
+            WalError::Corrupt { .. } => "",
+            WalError::Io { .. } | WalError::Foreign { .. } | WalError::Newer { .. } => {
+                ". When the disk is well and has space, start it again"
+            }
+        };
         error!(
             target: "wal",
-            "{failure}. What was acknowledged is safe; nothing more will be. This member stops: mend the disk or make \
-             space, then start it again",
+            "{failure}. What was acknowledged is safe; nothing more will be. This member stops{fix}",
         );
     }
 }

@@ -1,7 +1,6 @@
 //! The only source of randomness.
 
-use std::hash::{BuildHasher, Hasher};
-
+use crate::base::system_random;
 use crate::model::Random;
 
 /// The system's.
@@ -10,7 +9,6 @@ pub struct SystemRandom;
 
 impl Random for SystemRandom {
     fn next(&self) -> u64 {
-        // The standard library's hasher is seeded by the system at random, and differently each time.
-        std::collections::hash_map::RandomState::new().build_hasher().finish()
+        system_random()
     }
 }

@@ -1,8 +1,9 @@
 //! Who is reached where.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
+use crate::base::lock;
 use crate::model::MemberId;
 
 /// The peer URLs of the members, as far as they are known.
@@ -54,6 +55,6 @@ impl AddressBook {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<MemberId, Entry>> {
         // Nothing below panics half-way, so a poisoned lock still guards a whole map.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
     }
 }

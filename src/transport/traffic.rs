@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use crate::base::lock;
 use crate::model::MemberId;
 
 /// The numbers of all peers.
@@ -28,19 +29,19 @@ pub struct PeerTraffic {
 impl Traffic {
     /// The numbers of one peer.
     pub fn of(&self, peer: MemberId) -> Arc<PeerTraffic> {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = lock(&self.peers);
         Arc::clone(peers.entry(peer).or_default())
     }
 
     /// All peers there ever were.
     pub fn all(&self) -> Vec<(MemberId, Arc<PeerTraffic>)> {
-        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let peers = lock(&self.peers);
         peers.iter().map(|(id, peer)| (*id, Arc::clone(peer))).collect()
     }
 
     /// Forgets a peer that left for good.
     pub fn forget(&self, peer: MemberId) {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+        lock(&self.peers).remove(&peer);
     }
 }
 
@@ -101,7 +102,7 @@ impl PeerTraffic {
 
     /// It was reached; `true` when it could not be before.
     pub(super) fn reached(&self) -> bool {
-        let mut unreached = self.unreached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unreached = lock(&self.unreached);
         let news = !unreached.is_empty();
         unreached.clear();
         news
@@ -109,7 +110,7 @@ impl PeerTraffic {
 
     /// It was not reached; `true` when that is news, or there is a new reason.
     pub(super) fn lost(&self, why: &str) -> bool {
-        let mut unreached = self.unreached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unreached = lock(&self.unreached);
         let news = *unreached != why;
         why.clone_into(&mut unreached);
         news

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use cairn::disk::{CrashFiles, IoMode, WalError, WalObserver, WalOptions};
+use cairn::base::SplitMix;
+use cairn::disk::{CrashFiles, IoMode, PrepareSpare, WalError, WalObserver, WalOptions};
 use cairn::model::{Clock, ClusterId, MemberId, Random, WallTime};
 use cairn::raft::{self, Raft};
 use cairn::replica::{self, Facts, Hub, Replica};
@@ -30,17 +31,12 @@ const LATENCY_MAX_MS: u64 = 3;
 /// Whatever is waited for comes within this time, or never.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Random numbers that come out the same for the same seed (splitmix64).
-struct Dice(Mutex<u64>);
+/// Random numbers that come out the same for the same seed.
+struct Dice(Mutex<SplitMix>);
 
 impl Random for Dice {
     fn next(&self) -> u64 {
-        let mut state = self.0.lock().expect("nothing panics with it");
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = *state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.lock().expect("nothing panics with it").next()
     }
 }
 
@@ -68,7 +64,8 @@ impl Clock for VirtualClock {
 struct Quiet;
 
 impl WalObserver for Quiet {
-    fn synced(&self, _took: Duration, _bytes: usize) {}
+    fn written(&self, _bytes: usize) {}
+    fn synced(&self, _took: Duration) {}
     fn failed(&self, error: &WalError) {
         panic!("{error}");
     }
@@ -234,7 +231,7 @@ impl World {
             .start_paused(true)
             .build()
             .expect("a runtime");
-        let dice = Arc::new(Dice(Mutex::new(seed)));
+        let dice = Arc::new(Dice(Mutex::new(SplitMix::new(seed))));
         raft::seed_elections(Arc::clone(&dice) as Arc<dyn Random>);
         runtime.block_on(async {
             let network = Network { dice: Arc::clone(&dice), state: Mutex::default() };
@@ -322,7 +319,7 @@ impl World {
             wal_dir: Path::new("/data/wal").to_owned(),
             wal: WalOptions {
                 segment_bytes: 64 << 10,
-                prepare_ahead: false,
+                prepare: PrepareSpare::AtOnce,
                 io: IoMode::Inline,
                 ..WalOptions::default()
             },

@@ -41,6 +41,10 @@ impl SmallDisk {
         self.run("mount", &["-o", &format!("remount,size={megabytes}m")]);
     }
 
+    pub(crate) fn read_only(&self) {
+        self.run("mount", &["-o", "remount,ro"]);
+    }
+
     /// Writes a file that leaves no room for anything else.
     pub(crate) fn fill(&self) {
         let mut filler = File::create(self.path().join(FILLER)).expect("a file can be made");

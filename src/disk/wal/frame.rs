@@ -89,6 +89,19 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
+/// How long the batch at the front of `bytes` says it is, with its frame; `None` if there is no frame of this salt.
+pub(super) fn length(bytes: &[u8], salt: u64) -> Option<u64> {
+    if u64_at(bytes, 0)? != salt {
+        return None;
+    }
+    Some(FRAME_BYTES as u64 + u64::from(u32_at(bytes, 16)?))
+}
+
+/// The number of the batch at the front of `bytes`.
+pub(super) fn sequence(bytes: &[u8]) -> Option<u64> {
+    u64_at(bytes, 8)
+}
+
 /// The batch at the front of `bytes` if it is whole: its sequence and its length with the frame.
 pub(super) fn check(bytes: &[u8], salt: u64) -> Option<(u64, usize)> {
     if u64_at(bytes, 0)? != salt {

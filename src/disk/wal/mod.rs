@@ -1,23 +1,41 @@
 //! The write-ahead log: one thread, one sync for a group of writes. The format is described on this floor's front page.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `queue` | what waits for the log's thread |
+//! | `thread` | the log's thread: batches, syncs, segments |
+//! | `spares` | segments to come and segments that are let go of, in the background |
+//! | `index` | where each entry is, and its checksum |
+//! | `recover` | what is in the log after a restart |
+//! | `segment`, `frame` | the bytes of a file, of a batch and of a record |
 
+mod error;
 mod frame;
+mod index;
+mod queue;
 mod recover;
 mod segment;
+mod spares;
 mod thread;
 
-use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use thiserror::Error;
 
+use crate::base::lock;
 use crate::disk::IoMode;
-use crate::disk::files::{File, Files};
+use crate::disk::files::Files;
+
+pub use error::WalError;
+use error::io_error;
+use index::EntryIndex;
+use queue::{Queue, Request};
 
 /// Whose log it is. A log of another member or cluster is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,96 +55,61 @@ pub struct Mark {
     pub data: Vec<u8>,
 }
 
+/// When the next segment is filled with zeros.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrepareSpare {
+    /// While the one before is in use, on a thread of its own.
+    #[default]
+    Background,
+    /// When the one before begins, on the log's thread: steps come in the same order each time, which tests want.
+    AtOnce,
+    /// Never: a segment grows as it is written, as when the one before was full sooner than the next was ready.
+    Never,
+}
+
 /// How the log is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct WalOptions {
     /// Usual size of a segment.
     pub segment_bytes: u64,
-    /// Bytes that may wait for the disk; beyond that callers wait too.
-    pub queue_bytes_max: usize,
+    /// Bytes that are written and synced at once, unless one entry alone is larger.
+    pub batch_bytes_max: usize,
     /// Really sync. Without it a crash of the machine loses what was acknowledged.
     pub sync: bool,
-    /// Prepare the next segment in the background. Without it steps come in the same order each time, which tests want.
-    pub prepare_ahead: bool,
+    /// When the next segment is prepared.
+    pub prepare: PrepareSpare,
     /// Who waits for the disk: a thread of the log's own, or whoever calls.
     pub io: IoMode,
+    /// A mark of [`Wal::save_committed`] that waits for company waits no longer than this while nothing else comes. Only with
+    /// a thread of the log's own.
+    pub mark_after: Duration,
 }
 
 impl Default for WalOptions {
     fn default() -> Self {
         Self {
             segment_bytes: 64 << 20,
-            queue_bytes_max: 4 << 20,
+            batch_bytes_max: 4 << 20,
             sync: true,
-            prepare_ahead: true,
+            prepare: PrepareSpare::Background,
             io: IoMode::Threaded,
+            mark_after: Duration::from_millis(200),
         }
     }
 }
 
 /// Is told how the disk does. Called on the log's own thread, so it must be quick.
 pub trait WalObserver: Send + Sync {
-    /// A batch of so many bytes is safe; the sync took so long.
-    fn synced(&self, took: Duration, bytes: usize);
-    /// The log has failed for good.
+    /// A batch of so many bytes was written; it may not be safe yet.
+    fn written(&self, bytes: usize);
+    /// What was written is safe; the sync took so long.
+    fn synced(&self, took: Duration);
+    /// The log has failed for good. Called once, also by whoever finds damage when reading.
     fn failed(&self, error: &WalError);
 }
 
 /// Called once what it belongs to is safe, or never will be. Calls come in the order of the requests.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
-
-/// Why a log cannot be opened or used any further.
-#[derive(Debug, Error)]
-pub enum WalError {
-    /// The system refused.
-    #[error("{action} {path}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// What was once safe is damaged.
-    #[error(
-        "the write-ahead log is damaged: {path} at offset {offset}: {what}. This member must not start with it. If the \
-         other members are well, remove this one from the cluster, empty its data directory and add it again; otherwise \
-         restore a backup"
-    )]
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// Where in it.
-        offset: u64,
-        /// What is wrong there.
-        what: String,
-    },
-    /// The log of somebody else.
-    #[error(
-        "{path} belongs to member {:x} of cluster {:x}, but this is member {:x} of cluster {:x}: use another --data-dir, \
-         or the --name, --initial-cluster and --initial-cluster-token that this one was made with",
-        found.member, found.cluster, expected.member, expected.cluster
-    )]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        found: LogOwner,
-        /// Whose it should be.
-        expected: LogOwner,
-    },
-    /// Written by a newer version.
-    #[error(
-        "{path} has format {version}, which a newer version of cairn wrote: start that version"
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        version: u32,
-    },
-}
 
 /// What was found in the log.
 #[derive(Debug, Default)]
@@ -137,8 +120,8 @@ pub struct Recovered {
     pub committed: Option<Vec<u8>>,
     /// What was purged.
     pub purged: Option<Mark>,
-    /// Entries behind the purged ones, in order, without a gap.
-    pub entries: Vec<(u64, Bytes)>,
+    /// The indexes of the entries behind the purged ones, without a gap. They are read with [`Wal::read`].
+    pub entries: Range<u64>,
     /// Bytes of a batch that was being written when the power went; nobody was told it was safe.
     pub torn_bytes: u64,
 }
@@ -161,104 +144,19 @@ struct Shared {
     queue: Mutex<Queue>,
     /// Work has come.
     work: Condvar,
-    /// There is room again.
-    room: Condvar,
     index: Mutex<EntryIndex>,
     /// Nobody will need another segment.
     closing: AtomicBool,
     options: WalOptions,
+    observer: Arc<dyn WalObserver>,
 }
 
-#[derive(Default)]
-struct Queue {
-    requests: VecDeque<Request>,
-    bytes: usize,
-    stopping: bool,
-    failed: Option<io::ErrorKind>,
-}
-
-impl Queue {
-    fn take(&mut self) -> Vec<Request> {
-        self.bytes = 0;
-        std::mem::take(&mut self.requests).into()
-    }
-}
-
-enum Request {
-    Append { entries: Vec<(u64, Bytes)>, done: Done },
-    Vote { vote: Vec<u8>, done: Done },
-    Committed(Vec<u8>),
-    TruncateAfter { index: u64, done: Done },
-    Purge { upto: Mark, done: Done },
-}
-
-impl Request {
-    /// What it takes in a queue.
-    fn weight(&self) -> usize {
-        match self {
-            Self::Append { entries, .. } => {
-                entries.iter().map(|(_, payload)| payload.len() + 64).sum()
-            }
-            Self::Vote { vote: payload, .. } | Self::Committed(payload) => payload.len() + 64,
-            Self::TruncateAfter { .. } | Self::Purge { .. } => 64,
-        }
-    }
-}
-
-/// Where the safe entries are.
-#[derive(Default)]
-struct EntryIndex {
-    /// Index of the first place.
-    first: u64,
-    places: VecDeque<Place>,
-}
-
-/// Bytes between two entries that are read along rather than left out with a read of their own: heads of batches and votes.
-const READ_GAP_MAX: u64 = 4096;
-
-#[derive(Clone)]
-struct Place {
-    segment: Arc<SegmentFile>,
-    offset: u64,
-    length: u32,
-}
-
-impl Place {
-    fn end(&self) -> u64 {
-        self.offset + u64::from(self.length)
-    }
-
-    /// Is it worth to read both at once?
-    fn is_just_before(&self, next: &Self) -> bool {
-        Arc::ptr_eq(&self.segment, &next.segment)
-            && next.offset.checked_sub(self.end()).is_some_and(|gap| gap <= READ_GAP_MAX)
-    }
-}
-
-/// An open segment.
-#[derive(Debug)]
-struct SegmentFile {
-    number: u64,
-    path: PathBuf,
-    file: Box<dyn File>,
-}
-
-impl EntryIndex {
-    fn push(&mut self, index: u64, place: Place) {
-        if self.places.is_empty() {
-            self.first = index;
-        }
-        self.places.push_back(place);
-    }
-
-    fn truncate_after(&mut self, index: u64) {
-        let keep = (index + 1).saturating_sub(self.first);
-        self.places.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
-    }
-
-    fn purge(&mut self, upto: u64) {
-        while self.first <= upto && self.places.pop_front().is_some() {
-            self.first += 1;
+impl Shared {
+    /// The log can no longer be trusted.
+    fn fail(&self, error: &WalError) {
+        let first = lock(&self.queue).failed.replace(error.kind()).is_none();
+        if first {
+            self.observer.failed(error);
         }
     }
 }
@@ -275,43 +173,51 @@ impl Wal {
         options: WalOptions,
         observer: Arc<dyn WalObserver>,
     ) -> Result<(Self, Recovered), WalError> {
-        let found = recover::recover(Arc::clone(&files), dir, identity, options)?;
+        let found = recover::recover(&*files, dir, identity, options)?;
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             work: Condvar::new(),
-            room: Condvar::new(),
             index: Mutex::new(found.index),
             closing: AtomicBool::new(false),
             options,
-        });
-        let writer = thread::Thread::new(
-            Arc::clone(&shared),
-            files,
-            dir.to_owned(),
-            identity,
-            found.tail,
             observer,
-        );
+        });
+        let spares = spares::Spares::start(Arc::clone(&shared), files, dir.to_owned())?;
+        let writer = thread::Thread::new(Arc::clone(&shared), identity, found.tail, spares);
         let writer = match options.io {
             IoMode::Inline => Writer::Caller(Box::new(Mutex::new(writer))),
             IoMode::Threaded => {
                 let thread = std::thread::Builder::new()
                     .name("wal".to_owned())
                     .spawn(move || writer.run())
-                    .map_err(|source| WalError::Io {
-                        action: "start the thread of",
-                        path: dir.to_owned(),
-                        source,
-                    })?;
+                    .map_err(io_error("start the thread of", dir))?;
                 Writer::Thread(Mutex::new(Some(thread)))
             }
         };
         Ok((Self { shared, writer: Arc::new(writer) }, found.recovered))
     }
 
-    /// Appends entries; their indexes follow the last one without a gap. Waits only while the queue is full.
+    /// Appends entries; their indexes follow the last one without a gap.
     pub fn append(&self, entries: Vec<(u64, Bytes)>, done: Done) {
-        self.request(Request::Append { entries, done });
+        let mut rest = entries;
+        // No batch is much longer than it may be, whatever comes at once. After a crash between two of them the first ones are
+        // there, as if the others had never been appended.
+        while let Some(count) = self.count_of_first_batch(&rest) {
+            let later = rest.split_off(count);
+            self.request(Request::Append { entries: rest, done: Box::new(|_| {}) });
+            rest = later;
+        }
+        self.request(Request::Append { entries: rest, done });
+    }
+
+    /// How many entries fit a batch, if not all do.
+    fn count_of_first_batch(&self, entries: &[(u64, Bytes)]) -> Option<usize> {
+        let mut bytes = 0;
+        let first_too_many = entries.iter().position(|(_, payload)| {
+            bytes += queue::weight(payload);
+            bytes > self.shared.options.batch_bytes_max
+        });
+        first_too_many.map(|count| count.max(1)).filter(|count| *count < entries.len())
     }
 
     /// Notes a vote.
@@ -319,8 +225,8 @@ impl Wal {
         self.request(Request::Vote { vote, done });
     }
 
-    /// Notes how far is committed. It goes out with whatever comes next and has no sync of its own, so the last one may be
-    /// lost in a crash.
+    /// Notes how far is committed. It goes out with whatever comes next, or alone when nothing comes for a while or the log is
+    /// closed; so the last one may be lost in a crash.
     pub fn save_committed(&self, mark: Vec<u8>) {
         self.request(Request::Committed(mark));
     }
@@ -330,7 +236,7 @@ impl Wal {
         self.request(Request::TruncateAfter { index, done });
     }
 
-    /// Drops the entries up to a mark and, once that is safe, recycles segments.
+    /// Drops the entries up to a mark and, once that is safe, lets go of segments.
     pub fn purge(&self, upto: Mark, done: Done) {
         self.request(Request::Purge { upto, done });
     }
@@ -338,40 +244,29 @@ impl Wal {
     /// Safe entries from `from` up to but not including `to`: at least one if there is one, then as many as fit `bytes_max`.
     ///
     /// # Errors
-    /// When the disk cannot be read.
-    pub fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>> {
-        let places = self.places(from, to, bytes_max);
-        let mut entries = Vec::with_capacity(places.len());
-        for run in places.chunk_by(|(_, one), (_, next)| one.is_just_before(next)) {
-            let ((_, first), (_, last)) = (&run[0], &run[run.len() - 1]);
-            // No more than `bytes_max` and the gaps, or one entry.
-            let length = usize::try_from(last.end() - first.offset).map_err(io::Error::other)?;
-            let mut bytes = vec![0; length];
-            first.segment.file.read_at(first.offset, &mut bytes)?;
-            let bytes = Bytes::from(bytes);
-            for (index, place) in run {
-                let start =
-                    usize::try_from(place.offset - first.offset).map_err(io::Error::other)?;
-                entries.push((*index, bytes.slice(start..start + place.length as usize)));
+    /// When the disk cannot be read, or an entry is not what was written. The log has failed then.
+    pub fn read(
+        &self,
+        from: u64,
+        to: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<(u64, Bytes)>, WalError> {
+        let places = lock(&self.shared.index).places(from, to, bytes_max);
+        let read = index::read(&places).and_then(|read| match read.damaged {
+            // It may have been purged meanwhile, and its segment may be in use for something else.
+            Some(damaged) if lock(&self.shared.index).is_at(damaged.index, &damaged.place) => {
+                Err(damaged.error())
             }
-        }
-        Ok(entries)
+            Some(_) | None => Ok(read.entries),
+        });
+        read.inspect_err(|error| self.shared.fail(error))
     }
 
-    fn places(&self, from: u64, to: u64, bytes_max: usize) -> Vec<(u64, Place)> {
+    /// The lowest index from which on the safe entries up to but not including `end` are at most `entries_max` and take at most
+    /// `bytes_max`; `end` when not even the last of them fits.
+    pub fn start_of_last(&self, end: u64, entries_max: u64, bytes_max: u64) -> u64 {
         let index = lock(&self.shared.index);
-        let mut bytes = 0;
-        let mut places = Vec::new();
-        for at in from.max(index.first)..to {
-            let place = usize::try_from(at - index.first).ok();
-            let Some(place) = place.and_then(|place| index.places.get(place)) else { break };
-            bytes += place.length as usize;
-            if bytes > bytes_max && !places.is_empty() {
-                break;
-            }
-            places.push((at, place.clone()));
-        }
-        places
+        index.start_of_last(end.min(index.range().end), entries_max, bytes_max)
     }
 
     /// Finishes what is queued and ends the thread.
@@ -379,33 +274,25 @@ impl Wal {
         self.shared.closing.store(true, Ordering::Relaxed);
         lock(&self.shared.queue).stopping = true;
         self.shared.work.notify_one();
-        if let Writer::Thread(thread) = &*self.writer
-            && let Some(thread) = lock(thread).take()
-        {
-            // It panics only on a bug, and says so itself.
-            let _ = thread.join();
+        match &*self.writer {
+            Writer::Thread(thread) => {
+                if let Some(thread) = lock(thread).take() {
+                    // It panics only on a bug, and says so itself.
+                    let _ = thread.join();
+                }
+            }
+            Writer::Caller(writer) => lock(writer).close(),
         }
     }
 
+    /// Never waits for the disk, unless the caller is who writes.
     fn request(&self, request: Request) {
         let mut queue = lock(&self.shared.queue);
-        while queue.bytes > self.shared.options.queue_bytes_max
-            && queue.failed.is_none()
-            && !queue.stopping
-        {
-            queue = self.shared.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-        let refusal = match (queue.failed, queue.stopping) {
-            (Some(kind), _) => Some(io::Error::new(kind, "the write-ahead log has failed")),
-            (None, true) => Some(io::Error::other("the write-ahead log is closed")),
-            (None, false) => None,
-        };
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = queue.refusal() {
             drop(queue);
-            thread::answer(request, Err(refusal));
+            request.answer(Err(refusal));
             return;
         }
-        queue.bytes += request.weight();
         queue.requests.push_back(request);
         drop(queue);
         match &*self.writer {
@@ -413,9 +300,4 @@ impl Wal {
             Writer::Caller(writer) => lock(writer).write_what_waits(),
         }
     }
-}
-
-/// Nothing that holds these locks panics half-way, so a poisoned one still guards sound data.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,18 +1,21 @@
 //! What is in the log after a restart, however it ended.
+//!
+//! Segments are read once, forward, a batch at a time: of the entries only their places and checksums are kept. So a restart
+//! takes no more memory for a long log than for a short one.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::disk::files::{File, Files};
+use crate::disk::wal::error::{WalError, io_error};
 use crate::disk::wal::frame::{self, FRAME_BYTES, Record};
+use crate::disk::wal::index::{EntryIndex, Place, SegmentFile};
 use crate::disk::wal::segment::{self, BadHeader, HEADER_BYTES, Header};
-use crate::disk::wal::thread::{Segment, Tail, io_error, salt};
-use crate::disk::wal::{EntryIndex, LogOwner, Place, Recovered, SegmentFile, WalError, WalOptions};
+use crate::disk::wal::thread::{Segment, Tail, salt};
+use crate::disk::wal::{LogOwner, Recovered, WalOptions};
 
-/// Segments are read in pieces of this size.
+/// Segments are read in pieces of this size, unless a batch is longer.
 const PIECE_BYTES: usize = 1 << 18;
 
 /// A log, ready to go on.
@@ -23,7 +26,7 @@ pub(super) struct Found {
 }
 
 pub(super) fn recover(
-    files: Arc<dyn Files>,
+    files: &dyn Files,
     dir: &Path,
     identity: LogOwner,
     options: WalOptions,
@@ -34,11 +37,11 @@ pub(super) fn recover(
     let mut numbers: Vec<_> = names.iter().filter_map(|name| segment::number_of(name)).collect();
     numbers.sort_unstable();
     if numbers.is_empty() {
-        return begin(&*files, dir, identity, options);
+        return begin(files, dir, identity, options);
     }
     let mut scan = Scan::default();
     for number in numbers {
-        scan.segment(&*files, dir, number, identity)?;
+        scan.segment(files, dir, number, identity)?;
     }
     // A rename that the last process made may not be durable yet; what is written from now on relies on it.
     files.sync_dir(dir).map_err(&fail)?;
@@ -61,7 +64,9 @@ fn begin(
         last_entry: 0,
         carried: frame::Carried::default(),
     };
-    let (path, file) = segment::begin(files, dir, &header, options.segment_bytes).map_err(&fail)?;
+    // Nobody waits yet, and a full disk is better noticed now.
+    segment::prepare_spare(files, dir, options.segment_bytes, &false.into()).map_err(&fail)?;
+    let (path, file) = segment::begin_with_spare(files, dir, &header).map_err(&fail)?;
     let length = file.length().map_err(&fail)?;
     let file = Arc::new(SegmentFile { number: 1, path, file });
     let tail = Tail {
@@ -86,13 +91,9 @@ struct Scan {
     next_batch: u64,
     last_entry: u64,
     carried: frame::Carried,
-    /// Index of the first of `entries`.
-    first: u64,
-    entries: Vec<(Bytes, Place)>,
-    /// The last segment as it was read.
-    bytes: Vec<u8>,
-    /// Where the last batch in it begins; its end if there is none.
-    last_batch: usize,
+    index: EntryIndex,
+    /// Where the last batch of the last segment begins; its end if there is none.
+    last_batch: u64,
 }
 
 impl Scan {
@@ -106,11 +107,14 @@ impl Scan {
         let path = dir.join(segment::file_name(number));
         let fail = io_error("read", &path);
         let file = files.open(&path, false).map_err(&fail)?;
-        let bytes = read_all(&*file).map_err(&fail)?;
-        let header = match Header::decode(&bytes) {
+        self.length = file.length().map_err(&fail)?;
+        let header = Window::new(&*file, self.length).up_to(0, HEADER_BYTES).map(Header::decode);
+        let header = match header.map_err(&fail)? {
             Ok(header) => header,
             Err(BadHeader::Newer(version)) => return Err(WalError::Newer { path, version }),
-            Err(BadHeader::Invalid) => return Err(corrupt(&path, 0, "the header is invalid")),
+            Err(BadHeader::Invalid) => {
+                return Err(WalError::corrupt(&path, 0, "the header is invalid"));
+            }
         };
         if header.identity != identity {
             let (found, expected) = (header.identity, identity);
@@ -118,11 +122,9 @@ impl Scan {
         }
         self.follow(&header, number, &path)?;
         self.salt = header.salt;
-        self.length = file.length().map_err(&fail)?;
         let file = Arc::new(SegmentFile { number, path, file });
-        self.batches(&file, &bytes)?;
+        self.batches(&file)?;
         self.segments.push(Segment { file, last_entry: self.last_entry });
-        self.bytes = bytes;
         Ok(())
     }
 
@@ -135,7 +137,7 @@ impl Scan {
             return Ok(());
         };
         if header.segment != number || number != last.file.number + 1 {
-            return Err(corrupt(path, 0, "the segment before it is missing"));
+            return Err(WalError::corrupt(path, 0, "the segment before it is missing"));
         }
         if header.first_batch != self.next_batch {
             // The segment before ends too early, and this one proves that there was more.
@@ -143,70 +145,71 @@ impl Scan {
                 "batch {} is damaged, and the log goes on behind it with batch {}",
                 self.next_batch, header.first_batch
             );
-            return Err(corrupt(&last.file.path, self.offset, &what));
+            return Err(WalError::corrupt(&last.file.path, self.offset, &what));
         }
         self.carried = header.carried.clone();
         Ok(())
     }
 
-    fn batches(&mut self, segment: &Arc<SegmentFile>, bytes: &[u8]) -> Result<(), WalError> {
-        let mut at = usize::try_from(HEADER_BYTES).expect("4096 fits");
+    fn batches(&mut self, segment: &Arc<SegmentFile>) -> Result<(), WalError> {
+        let fail = io_error("read", &segment.path);
+        let mut window = Window::new(&*segment.file, self.length);
+        let mut at = HEADER_BYTES;
         self.last_batch = at;
-        while let Some(rest) = bytes.get(at..) {
-            let Some((sequence, length)) = frame::check(rest, self.salt) else { break };
-            if sequence != self.next_batch {
+        while let Some(batch) = window.batch(at, self.salt).map_err(&fail)? {
+            if frame::sequence(batch) != Some(self.next_batch) {
                 break;
             }
-            for record in frame::records(&rest[..length]) {
+            for record in frame::records(batch) {
                 let Some((record, start)) = record else {
-                    return Err(corrupt(&segment.path, at as u64, "a record is of no known kind"));
+                    let what = "a record is of no known kind";
+                    return Err(WalError::corrupt(&segment.path, at, what));
                 };
-                let place =
-                    Place { segment: Arc::clone(segment), offset: (at + start) as u64, length: 0 };
-                self.record(&record, place)
-                    .map_err(|what| corrupt(&segment.path, at as u64, what))?;
+                self.record(&record, segment, at + start as u64)
+                    .map_err(|what| WalError::corrupt(&segment.path, at, what))?;
             }
             self.next_batch += 1;
             self.last_batch = at;
-            at += length;
+            at += batch.len() as u64;
         }
-        self.offset = at as u64;
-        match later_batch(bytes, at, self.salt, self.next_batch) {
+        self.offset = at;
+        let later = later_batch(&*segment.file, self.length, at, self.salt, self.next_batch);
+        match later.map_err(&fail)? {
             None => Ok(()),
             Some((offset, sequence)) => {
                 let what = format!(
                     "batch {} is damaged, and batch {sequence} stands behind it at offset {offset}",
                     self.next_batch
                 );
-                Err(corrupt(&segment.path, at as u64, &what))
+                Err(WalError::corrupt(&segment.path, at, &what))
             }
         }
     }
 
-    fn record(&mut self, record: &Record<'_>, place: Place) -> Result<(), &'static str> {
+    /// `offset` is where the payload of an entry starts.
+    fn record(
+        &mut self,
+        record: &Record<'_>,
+        segment: &Arc<SegmentFile>,
+        offset: u64,
+    ) -> Result<(), &'static str> {
         self.carried.note(record);
         match record {
             Record::Entry { index, payload } => {
                 if self.last_entry != 0 && *index != self.last_entry + 1 {
                     return Err("an entry does not follow the one before it");
                 }
-                if self.entries.is_empty() {
-                    self.first = *index;
-                }
                 let length = u32::try_from(payload.len()).map_err(|_| "an entry is too long")?;
-                self.entries.push((Bytes::copy_from_slice(payload), Place { length, ..place }));
+                let (segment, crc) = (Arc::clone(segment), crc32c::crc32c(payload));
+                self.index.push(*index, Place { segment, offset, length, crc });
                 self.last_entry = *index;
             }
             Record::TruncateAfter(index) => {
-                let keep = (index + 1).saturating_sub(self.first);
-                self.entries.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+                self.index.truncate_after(*index);
                 self.last_entry = self.last_entry.min(*index);
             }
             Record::Purged { index, .. } => {
-                let gone = (index + 1).saturating_sub(self.first);
-                let gone = usize::try_from(gone).unwrap_or(usize::MAX).min(self.entries.len());
-                self.entries.drain(..gone);
-                self.first = self.first.max(index + 1);
+                self.index.purge(*index);
                 self.last_entry = self.last_entry.max(*index);
             }
             Record::Vote(_) | Record::Committed(_) => {}
@@ -215,22 +218,21 @@ impl Scan {
     }
 
     fn finish(mut self) -> Result<Found, WalError> {
-        self.drop_purged();
-        let last = self.segments.last().expect("there was at least one segment");
-        let torn = self.cut_tail(&last.file)?;
-        let carried = self.carried;
-        let mut index = EntryIndex::default();
-        let mut entries = Vec::with_capacity(self.entries.len());
-        for (at, (payload, place)) in (self.first..).zip(self.entries) {
-            entries.push((at, payload));
-            index.push(at, place);
+        if let Some(mark) = &self.carried.purged {
+            // It may be that only the header of a later segment tells of it.
+            self.index.purge(mark.index);
+            self.last_entry = self.last_entry.max(mark.index);
         }
+        let last = self.segments.last().expect("there was at least one segment");
+        let fail = io_error("cut the torn tail of", &last.file.path);
+        let torn_bytes = self.cut_tail(&*last.file.file).map_err(fail)?;
+        let carried = self.carried;
         let recovered = Recovered {
             vote: carried.vote.clone(),
             committed: carried.committed.clone(),
             purged: carried.purged.clone(),
-            entries,
-            torn_bytes: torn,
+            entries: self.index.range(),
+            torn_bytes,
         };
         let tail = Tail {
             segments: self.segments,
@@ -241,60 +243,67 @@ impl Scan {
             last_entry: self.last_entry,
             carried,
         };
-        Ok(Found { recovered, index, tail })
-    }
-
-    /// A purge that only the header of a later segment tells of.
-    fn drop_purged(&mut self) {
-        let Some(mark) = &self.carried.purged else { return };
-        let gone = (mark.index + 1).saturating_sub(self.first);
-        let gone = usize::try_from(gone).unwrap_or(usize::MAX).min(self.entries.len());
-        self.entries.drain(..gone);
-        self.first = self.first.max(mark.index + 1);
-        self.last_entry = self.last_entry.max(mark.index);
+        Ok(Found { recovered, index: self.index, tail })
     }
 
     /// Overwrites what was being written when the log ended, and makes everything that was found durable: the last batch may
     /// have been in the page cache only.
-    fn cut_tail(&self, last: &SegmentFile) -> Result<u64, WalError> {
-        let fail = io_error("cut the torn tail of", &last.path);
-        let start = usize::try_from(self.offset).expect("the segment was read into memory");
-        let rest = &self.bytes[start.min(self.bytes.len())..];
-        let torn = rest.iter().rposition(|byte| *byte != 0).map_or(0, |end| end + 1);
+    fn cut_tail(&self, last: &dyn File) -> io::Result<u64> {
+        let mut window = Window::new(last, self.length);
+        let end = window.end_of_data(self.offset)?;
+        let torn = end - self.offset;
         // In a recycled file the rest is full of old batches, which have another salt and are left alone. Only the first
         // frame can be of this log's use of the file.
-        let ours = frame::u64_at(rest, 0).is_some_and(|salt| salt == self.salt)
-            || rest.get(..FRAME_BYTES).is_none();
-        let torn = if ours { torn } else { torn.min(FRAME_BYTES) };
-        if torn > 0 {
-            last.file.write_at(self.offset, &vec![0; torn]).map_err(&fail)?;
+        let rest = window.up_to(self.offset, FRAME_BYTES as u64)?;
+        let ours = rest.len() < FRAME_BYTES || frame::u64_at(rest, 0) == Some(self.salt);
+        let torn = if ours { torn } else { torn.min(FRAME_BYTES as u64) };
+        let zeros = vec![0; PIECE_BYTES];
+        let mut at = self.offset;
+        while at < self.offset + torn {
+            let piece =
+                PIECE_BYTES.min(usize::try_from(self.offset + torn - at).unwrap_or(usize::MAX));
+            last.write_at(at, &zeros[..piece])?;
+            at += piece as u64;
         }
         // After a failed sync the system keeps what it could not write, and takes it for written: only what is written
         // again is synced again. All batches but the last were safe before the next was begun.
-        let batch = &self.bytes[self.last_batch.min(start)..start];
+        let batch = window.up_to(self.last_batch, self.offset - self.last_batch)?;
         if !batch.is_empty() {
-            last.file.write_at(self.last_batch as u64, batch).map_err(&fail)?;
+            last.write_at(self.last_batch, batch)?;
         }
-        last.file.sync().map_err(&fail)?;
-        Ok(torn as u64)
+        last.sync()?;
+        Ok(torn)
     }
 }
 
 /// The first whole batch behind `at` that comes after the expected one.
-fn later_batch(bytes: &[u8], at: usize, salt: u64, expected: u64) -> Option<(usize, u64)> {
+fn later_batch(
+    file: &dyn File,
+    length: u64,
+    at: u64,
+    salt: u64,
+    expected: u64,
+) -> io::Result<Option<(u64, u64)>> {
     let wanted = salt.to_le_bytes();
-    let rest = bytes.get(at..)?;
-    let mut from = 0;
-    while let Some(found) = find(&rest[from..], wanted) {
-        let place = from + found;
-        if let Some((sequence, _)) = frame::check(&rest[place..], salt)
-            && sequence > expected
-        {
-            return Some((at + place, sequence));
+    let (mut window, mut candidates) = (Window::new(file, length), Window::new(file, length));
+    let mut from = at;
+    while from < length {
+        let bytes = window.up_to(from, PIECE_BYTES as u64)?;
+        let mut place = 0;
+        while let Some(found) = find(&bytes[place..], wanted) {
+            let offset = from + (place + found) as u64;
+            let batch = candidates.batch(offset, salt)?;
+            if let Some(sequence) = batch.and_then(frame::sequence)
+                && sequence > expected
+            {
+                return Ok(Some((offset, sequence)));
+            }
+            place += found + 1;
         }
-        from = place + 1;
+        // It may begin in one piece and end in the next.
+        from += bytes.len().saturating_sub(wanted.len() - 1).max(1) as u64;
     }
-    None
+    Ok(None)
 }
 
 /// Where `wanted` stands; most of a segment is zeros, which are passed over quickly.
@@ -310,21 +319,56 @@ fn find(bytes: &[u8], wanted: [u8; 8]) -> Option<usize> {
     None
 }
 
-/// All bytes of a file but the zeros it ends with: most of the last segment is not written yet.
-fn read_all(file: &dyn File) -> io::Result<Vec<u8>> {
-    let length = usize::try_from(file.length()?).map_err(io::Error::other)?;
-    let (mut bytes, mut piece) = (Vec::new(), vec![0; PIECE_BYTES]);
-    for from in (0..length).step_by(PIECE_BYTES) {
-        let piece = &mut piece[..PIECE_BYTES.min(length - from)];
-        file.read_at(from as u64, piece)?;
-        if piece.iter().any(|byte| *byte != 0) {
-            bytes.resize(from, 0);
-            bytes.extend_from_slice(piece);
-        }
-    }
-    Ok(bytes)
+/// A file that is read forward: the piece of it that was read last.
+struct Window<'a> {
+    file: &'a dyn File,
+    length: u64,
+    start: u64,
+    bytes: Vec<u8>,
 }
 
-fn corrupt(path: &Path, offset: u64, what: &str) -> WalError {
-    WalError::Corrupt { path: PathBuf::from(path), offset, what: what.to_owned() }
+impl<'a> Window<'a> {
+    fn new(file: &'a dyn File, length: u64) -> Self {
+        Self { file, length, start: 0, bytes: Vec::new() }
+    }
+
+    /// The bytes from `offset` on: `count` of them, or as many as there are.
+    fn up_to(&mut self, offset: u64, count: u64) -> io::Result<&[u8]> {
+        let count = count.min(self.length.saturating_sub(offset));
+        let held = self.start..self.start + self.bytes.len() as u64;
+        if offset < held.start || offset + count > held.end {
+            let piece = count.max(PIECE_BYTES as u64).min(self.length.saturating_sub(offset));
+            self.bytes.resize(in_memory(piece)?, 0);
+            self.start = offset;
+            self.file.read_at(offset, &mut self.bytes)?;
+        }
+        let from = in_memory(offset - self.start)?;
+        Ok(&self.bytes[from..from + in_memory(count)?])
+    }
+
+    /// The batch at `offset` with its frame, if it is whole.
+    fn batch(&mut self, offset: u64, salt: u64) -> io::Result<Option<&[u8]>> {
+        let length = frame::length(self.up_to(offset, FRAME_BYTES as u64)?, salt);
+        let rest = self.length.saturating_sub(offset);
+        let Some(length) = length.filter(|length| *length <= rest) else { return Ok(None) };
+        let bytes = self.up_to(offset, length)?;
+        Ok(frame::check(bytes, salt).map(|(_, length)| &bytes[..length]))
+    }
+
+    /// Where the last byte behind `from` that is not zero ends; `from` if there is none.
+    fn end_of_data(&mut self, from: u64) -> io::Result<u64> {
+        let (mut at, mut end) = (from, from);
+        while at < self.length {
+            let bytes = self.up_to(at, PIECE_BYTES as u64)?;
+            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+                end = at + last as u64 + 1;
+            }
+            at += bytes.len() as u64;
+        }
+        Ok(end)
+    }
+}
+
+fn in_memory(length: u64) -> io::Result<usize> {
+    usize::try_from(length).map_err(io::Error::other)
 }

@@ -23,6 +23,8 @@ const FILL_BYTES: usize = 1 << 20;
 
 /// The next segment, under preparation or ready.
 pub(super) const SPARE: &str = "spare.wal";
+/// A segment that begins without the spare one, until it has its header.
+pub(super) const NEW: &str = "new.wal";
 
 /// What stands at the front of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,12 +127,20 @@ pub(super) fn prepare_spare(
     bytes: u64,
     stopped: &AtomicBool,
 ) -> io::Result<()> {
-    let path = dir.join(SPARE);
-    let file = files.open(&path, true)?;
-    let length = file.length()?;
-    if length >= bytes {
-        return Ok(());
+    let file = files.open(&dir.join(SPARE), true)?;
+    if file.length()? >= bytes {
+        // It may have been another segment until now; before it is written to, it must have lost its old name for good.
+        return files.sync_dir(dir);
     }
+    if let Err(error) = fill(&*file, bytes, stopped) {
+        // Where there is no room for a spare, the segment in use may need what there is.
+        let _ = file.set_length(0);
+        return Err(error);
+    }
+    files.sync_dir(dir)
+}
+
+fn fill(file: &dyn File, bytes: u64, stopped: &AtomicBool) -> io::Result<()> {
     let zeros = vec![0; FILL_BYTES];
     let mut at = 0;
     while at < bytes {
@@ -144,25 +154,52 @@ pub(super) fn prepare_spare(
         file.start_writing(at, piece as u64);
         at += piece as u64;
     }
-    file.sync()?;
-    files.sync_dir(dir)
+    file.sync()
 }
 
 /// Turns the spare file into the segment of `header`.
-pub(super) fn begin(
+pub(super) fn begin_with_spare(
+    files: &dyn Files,
+    dir: &Path,
+    header: &Header,
+) -> io::Result<(PathBuf, Box<dyn File>)> {
+    let spare = dir.join(SPARE);
+    let file = files.open(&spare, false)?;
+    let path = begin(files, dir, &spare, &*file, header)?;
+    Ok((path, file))
+}
+
+/// Makes a segment that takes its room on the disk as it is written: slower to write, but there at once.
+pub(super) fn begin_without_spare(
     files: &dyn Files,
     dir: &Path,
     header: &Header,
     bytes: u64,
 ) -> io::Result<(PathBuf, Box<dyn File>)> {
-    prepare_spare(files, dir, bytes, &AtomicBool::new(false))?;
-    let (spare, path) = (dir.join(SPARE), dir.join(file_name(header.segment)));
-    let file = files.open(&spare, false)?;
+    let new = dir.join(NEW);
+    let file = files.open(&new, true)?;
+    // What a crash has left in it goes.
+    file.set_length(0)?;
+    file.set_length(bytes)?;
+    let path = begin(files, dir, &new, &*file, header)?;
+    Ok((path, file))
+}
+
+/// Header written and synced, file renamed into place, directory synced: at each step the log is what it was, or has one more
+/// segment.
+fn begin(
+    files: &dyn Files,
+    dir: &Path,
+    from: &Path,
+    file: &dyn File,
+    header: &Header,
+) -> io::Result<PathBuf> {
+    let path = dir.join(file_name(header.segment));
     file.write_at(0, &header.encode())?;
     file.sync()?;
-    files.rename(&spare, &path)?;
+    files.rename(from, &path)?;
     files.sync_dir(dir)?;
-    Ok((path, file))
+    Ok(path)
 }
 
 /// The smallest segment that a batch of `batch` bytes fits in.
@@ -197,7 +234,7 @@ mod tests {
     #[test]
     fn only_segments_have_numbers() {
         assert_eq!(number_of(&file_name(255)), Some(255));
-        for name in [SPARE, "1.wal", "00000000000000ff", "00000000000000fg.wal"] {
+        for name in [SPARE, NEW, "1.wal", "00000000000000ff", "00000000000000fg.wal"] {
             assert_eq!(number_of(name), None, "{name}");
         }
     }

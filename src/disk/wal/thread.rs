@@ -1,19 +1,17 @@
-//! The log's thread: owns files and order.
+//! The log's thread: owns the segments in use and the order of what is written.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
-use tracing::warn;
-
-use crate::disk::files::Files;
+use crate::base::{lock, system_random, wait, wait_for};
+use crate::disk::wal::error::{WalError, io_error};
 use crate::disk::wal::frame::{BatchWriter, Carried, Record};
+use crate::disk::wal::index::{Place, SegmentFile};
+use crate::disk::wal::queue::Request;
 use crate::disk::wal::segment::{self, HEADER_BYTES, Header};
-use crate::disk::wal::{
-    Done, LogOwner, Place, Request, SegmentFile, Shared, WalError, WalObserver, lock,
-};
+use crate::disk::wal::spares::Spares;
+use crate::disk::wal::{LogOwner, Shared};
 
 /// Memory that a huge batch took is given back above this.
 const BUFFER_BYTES_KEPT: usize = 8 << 20;
@@ -41,70 +39,65 @@ pub(super) struct Segment {
 
 pub(super) struct Thread {
     shared: Arc<Shared>,
-    files: Arc<dyn Files>,
-    dir: PathBuf,
     identity: LogOwner,
     tail: Tail,
-    observer: Arc<dyn WalObserver>,
     batch: BatchWriter,
     /// A mark that waits for the next batch.
     committed: Option<Vec<u8>>,
-    spare: Option<JoinHandle<()>>,
+    spares: Spares,
 }
 
 /// What a batch changes in the index of entries once it is safe.
 enum IndexChange {
-    Push { index: u64, start: usize, length: usize },
+    Push { index: u64, start: usize, length: usize, crc: u32 },
     TruncateAfter(u64),
     Purge(u64),
 }
 
 impl Thread {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        files: Arc<dyn Files>,
-        dir: PathBuf,
-        identity: LogOwner,
-        tail: Tail,
-        observer: Arc<dyn WalObserver>,
-    ) -> Self {
-        let batch = BatchWriter::default();
-        Self { shared, files, dir, identity, tail, observer, batch, committed: None, spare: None }
+    pub(super) fn new(shared: Arc<Shared>, identity: LogOwner, tail: Tail, spares: Spares) -> Self {
+        Self { shared, identity, tail, batch: BatchWriter::default(), committed: None, spares }
     }
 
     pub(super) fn run(mut self) {
-        // The first spare is made while nobody waits.
-        self.prepare_ahead();
         while let Some(requests) = self.next_requests() {
             if !self.serve(requests) {
                 break;
             }
         }
-        self.await_spare();
+        self.close();
     }
 
     /// Writes what waits, on the thread of whoever calls.
     pub(super) fn write_what_waits(&mut self) {
         loop {
-            let requests = lock(&self.shared.queue).take();
+            let requests = lock(&self.shared.queue).take(self.shared.options.batch_bytes_max);
             if requests.is_empty() || !self.serve(requests) {
                 return;
             }
         }
     }
 
-    /// Makes requests safe and calls back; `false` when the log has failed.
+    /// Ends the log, with the last mark in it.
+    pub(super) fn close(&mut self) {
+        if self.committed.is_some() && lock(&self.shared.queue).failed.is_none() {
+            self.serve(Vec::new());
+        }
+        self.refuse_the_rest();
+        self.spares.stop();
+    }
+
+    /// Makes requests safe and calls back; `false` when the log has failed. Without requests the mark that waits is written.
     fn serve(&mut self, requests: Vec<Request>) -> bool {
         let result = self.commit(&requests);
         if let Err(error) = &result {
-            self.fail(error);
+            self.shared.fail(error);
         }
-        let kind = result.as_ref().err().map(kind_of);
+        let kind = result.as_ref().err().map(WalError::kind);
         for request in requests {
-            let result = kind.map_or(Ok(()), |kind| {
+            request.answer(kind.map_or(Ok(()), |kind| {
                 Err(io::Error::new(kind, "the write-ahead log could not be written"))
-            });
-            answer(request, result);
+            }));
         }
         if kind.is_some() {
             self.refuse_the_rest();
@@ -112,44 +105,31 @@ impl Thread {
         kind.is_none()
     }
 
-    /// Makes the next spare on a thread of its own: preparing 64 MiB takes longer than anybody wants to wait.
-    fn prepare_ahead(&mut self) {
-        if !self.shared.options.prepare_ahead {
-            return;
-        }
-        let (files, dir) = (Arc::clone(&self.files), self.dir.clone());
-        let shared = Arc::clone(&self.shared);
-        let make = move || {
-            let bytes = shared.options.segment_bytes;
-            if let Err(error) = segment::prepare_spare(&*files, &dir, bytes, &shared.closing) {
-                // Not fatal: the segment in use goes on, and making the next one fails loudly if it comes to that.
-                warn!(target: "wal", "cannot prepare the next segment of the log: {error}");
-            }
-        };
-        self.spare = std::thread::Builder::new().name("wal-spare".to_owned()).spawn(make).ok();
-    }
-
-    /// Nobody else may write to the spare once it is used.
-    fn await_spare(&mut self) {
-        if let Some(spare) = self.spare.take() {
-            // It panics only on a bug, and says so itself.
-            let _ = spare.join();
-        }
-    }
-
-    /// Waits for work and takes all of it; `None` when the log is closed and nothing is left.
+    /// Waits for work and takes a batch of it; nothing in it when a mark has waited long enough. `None` when the log is closed
+    /// and nothing is left, or when it has failed.
     fn next_requests(&self) -> Option<Vec<Request>> {
+        let options = &self.shared.options;
         let mut queue = lock(&self.shared.queue);
-        while queue.requests.is_empty() {
+        loop {
+            if queue.failed.is_some() {
+                return None;
+            }
+            if !queue.requests.is_empty() {
+                return Some(queue.take(options.batch_bytes_max));
+            }
             if queue.stopping {
                 return None;
             }
-            queue = self.shared.work.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
+            if self.committed.is_none() {
+                queue = wait(&self.shared.work, queue);
+                continue;
+            }
+            let over;
+            (queue, over) = wait_for(&self.shared.work, queue, options.mark_after);
+            if over && queue.requests.is_empty() && !queue.stopping {
+                return Some(Vec::new());
+            }
         }
-        let requests = queue.take();
-        drop(queue);
-        self.shared.room.notify_all();
-        Some(requests)
     }
 
     /// Makes everything in `requests` safe with one write and one sync.
@@ -167,11 +147,8 @@ impl Thread {
                             "entries follow one another"
                         );
                         let start = self.batch.push(&Record::Entry { index: *index, payload });
-                        changes.push(IndexChange::Push {
-                            index: *index,
-                            start,
-                            length: payload.len(),
-                        });
+                        let (length, crc) = (payload.len(), crc32c::crc32c(payload));
+                        changes.push(IndexChange::Push { index: *index, start, length, crc });
                         last_entry = *index;
                     }
                 }
@@ -192,7 +169,7 @@ impl Thread {
                 }
             }
         }
-        if self.batch.is_empty() {
+        if self.batch.is_empty() && !requests.is_empty() {
             return Ok(());
         }
         if let Some(mark) = self.committed.take() {
@@ -203,7 +180,7 @@ impl Thread {
         self.tail.carried = carried;
         self.apply(start, &changes);
         if changes.iter().any(|change| matches!(change, IndexChange::Purge(_))) {
-            self.recycle()?;
+            self.let_go();
         }
         Ok(())
     }
@@ -221,15 +198,12 @@ impl Thread {
         let start = self.tail.offset;
         let current = self.current();
         let bytes = self.batch.seal(self.tail.salt, self.tail.next_batch);
-        let fail = |action| {
-            let path = current.path.clone();
-            move |source| WalError::Io { action, path, source }
-        };
-        current.file.write_at(start, bytes).map_err(fail("write to"))?;
+        current.file.write_at(start, bytes).map_err(io_error("write to", &current.path))?;
+        self.shared.observer.written(bytes.len());
         if self.shared.options.sync {
             let begun = Instant::now();
-            current.file.sync().map_err(fail("sync"))?;
-            self.observer.synced(begun.elapsed(), bytes.len());
+            current.file.sync().map_err(io_error("sync", &current.path))?;
+            self.shared.observer.synced(begun.elapsed());
         }
         self.tail.offset += bytes.len() as u64;
         self.tail.next_batch += 1;
@@ -242,10 +216,10 @@ impl Thread {
         Arc::clone(&last.file)
     }
 
-    /// Goes on in a new segment.
+    /// Goes on in a new segment. Waits for its header to be safe, never for one to be filled with zeros.
     fn roll(&mut self) -> Result<(), WalError> {
-        self.await_spare();
-        let number = self.current().number + 1;
+        let current = self.current();
+        let number = current.number + 1;
         if let Some(last) = self.tail.segments.last_mut() {
             last.last_entry = self.tail.last_entry;
         }
@@ -258,15 +232,13 @@ impl Thread {
             carried: self.tail.carried.clone(),
         };
         let bytes = segment::bytes_for(self.batch.length(), self.shared.options.segment_bytes);
-        let fail = io_error("begin a segment in", &self.dir);
-        let (path, file) =
-            segment::begin(&*self.files, &self.dir, &header, bytes).map_err(&fail)?;
+        let fail = io_error("begin the segment behind", &current.path);
+        let (path, file) = self.spares.begin(&header, bytes).map_err(&fail)?;
         self.tail.length = file.length().map_err(&fail)?;
         let file = Arc::new(SegmentFile { number, path, file });
         self.tail.segments.push(Segment { file, last_entry: self.tail.last_entry });
         self.tail.salt = header.salt;
         self.tail.offset = HEADER_BYTES;
-        self.prepare_ahead();
         Ok(())
     }
 
@@ -275,10 +247,10 @@ impl Thread {
         let mut index = lock(&self.shared.index);
         for change in changes {
             match change {
-                IndexChange::Push { index: at, start: inside, length } => {
+                IndexChange::Push { index: at, start: inside, length, crc } => {
                     let length = u32::try_from(*length).expect("the batch took it");
-                    let offset = start + *inside as u64;
-                    index.push(*at, Place { segment: Arc::clone(&segment), offset, length });
+                    let (segment, offset) = (Arc::clone(&segment), start + *inside as u64);
+                    index.push(*at, Place { segment, offset, length, crc: *crc });
                 }
                 IndexChange::TruncateAfter(at) => index.truncate_after(*at),
                 IndexChange::Purge(upto) => index.purge(*upto),
@@ -286,80 +258,31 @@ impl Thread {
         }
     }
 
-    /// Lets go of the oldest segments that hold nothing above the purged mark; the purge itself is safe by now.
-    fn recycle(&mut self) -> Result<(), WalError> {
+    /// Lets go of the oldest segments that hold nothing above the purged mark; the purge itself is safe by now, and nobody
+    /// finds their entries in the index any more.
+    fn let_go(&mut self) {
         let upto = self.tail.carried.purged.as_ref().map_or(0, |mark| mark.index);
         let in_use = self.tail.segments.len() - 1;
-        let done = self.tail.segments[..in_use]
-            .iter()
-            .take_while(|segment| segment.last_entry <= upto)
-            .count();
-        if done == 0 {
-            return Ok(());
+        let segments = self.tail.segments[..in_use].iter();
+        let done = segments.take_while(|segment| segment.last_entry <= upto).count();
+        if done > 0 {
+            let gone = self.tail.segments.drain(..done);
+            self.spares.let_go(gone.map(|segment| segment.file.path.clone()));
         }
-        self.await_spare();
-        let fail = io_error("recycle segments in", &self.dir);
-        let spare = self.dir.join(segment::SPARE);
-        for segment in self.tail.segments.drain(..done) {
-            let path = &segment.file.path;
-            if self.files.exists(&spare) {
-                self.files.remove(path).map_err(&fail)?;
-            } else {
-                self.files.rename(path, &spare).map_err(&fail)?;
-            }
-        }
-        self.files.sync_dir(&self.dir).map_err(&fail)
-    }
-
-    fn fail(&self, error: &WalError) {
-        lock(&self.shared.queue).failed = Some(kind_of(error));
-        self.observer.failed(error);
     }
 
     fn refuse_the_rest(&self) {
         let mut queue = lock(&self.shared.queue);
-        let kind = queue.failed.unwrap_or(io::ErrorKind::Other);
         let rest = std::mem::take(&mut queue.requests);
+        let kind = queue.failed.unwrap_or(io::ErrorKind::Other);
         drop(queue);
-        self.shared.room.notify_all();
         for request in rest {
-            answer(request, Err(io::Error::new(kind, "the write-ahead log has failed")));
+            request.answer(Err(io::Error::new(kind, "the write-ahead log has failed")));
         }
     }
 }
 
-fn kind_of(error: &WalError) -> io::ErrorKind {
-    match error {
-        WalError::Io { source, .. } => source.kind(),
-        WalError::Corrupt { .. } | WalError::Foreign { .. } | WalError::Newer { .. } => {
-            io::ErrorKind::InvalidData
-        }
-    }
-}
-
-pub(super) fn io_error(
-    action: &'static str,
-    path: &Path,
-) -> impl Fn(io::Error) -> WalError + use<> {
-    let path = path.to_owned();
-    move |source| WalError::Io { action, path: path.clone(), source }
-}
-
-/// A number that tells this use of a file from all earlier ones.
+/// A number that tells this use of a file from all earlier ones. Odd, so that it never looks like the zeros of a new file.
 pub(super) fn salt() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    // The standard library's hasher is seeded by the system at random, and differently each time.
-    std::collections::hash_map::RandomState::new().build_hasher().finish() | 1
-}
-
-/// Calls back whoever made the request.
-pub(super) fn answer(request: Request, result: io::Result<()>) {
-    let done: Done = match request {
-        Request::Append { done, .. }
-        | Request::Vote { done, .. }
-        | Request::TruncateAfter { done, .. }
-        | Request::Purge { done, .. } => done,
-        Request::Committed(_) => return,
-    };
-    done(result);
+    system_random() | 1
 }

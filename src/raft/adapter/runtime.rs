@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use openraft::async_runtime::AsyncRuntime;
 use openraft::{OptionalSend, TokioRuntime};
 use rand_core::TryRng;
 
+use crate::base::system_random;
 use crate::model::Random;
 
 thread_local! {
@@ -36,10 +36,7 @@ impl TryRng for Dice {
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
         let seeded = SEEDED.with(|seeded| seeded.borrow().as_ref().map(|random| random.next()));
-        // The standard library's hasher is seeded by the system at random, and differently each time.
-        Ok(seeded.unwrap_or_else(|| {
-            std::collections::hash_map::RandomState::new().build_hasher().finish()
-        }))
+        Ok(seeded.unwrap_or_else(system_random))
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {

@@ -1,11 +1,12 @@
 //! How the exchange of log entries with the others goes, in numbers.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::base::lock;
 use crate::model::MemberId;
 use crate::transport::Lane;
 
@@ -157,11 +158,6 @@ impl Window {
         let (rate, bandwidth) = (self.sample.len() as f64 / seconds, bytes as f64 / seconds);
         AppendStats { rate, bandwidth, ..quiet }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Numbers stay numbers whatever happens to a thread.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::base::lock;
 use crate::model::{LogIndex, LogTime, MemberId, Unavailable};
 use crate::raft::adapter::types::{Origin, Types};
 use crate::raft::net::messages::{self, Propose, append, ask, snapshot, vote};
@@ -35,7 +36,7 @@ impl LastPeerRefusal {
     /// Is this one worth a line?
     fn is_news(&self, text: &str) -> bool {
         // It guards one value, which is replaced as a whole.
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.0);
         let known =
             |(known, at): &(String, Instant)| known == text && at.elapsed() < REFUSALS_LOGGED;
         if last.as_ref().is_some_and(known) {

@@ -6,12 +6,13 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use openraft::storage::Snapshot;
 use tracing::info;
 
+use crate::base::lock;
 use crate::model::{DecodeError, KeyPath, MemberId, Reader, StoreIndex, Writer};
 use crate::raft::adapter::types::{self, LogId, SnapshotMeta, Types, Vote};
 use crate::raft::net::messages::{self, SnapshotBegin, snapshot};
@@ -177,7 +178,7 @@ impl Arrivals {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arrival>> {
         // It guards one value, which is replaced as a whole.
-        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.unfinished)
     }
 }
 

@@ -8,10 +8,11 @@
 //! the leader of one term, and either that leader refused it or an entry of a later term has been applied.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
+use crate::base::lock;
 use crate::model::{Fate, LogIndex, MemberId, Random, Term, TimeOut, Unavailable};
 use crate::raft::adapter::types::Answer;
 use crate::raft::requests::budget::Reserved;
@@ -146,7 +147,7 @@ impl Tickets {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing below panics half-way, so a poisoned lock still guards whole maps.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

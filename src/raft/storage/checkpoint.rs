@@ -5,7 +5,7 @@
 
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::RaftSnapshotBuilder;
@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::base::lock;
 use crate::disk::{Commit, IoMode, Tables, TablesError};
 use crate::model::{DecodeError, StoreIndex};
 use crate::raft::adapter::types::{self, LogId, StoredMembership, Types};
@@ -216,11 +217,6 @@ impl Checkpoints {
         info!(target: "etcdserver", "saved snapshot at index {}", position.index);
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<Option<T>>) -> MutexGuard<'_, Option<T>> {
-    // Each guards one value, which is replaced as a whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes nodes one by one as the difference is found, so that a large one takes no memory of its own.

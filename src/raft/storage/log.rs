@@ -7,15 +7,17 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
+use crate::base;
 use crate::disk::{IoMode, Mark, Recovered, Wal};
-use crate::model::DecodeError;
+use crate::raft::StartError;
 use crate::raft::adapter::types::{Entry, LogId, Types, Vote};
 use crate::raft::storage::blocking;
 use crate::raft::storage::encoding;
@@ -23,7 +25,7 @@ use crate::raft::storage::encoding;
 /// Recent entries kept decoded: more than any follower that is well lags behind.
 const MEMORY_BYTES: usize = 32 << 20;
 
-/// Entries that go to a follower in one message.
+/// Entries that are read at once: for a message to a follower, or to be applied.
 const MESSAGE_BYTES: usize = 1 << 20;
 
 /// What an entry takes in memory beside its encoded bytes, roughly.
@@ -52,6 +54,8 @@ struct State {
     recent_bytes: usize,
     /// Entries below this index are safe on disk.
     safe_below: u64,
+    /// How often the end was cut off. What was appended before says nothing of the entries that came in its place.
+    truncations: u64,
 }
 
 struct Recent {
@@ -97,12 +101,12 @@ impl Log {
     /// Goes on where a recovered log ended.
     ///
     /// # Errors
-    /// When what was recovered cannot be decoded.
+    /// When what was recovered cannot be read or decoded.
     pub(in crate::raft) fn new(
         wal: Wal,
         io: IoMode,
         recovered: &Recovered,
-    ) -> Result<Self, DecodeError> {
+    ) -> Result<Self, StartError> {
         let decode_id = |bytes: &Vec<u8>| encoding::decode_log_id(bytes);
         let purged = recovered.purged.as_ref().map(|mark| decode_id(&mark.data)).transpose()?;
         let mut state = State {
@@ -112,18 +116,26 @@ impl Log {
             purged,
             ..State::default()
         };
-        for (index, payload) in &recovered.entries {
-            let entry = encoding::decode_entry(index - 1, payload)?;
-            state.safe_below = entry.log_id.index + 1;
-            state.push(entry, payload.clone());
+        // The youngest are what followers and the state machine are most likely to ask for; the others stay on disk.
+        let end = recovered.entries.end;
+        let mut next = wal.start_of_last(end, u64::MAX, MEMORY_BYTES as u64 / 2);
+        if next == end && !recovered.entries.is_empty() {
+            next = end - 1;
+        }
+        while next < end {
+            for (index, payload) in wal.read(next, end, MESSAGE_BYTES)? {
+                let entry = encoding::decode_entry(index - 1, &payload)?;
+                state.safe_below = entry.log_id.index + 1;
+                state.push(entry, payload);
+                next = index + 1;
+            }
             state.trim();
         }
         Ok(Self { shared: Arc::new(Shared { wal, io, state: Mutex::new(state) }) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing below panics half-way, so a poisoned lock still guards sound data.
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        base::lock(&self.shared.state)
     }
 
     /// The stored forms of entries that follow one another, if they are still in memory.
@@ -138,6 +150,27 @@ impl Log {
             .map(|(recent, _)| recent.encoded.clone())
             .collect();
         (encoded.len() == entries.len()).then_some(encoded)
+    }
+
+    /// The entries of a range that are not purged: the first, and the one behind the last.
+    fn bounds(&self, range: &impl RangeBounds<u64>) -> (u64, u64) {
+        let from = match range.start_bound() {
+            Bound::Included(from) => *from,
+            Bound::Excluded(before) => before + 1,
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(last) => last + 1,
+            Bound::Excluded(to) => *to,
+            Bound::Unbounded => u64::MAX - 1,
+        };
+        (from.max(self.lock().purged.as_ref().map_or(0, |purged| purged.index + 1)), to)
+    }
+
+    /// Entries from `from` up to but not including `to` if all that are there are in memory.
+    fn all_recent(&self, from: u64, to: u64) -> Option<Vec<Entry>> {
+        let state = self.lock();
+        (from >= state.first_recent()).then(|| recent(&state, from, to, usize::MAX))
     }
 
     /// Entries from `from` up to but not including `to`; all of them, or as many as fit `bytes_max` but at least one.
@@ -169,6 +202,57 @@ impl Log {
         Ok(entries)
     }
 
+    /// How far the log is known to be committed.
+    pub(in crate::raft) fn committed(&self) -> Option<LogId> {
+        self.lock().committed
+    }
+
+    /// The last entry that is no longer needed when the entries from there up to `last` are at most `entries_max` and take at
+    /// most `bytes_max`; none if nothing is. At least `entries_min` stay.
+    pub(in crate::raft) fn dispensable(
+        &self,
+        last: u64,
+        entries_min: u64,
+        entries_max: u64,
+        bytes_max: u64,
+    ) -> Option<u64> {
+        let purged = self.lock().purged.map_or(0, |purged| purged.index + 1);
+        let end = on_disk(last) + 1;
+        let start = self.shared.wal.start_of_last(end, entries_max, bytes_max);
+        // From here on all stay.
+        let start = start.min(end.saturating_sub(entries_min)).saturating_sub(1);
+        start.checked_sub(1).filter(|dispensable| *dispensable >= purged)
+    }
+
+    /// Entries from `from` up to but not including `to`, read as they are taken: in pieces, so that a long range takes no more
+    /// memory than a short one.
+    pub(in crate::raft) fn stream(
+        &self,
+        from: u64,
+        to: u64,
+    ) -> impl Stream<Item = io::Result<Entry>> + Send + use<> {
+        let pieces = stream::try_unfold((self.clone(), from), move |(log, next)| async move {
+            if next >= to {
+                return Ok(None);
+            }
+            let piece = log.read(next, to, Some(MESSAGE_BYTES)).await?;
+            let (Some(first), Some(last)) = (piece.first(), piece.last()) else {
+                return if log.ends_before(next) { Ok(None) } else { Err(missing(next)) };
+            };
+            if first.log_id.index != next {
+                return Err(missing(next));
+            }
+            let next = last.log_id.index + 1;
+            let piece = stream::iter(piece.into_iter().map(io::Result::Ok));
+            Ok::<_, io::Error>(Some((piece, (log, next))))
+        });
+        pieces.try_flatten()
+    }
+
+    fn ends_before(&self, index: u64) -> bool {
+        self.lock().last.is_none_or(|last| last.index < index)
+    }
+
     /// As many as fit `bytes_max` but at least one. Waits for the disk.
     fn read_old(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let read = self.shared.wal.read(on_disk(from), on_disk(to), bytes_max)?;
@@ -191,6 +275,14 @@ fn recent(state: &State, from: u64, to: u64, bytes_max: usize) -> Vec<Entry> {
     found.map(|(_, recent)| recent.entry.clone()).collect()
 }
 
+/// To apply what follows would leave a hole in the state.
+fn missing(index: u64) -> io::Error {
+    io::Error::other(format!("entry {} of the log is missing", on_disk(index)))
+}
+
+/// A log that fails tells its observer, and the member ends.
+fn failed_elsewhere(_: io::Result<()>) {}
+
 async fn done(done_rx: oneshot::Receiver<io::Result<()>>) -> io::Result<()> {
     done_rx.await.unwrap_or_else(|_| Err(io::Error::other("the write-ahead log is closed")))
 }
@@ -200,18 +292,22 @@ impl RaftLogReader<Types> for Log {
         &mut self,
         range: RB,
     ) -> io::Result<Vec<Entry>> {
-        let from = match range.start_bound() {
-            Bound::Included(from) => *from,
-            Bound::Excluded(before) => before + 1,
-            Bound::Unbounded => 0,
-        };
-        let to = match range.end_bound() {
-            Bound::Included(last) => last + 1,
-            Bound::Excluded(to) => *to,
-            Bound::Unbounded => u64::MAX - 1,
-        };
-        let from = from.max(self.lock().purged.as_ref().map_or(0, |purged| purged.index + 1));
+        let (from, to) = self.bounds(&range);
         if from >= to { Ok(Vec::new()) } else { self.read(from, to, None).await }
+    }
+
+    /// What the state machine applies. Most of the time that is a few entries from memory; after a restart, or when a
+    /// cluster goes on with a majority again, it may be the whole log.
+    async fn entries_stream<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<Entry>> + OptionalSend {
+        let (from, to) = self.bounds(&range);
+        let entries: BoxStream<'static, io::Result<Entry>> = match self.all_recent(from, to) {
+            Some(entries) => stream::iter(entries.into_iter().map(Ok)).boxed(),
+            None => self.stream(from, to).boxed(),
+        };
+        entries
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -223,7 +319,12 @@ impl RaftLogReader<Types> for Log {
     /// Nothing when `start` is purged: openraft sends what it gets as what follows the entry before `start`, so a later beginning
     /// would leave a gap in the follower's log.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        let (from, end) = self.bounds(&(start..end));
+        if from > start {
+            return Ok(Vec::new());
+        }
         let mut entries = self.read(start, end, Some(MESSAGE_BYTES)).await?;
+        // It may have been purged while it was read.
         if entries.first().is_some_and(|first| first.log_id.index != start) {
             entries.clear();
         }
@@ -274,8 +375,10 @@ impl RaftLogStorage<Types> for Log {
     {
         let mut encoded = Vec::new();
         let mut end = 0;
+        let truncations;
         {
             let mut state = self.lock();
+            truncations = state.truncations;
             for entry in entries {
                 let bytes = Bytes::from(encoding::encode_entry(&entry));
                 end = entry.log_id.index + 1;
@@ -288,7 +391,9 @@ impl RaftLogStorage<Types> for Log {
         let done = move |result: io::Result<()>| {
             if result.is_ok() {
                 let mut state = log.lock();
-                state.safe_below = state.safe_below.max(end);
+                if state.truncations == truncations {
+                    state.safe_below = state.safe_below.max(end);
+                }
             }
             callback.io_completed(result);
         };
@@ -296,11 +401,12 @@ impl RaftLogStorage<Types> for Log {
         Ok(())
     }
 
+    /// Is not awaited: no answer depends on it, and what is appended next becomes safe only behind it.
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let keep = last.as_ref().map_or(0, |last| last.index + 1);
-        let (done_tx, done_rx) = oneshot::channel();
         {
             let mut state = self.lock();
+            state.truncations += 1;
             while state.recent.back().is_some_and(|recent| recent.entry.log_id.index >= keep) {
                 let dropped = state.recent.pop_back();
                 state.recent_bytes -= dropped.map_or(0, |recent| recent.weight);
@@ -310,12 +416,13 @@ impl RaftLogStorage<Types> for Log {
             }
             state.safe_below = state.safe_below.min(keep);
         }
-        self.shared.wal.truncate_after(keep, Box::new(move |result| drop(done_tx.send(result))));
-        done(done_rx).await
+        self.shared.wal.truncate_after(keep, Box::new(failed_elsewhere));
+        Ok(())
     }
 
+    /// Is not awaited either: a leader's disk that stands still must not keep it from its heartbeats. Until it is safe the
+    /// entries are still there, and a restart may find them again.
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
-        let (done_tx, done_rx) = oneshot::channel();
         {
             let mut state = self.lock();
             let purged = |recent: &Recent| recent.entry.log_id.index <= log_id.index;
@@ -328,7 +435,7 @@ impl RaftLogStorage<Types> for Log {
             state.purged = Some(log_id);
         }
         let mark = Mark { index: on_disk(log_id.index), data: encoding::encode_log_id(&log_id) };
-        self.shared.wal.purge(mark, Box::new(move |result| drop(done_tx.send(result))));
-        done(done_rx).await
+        self.shared.wal.purge(mark, Box::new(failed_elsewhere));
+        Ok(())
     }
 }

@@ -1,15 +1,17 @@
-//! When the next checkpoint is due.
+//! When the next checkpoint is due, and how much of the log stays behind it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use openraft::async_runtime::WatchReceiver;
+use tokio::sync::{Notify, watch};
 use tracing::info;
 
 use crate::disk::{WalError, WalObserver};
-use crate::model::Unavailable;
+use crate::model::{LogIndex, Unavailable};
 use crate::raft::Raft;
+use crate::raft::adapter::types;
 
 /// A member that has nothing to do for so long writes a checkpoint, so that its restart is quick.
 const IDLE: Duration = Duration::from_secs(60);
@@ -22,22 +24,55 @@ const IDLE_WAL_BYTES_MIN: u64 = 4 << 20;
 /// load that could go on for ever. A follower that takes longer than this must not fill up the disk, though.
 const SENDING_FACTOR: u64 = 8;
 
-/// How much was written to the log since the last checkpoint.
+/// Entries kept behind a checkpoint, so that a follower that was away for a moment needs no snapshot: at most so many ...
+const ENTRIES_KEPT_MAX: u64 = 20_000;
+/// ... and at most so many bytes of them: a restart reads what is kept ...
+const BYTES_KEPT_MAX: u64 = 64 << 20;
+/// ... but a few however large they are. With values of 10 MiB that makes 160 MiB.
+const ENTRIES_KEPT_MIN: u64 = 16;
+
+/// How long the log waits to be cut while a checkpoint is on its way to a follower.
+const CUT_RETRY: Duration = Duration::from_secs(1);
+
+/// How much was written to the log since the last checkpoint, and how the log does.
 pub(in crate::raft) struct Pace {
     wal_bytes: AtomicU64,
     wal_bytes_max: u64,
     due: Notify,
+    /// A checkpoint is there, and the log can be cut behind it.
+    written: Notify,
+    /// Why the log has failed.
+    failure: watch::Sender<Option<String>>,
 }
 
 impl Pace {
     pub(in crate::raft) fn new(wal_bytes_max: u64) -> Self {
-        Self { wal_bytes: AtomicU64::new(0), wal_bytes_max, due: Notify::new() }
+        Self {
+            wal_bytes: AtomicU64::new(0),
+            wal_bytes_max,
+            due: Notify::new(),
+            written: Notify::new(),
+            failure: watch::Sender::new(None),
+        }
+    }
+
+    /// Resolves when the log has failed, and says why.
+    pub(in crate::raft) async fn log_failed(&self) -> String {
+        let mut failure = self.failure.subscribe();
+        let why = failure.wait_for(Option::is_some).await;
+        why.ok().and_then(|why| why.clone()).expect("its other end is here, and it was waited for")
     }
 
     /// Was anything written that a checkpoint is worth, and may it be written now?
     fn is_time(&self, sending: bool) -> bool {
         let bytes = self.wal_bytes.load(Ordering::Relaxed);
-        bytes > 0 && (!sending || bytes >= self.wal_bytes_max.saturating_mul(SENDING_FACTOR))
+        bytes > 0 && self.may_cut(sending)
+    }
+
+    /// May the log be cut now, behind the last checkpoint?
+    fn may_cut(&self, sending: bool) -> bool {
+        let bytes = self.wal_bytes.load(Ordering::Relaxed);
+        !sending || bytes >= self.wal_bytes_max.saturating_mul(SENDING_FACTOR)
     }
 }
 
@@ -54,15 +89,21 @@ impl Counting {
 }
 
 impl WalObserver for Counting {
-    fn synced(&self, took: Duration, bytes: usize) {
+    /// What is written counts, synced or not: without syncs the log grows as well.
+    fn written(&self, bytes: usize) {
         let before = self.pace.wal_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         if before + bytes as u64 >= self.pace.wal_bytes_max {
             self.pace.due.notify_one();
         }
-        self.inner.synced(took, bytes);
+        self.inner.written(bytes);
+    }
+
+    fn synced(&self, took: Duration) {
+        self.inner.synced(took);
     }
 
     fn failed(&self, error: &WalError) {
+        self.pace.failure.send_replace(Some(error.to_string()));
         self.inner.failed(error);
     }
 }
@@ -94,10 +135,49 @@ impl Raft {
             if due && pace.is_time(self.shared.checkpoints.is_on_its_way()) {
                 let index = self.view.load().position.index;
                 info!(target: "etcdserver", "start to snapshot (applied: {index})");
-                if self.checkpoint().await.is_err() {
+                if self.checkpoint().await.is_err() || !self.has_checkpoint_at(index).await {
                     return;
                 }
+                pace.written.notify_one();
             }
+        }
+    }
+
+    /// Waits until openraft knows of a checkpoint at `index` or later; `false` when consensus has ended.
+    async fn has_checkpoint_at(&self, index: LogIndex) -> bool {
+        let mut metrics = self.raft.data_metrics();
+        loop {
+            let snapshot = metrics.borrow_and_update().snapshot;
+            if snapshot.map(|last| types::log_index(last.index)).unwrap_or_default() >= index {
+                return true;
+            }
+            if metrics.changed().await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Cuts the log behind each checkpoint, at the start also behind the one that was there.
+    ///
+    /// openraft waits with it for as long as an entry is on its way to a follower, and never cuts what no checkpoint holds. It
+    /// could count entries by itself, but not their bytes.
+    pub(in crate::raft) async fn cut_log(self) {
+        let pace = Arc::clone(&self.shared.pace);
+        loop {
+            while !pace.may_cut(self.shared.checkpoints.is_on_its_way()) {
+                tokio::time::sleep(CUT_RETRY).await;
+            }
+            let snapshot = self.raft.data_metrics().borrow_watched().snapshot;
+            let dispensable = snapshot.and_then(|last| {
+                let log = &self.shared.log;
+                log.dispensable(last.index, ENTRIES_KEPT_MIN, ENTRIES_KEPT_MAX, BYTES_KEPT_MAX)
+            });
+            if let Some(index) = dispensable
+                && self.raft.trigger().purge_log(index).await.is_err()
+            {
+                return;
+            }
+            pace.written.notified().await;
         }
     }
 }
@@ -112,7 +192,8 @@ mod tests {
         assert!(!pace.is_time(false), "nothing was written");
         pace.wal_bytes.store(100, Ordering::Relaxed);
         assert!(pace.is_time(false) && !pace.is_time(true));
+        assert!(pace.may_cut(false) && !pace.may_cut(true));
         pace.wal_bytes.store(100 * SENDING_FACTOR, Ordering::Relaxed);
-        assert!(pace.is_time(true), "the disk has an end");
+        assert!(pace.is_time(true) && pace.may_cut(true), "the disk has an end");
     }
 }

@@ -5,7 +5,7 @@ mod line;
 mod sink;
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -13,6 +13,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, filter, reload};
 
+use crate::base::lock;
 use crate::config::{LogFormat, LogLevel, LogOutput};
 use crate::model::Clock;
 use crate::raft;
@@ -131,10 +132,7 @@ impl Log {
 
     fn tell_ended(&self, all: bool) {
         let now = SystemClock.monotonic();
-        let ended = {
-            let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-            limiter.ended(now, all)
-        };
+        let ended = { lock(&self.limiter).ended(now, all) };
         ended.iter().for_each(|left_out| self.tell(left_out));
     }
 
@@ -176,10 +174,8 @@ impl<S: Subscriber> Layer<S> for Lines {
         // Metadata is static: one for each place in the code that logs.
         let place = std::ptr::from_ref(metadata).addr();
         let now = SystemClock.monotonic();
-        let (verdict, ended) = {
-            let mut limiter = self.0.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-            limiter.judge(place, now, || Line { level, target, text: text() })
-        };
+        let (verdict, ended) =
+            { lock(&self.0.limiter).judge(place, now, || Line { level, target, text: text() }) };
         if let Some(left_out) = ended {
             self.0.tell(&left_out);
         }

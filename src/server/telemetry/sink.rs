@@ -2,8 +2,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
+use crate::base::lock;
 use crate::config::LogOutput;
 
 /// All outputs at once.
@@ -45,10 +46,7 @@ impl Sink {
             let _ = match output {
                 Opened::Stderr => io::stderr().write_all(line.as_bytes()),
                 Opened::Stdout => io::stdout().write_all(line.as_bytes()),
-                Opened::File { file, .. } => {
-                    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                    file.write_all(line.as_bytes())
-                }
+                Opened::File { file, .. } => lock(file).write_all(line.as_bytes()),
             };
         }
     }
@@ -62,7 +60,7 @@ impl Sink {
         for output in &self.outputs {
             let Opened::File { path, file } = output else { continue };
             match append_to(path) {
-                Ok(new) => *file.lock().unwrap_or_else(PoisonError::into_inner) = new,
+                Ok(new) => *lock(file) = new,
                 Err(error) => failed.push((path.clone(), error)),
             }
         }

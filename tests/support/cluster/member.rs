@@ -88,7 +88,7 @@ impl Member {
         format!("http://{}", self.peer)
     }
 
-    pub(super) fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.disk.as_ref().map_or(self.folder.as_path(), SmallDisk::path).join("data")
     }
 

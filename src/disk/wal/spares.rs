@@ -1,0 +1,265 @@
+//! Segments to come and segments that are let go of, off the log's thread: both take longer than a write may wait.
+//!
+//! Owns: the file `spare.wal` while no segment is being made of it, and the files of segments that are no longer needed. Never
+//! knows: entries, batches. A file that is let go of becomes the spare one if there is none, else it is removed.
+//!
+//! Holds: segments go away oldest first, each safely before the next, so that what a crash leaves is one run of numbers.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+use tracing::warn;
+
+use crate::base::{lock, wait};
+use crate::disk::IoMode;
+use crate::disk::files::{File, Files};
+use crate::disk::wal::error::{WalError, io_error};
+use crate::disk::wal::segment::{self, Header};
+use crate::disk::wal::{PrepareSpare, Shared as Log};
+
+/// Whose `spare.wal` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spare {
+    /// The background's: there is none, or it is being made.
+    Missing,
+    /// Nobody's: it is ready, and stays as it is.
+    Ready,
+    /// The log's: it is becoming a segment.
+    Taken,
+}
+
+struct State {
+    spare: Spare,
+    /// The next one should be made.
+    wanted: bool,
+    /// Segments to let go of, oldest first. As many as there are files at most.
+    let_go: Vec<PathBuf>,
+    /// Something failed; it is tried again when the log wants something else.
+    paused: bool,
+    stopping: bool,
+}
+
+impl State {
+    /// What is to be done next; `None` for nothing.
+    fn next(&mut self) -> Option<Job> {
+        if self.paused {
+            return None;
+        }
+        if !self.let_go.is_empty() {
+            return Some(Job::LetGo(std::mem::take(&mut self.let_go)));
+        }
+        let make = std::mem::take(&mut self.wanted) && self.spare == Spare::Missing;
+        make.then_some(Job::Prepare)
+    }
+}
+
+enum Job {
+    LetGo(Vec<PathBuf>),
+    Prepare,
+}
+
+struct Shared {
+    log: Arc<Log>,
+    files: Arc<dyn Files>,
+    dir: PathBuf,
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+/// The log's handle.
+pub(super) struct Spares {
+    shared: Arc<Shared>,
+    /// None where everything is done on the log's own thread.
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Spares {
+    /// Begins with what is in `dir`.
+    pub(super) fn start(
+        log: Arc<Log>,
+        files: Arc<dyn Files>,
+        dir: PathBuf,
+    ) -> Result<Self, WalError> {
+        let prepare = log.options.prepare;
+        let in_background =
+            prepare == PrepareSpare::Background && log.options.io == IoMode::Threaded;
+        let new = dir.join(segment::NEW);
+        if files.exists(&new) {
+            // A crash came between its beginning and its name.
+            files.remove(&new).map_err(io_error("remove", &new))?;
+        }
+        let ready = is_ready(&*files, &dir, log.options.segment_bytes);
+        let spare = if ready { Spare::Ready } else { Spare::Missing };
+        let state = State {
+            spare,
+            // The first one is made while nobody waits.
+            wanted: in_background,
+            let_go: Vec::new(),
+            paused: false,
+            stopping: false,
+        };
+        let fail = io_error("start the thread of", &dir);
+        let state = Mutex::new(state);
+        let shared = Arc::new(Shared { log, files, dir, state, work: Condvar::new() });
+        let thread = in_background.then(|| {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new().name("wal-spare".to_owned()).spawn(move || shared.run())
+        });
+        Ok(Self { shared, thread: thread.transpose().map_err(fail)? })
+    }
+
+    /// Makes the segment of `header`, at least `bytes` long: of the spare one if it is ready, else of a new file. The next one
+    /// is wanted then.
+    pub(super) fn begin(
+        &self,
+        header: &Header,
+        bytes: u64,
+    ) -> io::Result<(PathBuf, Box<dyn File>)> {
+        let (files, dir) = (&*self.shared.files, &self.shared.dir);
+        let begun = if self.take(bytes) {
+            let begun = segment::begin_with_spare(files, dir, header);
+            lock(&self.shared.state).spare = Spare::Missing;
+            begun?
+        } else {
+            segment::begin_without_spare(files, dir, header, bytes)?
+        };
+        if self.shared.log.options.prepare != PrepareSpare::Never {
+            self.ask(|state| state.wanted = true);
+        }
+        Ok(begun)
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let mut state = lock(&self.shared.state);
+        let fits = state.spare == Spare::Ready && bytes <= self.shared.log.options.segment_bytes;
+        if fits {
+            state.spare = Spare::Taken;
+        }
+        fits
+    }
+
+    /// Lets go of segments, oldest first. The purge that allows it must be safe.
+    pub(super) fn let_go(&self, segments: impl IntoIterator<Item = PathBuf>) {
+        self.ask(|state| state.let_go.extend(segments));
+    }
+
+    fn ask(&self, wish: impl FnOnce(&mut State)) {
+        let mut state = lock(&self.shared.state);
+        wish(&mut state);
+        state.paused = false;
+        drop(state);
+        match self.thread {
+            Some(_) => self.shared.work.notify_one(),
+            None => self.shared.work_off(),
+        }
+    }
+
+    /// Ends the thread; what it has not done is done after the next start.
+    pub(super) fn stop(&mut self) {
+        lock(&self.shared.state).stopping = true;
+        self.shared.work.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It panics only on a bug, and says so itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        while let Some(job) = self.next_job() {
+            self.work(job);
+        }
+    }
+
+    fn next_job(&self) -> Option<Job> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.stopping {
+                return None;
+            }
+            if let Some(job) = state.next() {
+                return Some(job);
+            }
+            state = wait(&self.work, state);
+        }
+    }
+
+    /// Does what is to be done, on the thread of whoever calls.
+    fn work_off(&self) {
+        loop {
+            let job = lock(&self.state).next();
+            let Some(job) = job else { return };
+            self.work(job);
+        }
+    }
+
+    /// Nothing here is fatal: the segment in use goes on, and making the next one fails loudly if it comes to that.
+    fn work(&self, job: Job) {
+        match job {
+            Job::Prepare => {
+                let (bytes, stopped) = (self.log.options.segment_bytes, &self.log.closing);
+                match segment::prepare_spare(&*self.files, &self.dir, bytes, stopped) {
+                    Ok(()) => self.spare_is_there(),
+                    Err(error) => {
+                        warn!(target: "wal", "cannot prepare the next segment of the log, so it will begin unprepared: {error}");
+                    }
+                }
+            }
+            Job::LetGo(mut segments) => {
+                while let Some(path) = segments.first() {
+                    if let Err(error) = self.let_go_of(path) {
+                        warn!(
+                            target: "wal",
+                            "cannot remove {}, which the log no longer needs: {error}; it is tried again",
+                            path.display()
+                        );
+                        self.try_again(segments);
+                        return;
+                    }
+                    segments.remove(0);
+                }
+            }
+        }
+    }
+
+    /// The oldest goes first, also before those that came meanwhile.
+    fn try_again(&self, segments: Vec<PathBuf>) {
+        let mut state = lock(&self.state);
+        let later = std::mem::replace(&mut state.let_go, segments);
+        state.let_go.extend(later);
+        state.paused = true;
+    }
+
+    fn let_go_of(&self, path: &Path) -> io::Result<()> {
+        // Nobody else makes it ready, so it is still missing below.
+        let becomes_spare = lock(&self.state).spare == Spare::Missing;
+        // Not at a second attempt, when only the sync has failed.
+        if self.files.exists(path) {
+            if becomes_spare {
+                self.files.rename(path, &self.dir.join(segment::SPARE))?;
+            } else {
+                self.files.remove(path)?;
+            }
+        }
+        self.files.sync_dir(&self.dir)?;
+        if becomes_spare {
+            self.spare_is_there();
+        }
+        Ok(())
+    }
+
+    /// One that was given up half-way is not.
+    fn spare_is_there(&self) {
+        if is_ready(&*self.files, &self.dir, self.log.options.segment_bytes) {
+            lock(&self.state).spare = Spare::Ready;
+        }
+    }
+}
+
+fn is_ready(files: &dyn Files, dir: &Path, bytes: u64) -> bool {
+    let length = files.open(&dir.join(segment::SPARE), false).and_then(|file| file.length());
+    length.is_ok_and(|length| length >= bytes)
+}

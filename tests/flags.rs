@@ -1,0 +1,527 @@
+//! Every flag that works does something that can be seen from outside.
+//!
+//! A member is started with each of them set to another value than its default, writes, reads, and is looked at. A row of the
+//! table of flags that works and has no case here fails the test. Some flags need other machines than a member: their cases
+//! name the test that has them.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cairn::config::flags::{self, Status};
+use support::cluster::{Cluster, Options};
+use support::http::{self, Client, Connection, Open, Request};
+use support::port::Port;
+use support::process::Process;
+use support::server::{Flavor, Server};
+
+const READY: &str = "ready to serve client requests";
+/// Cases at a time: each is mostly waiting for a member.
+const AT_ONCE: usize = 4;
+/// Something must not happen: it is given so long.
+const NEVER: Duration = Duration::from_millis(500);
+
+enum Case {
+    /// Checked here.
+    Here(fn()),
+    /// Checked by this test, as `binary::module::sentence`.
+    Elsewhere(&'static str),
+}
+
+use Case::{Elsewhere, Here};
+
+const CASES: &[(&str, Case)] = &[
+    ("name", Here(name)),
+    ("data-dir", Here(data_dir)),
+    ("heartbeat-interval", Here(heartbeat_interval_and_election_timeout)),
+    ("election-timeout", Here(|| {})), // with the one above: they must fit
+    ("listen-peer-urls", Here(listen_peer_urls)),
+    ("listen-client-urls", Here(listen_client_urls)),
+    ("initial-advertise-peer-urls", Here(initial_advertise_peer_urls)),
+    ("initial-cluster", Here(initial_cluster)),
+    ("initial-cluster-state", Elsewhere("bootstrap::members::members_come_and_go")),
+    ("initial-cluster-token", Here(initial_cluster_token)),
+    ("advertise-client-urls", Here(advertise_client_urls)),
+    ("discovery", Elsewhere("discovery::a_member_starts_by_discovery_and_needs_it_only_once")),
+    ("discovery-fallback", Here(discovery_fallback)),
+    ("discovery-proxy", Here(discovery_proxy)),
+    ("discovery-srv", Elsewhere("discovery_srv::a_member_starts_by_the_dns_alone")),
+    ("discovery-srv-name", Elsewhere("discovery_srv::a_member_starts_by_the_dns_alone")),
+    ("discovery-dns", Elsewhere("discovery_srv::a_member_starts_by_the_dns_alone")),
+    ("strict-reconfig-check", Here(strict_reconfig_check)),
+    (
+        "force-new-cluster",
+        Elsewhere("bootstrap::survivor::a_survivor_goes_on_alone_and_grows_again"),
+    ),
+    ("cors", Here(cors)),
+    ("host-whitelist", Here(host_whitelist)),
+    ("logger", Here(logger)),
+    ("log-outputs", Here(|| log_goes_to_a_file("--log-outputs"))),
+    ("log-output", Here(|| log_goes_to_a_file("--log-output"))),
+    ("log-level", Here(log_level)),
+    ("debug", Here(debug)),
+    ("enable-pprof", Here(enable_pprof)),
+    ("listen-metrics-urls", Here(listen_metrics_urls)),
+    ("unsafe-no-fsync", Here(unsafe_no_fsync)),
+    ("history-events", Here(|| history_ends("--history-events=2"))),
+    ("history-bytes", Here(|| history_ends("--history-bytes=600"))),
+    ("checkpoint-wal-bytes", Here(checkpoint_wal_bytes)),
+    ("max-body-bytes", Here(max_body_bytes)),
+    (
+        "max-inflight-bytes",
+        Elsewhere("budget::bodies_under_way_have_a_budget_and_an_answer_and_small_writes_go_on"),
+    ),
+    ("max-header-bytes", Here(max_header_bytes)),
+    ("max-headers", Here(max_headers)),
+    ("header-timeout", Here(header_timeout)),
+    ("idle-timeout", Here(idle_timeout)),
+    ("max-connections", Here(max_connections)),
+    ("max-watchers", Here(max_watchers)),
+    ("max-key-bytes", Here(max_key_bytes)),
+    ("max-key-depth", Here(max_key_depth)),
+    ("config-file", Here(config_file)),
+    ("version", Here(|| says("--version", "etcd Version"))),
+    ("help", Here(|| says("--help", "--data-dir"))),
+];
+
+fn working() -> BTreeSet<&'static str> {
+    flags::all().filter(|flag| flag.status == Status::Works).map(|flag| flag.name).collect()
+}
+
+#[test]
+fn every_flag_that_works_has_a_case_and_no_other_has() {
+    let cases: BTreeSet<_> = CASES.iter().map(|(flag, _)| *flag).collect();
+    assert_eq!(cases, working());
+    assert_eq!(cases.len(), CASES.len(), "a flag has two cases");
+}
+
+#[test]
+fn cases_that_are_elsewhere_are_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for (flag, case) in CASES {
+        let Elsewhere(test) = case else { continue };
+        let words: Vec<_> = test.split("::").collect();
+        let (path, function) = (&words[..words.len() - 1], words[words.len() - 1]);
+        let text = fs::read_to_string(root.join(path.join("/")).with_extension("rs"));
+        let text = text.unwrap_or_else(|error| panic!("{flag}: {test}: {error}"));
+        assert!(text.contains(&format!("fn {function}()")), "{flag}: no test is called {test}");
+        let said = format!("--{flag}");
+        assert!(text.contains(&said), "{test} says nothing of {said}");
+    }
+}
+
+#[test]
+fn every_flag_that_works_has_an_effect() {
+    let next = AtomicUsize::new(0);
+    let wrong: Vec<_> = thread::scope(|scope| {
+        let worker = || {
+            let mut wrong = Vec::new();
+            while let Some((flag, case)) = CASES.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let Here(check) = case else { continue };
+                if std::panic::catch_unwind(check).is_err() {
+                    wrong.push(*flag);
+                }
+            }
+            wrong
+        };
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("panics are caught")).collect()
+    });
+    assert!(wrong.is_empty(), "{wrong:?}: see above");
+}
+
+/// One member on ports that the system chose, which has written and read.
+struct Member {
+    process: Process,
+    addr: SocketAddr,
+}
+
+impl Member {
+    fn told(args: &[&str]) -> Self {
+        let mut process = Process::cairn(args);
+        process.line(READY);
+        let addr = address_behind(&mut process, "client requests on ");
+        let this = Self { process, addr };
+        this.writes_and_reads();
+        this
+    }
+
+    fn writes_and_reads(&self) {
+        let put = self.put("/check", "written");
+        assert_eq!(put.status(), 201, "{}", put.text());
+        let got = self.get("/v2/keys/check?quorum=true");
+        assert!(got.status() == 200 && got.text().contains("written"), "{}", got.text());
+    }
+
+    fn ask(&self, request: &Request) -> http::Reply {
+        http::ask(self.addr, request).expect("an answer")
+    }
+
+    fn get(&self, target: &str) -> http::Reply {
+        self.ask(&Request::get(target))
+    }
+
+    fn put(&self, key: &str, value: &str) -> http::Reply {
+        self.ask(&put(key, value))
+    }
+}
+
+fn put(key: &str, value: &str) -> Request {
+    Request::new("PUT", format!("/v2/keys{key}")).form(format!("value={value}"))
+}
+
+fn address_behind(process: &mut Process, words: &str) -> SocketAddr {
+    let line = process.line(words);
+    let (_, rest) = line.split_once(words).expect("it was waited for");
+    let text: String =
+        rest.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+    text.trim_end_matches(':').parse().unwrap_or_else(|_| panic!("no address: {line}"))
+}
+
+fn name() {
+    let member = Member::told(&["--name=elsewhere"]);
+    assert!(member.get("/v2/members").text().contains(r#""name":"elsewhere""#));
+}
+
+fn data_dir() {
+    let member = Member::told(&["--data-dir=other"]);
+    assert!(member.process.folder().join("other/member.json").is_file());
+}
+
+/// Three members that beat rarely and are patient: a follower hears few heartbeats, and the leader's death is noticed late.
+fn heartbeat_interval_and_election_timeout() {
+    let mut options = Options { loopback: true, ..Options::members(3) };
+    options.args = vec!["--heartbeat-interval=400".into(), "--election-timeout=4000".into()];
+    let mut cluster = Cluster::start(options);
+    let leader = cluster.await_leader();
+    let beats = |cluster: &Cluster| {
+        let text =
+            cluster.member(leader).try_ask(&Request::get("/metrics")).expect("an answer").text();
+        number_behind(&text, "etcd_network_peer_round_trip_time_seconds_count{")
+    };
+    let (before, begun) = (beats(&cluster), Instant::now());
+    cluster.wait_until("a few heartbeats", |cluster| beats(cluster) >= before + 5.0);
+    // With the default of 100 ms it would be half a second.
+    assert!(begun.elapsed() > Duration::from_millis(1200), "{:?}", begun.elapsed());
+    cluster.kill(leader);
+    let killed = Instant::now();
+    cluster.await_leader();
+    // With the default of a second it would be 1.5 s at most.
+    assert!(killed.elapsed() > Duration::from_secs(3), "{:?}", killed.elapsed());
+}
+
+fn listen_peer_urls() {
+    let port = Port::reserve().expect("the system has free ports");
+    let mut member =
+        Member::told(&["--listen-peer-urls", &format!("http://127.0.0.1:0,{}", port.url())]);
+    let reply = http::ask(port.addr(), &Request::get("/members")).expect("peers are answered");
+    assert_eq!(reply.status(), 200);
+    member.process.line(&format!("listening for peers on {}", port.addr()));
+}
+
+fn listen_client_urls() {
+    let port = Port::reserve().expect("the system has free ports");
+    let urls = format!("http://127.0.0.1:0,{}", port.url());
+    let _member = Member::told(&["--listen-client-urls", &urls]);
+    assert_eq!(http::ask(port.addr(), &Request::get("/version")).expect("an answer").status(), 200);
+}
+
+fn initial_advertise_peer_urls() {
+    let member = Member::told(&["--initial-advertise-peer-urls=http://127.0.0.1:7001"]);
+    assert!(member.get("/v2/members").text().contains(r#""peerURLs":["http://127.0.0.1:7001"]"#));
+}
+
+fn initial_cluster() {
+    let urls = "http://127.0.0.1:7001,http://127.0.0.1:7002";
+    let list = "default=http://127.0.0.1:7001,default=http://127.0.0.1:7002";
+    let flags = ["--initial-advertise-peer-urls", urls, "--initial-cluster", list];
+    let members = Member::told(&flags).get("/v2/members").text();
+    assert!(members.contains("7001") && members.contains("7002"), "{members}");
+    // A founder waits for the others.
+    let two = "default=http://127.0.0.1:7001,other=http://127.0.0.1:7002";
+    let mut waiting = Process::cairn(&[
+        "--initial-advertise-peer-urls=http://127.0.0.1:7001",
+        "--initial-cluster",
+        two,
+    ]);
+    waiting.line("listening for peers");
+    thread::sleep(NEVER);
+    assert!(waiting.is_alive() && !waiting.log().contains(READY), "{}", waiting.log());
+}
+
+fn initial_cluster_token() {
+    let id = |args: &[&str]| {
+        Member::told(args)
+            .get("/version")
+            .get("X-Etcd-Cluster-Id")
+            .or_else(|| Member::told(args).get("/v2/keys/").get("X-Etcd-Cluster-Id"))
+    };
+    assert_ne!(id(&["--initial-cluster-token=other"]), id(&[]));
+}
+
+fn advertise_client_urls() {
+    let member = Member::told(&["--advertise-client-urls=http://client.example:2379"]);
+    let members = member.get("/v2/members").text();
+    assert!(members.contains(r#""clientURLs":["http://client.example:2379"]"#), "{members}");
+}
+
+/// Only `exit`, its default, is there so far.
+fn discovery_fallback() {
+    let mut process =
+        Process::cairn(&["--discovery=http://127.0.0.1:1/x", "--discovery-fallback=proxy"]);
+    assert!(!process.end().success());
+    assert!(process.log().contains("not supported yet: --discovery-fallback=proxy"));
+}
+
+/// A host that nobody can look up is asked through the proxy.
+fn discovery_proxy() {
+    let proxy = TcpListener::bind("127.0.0.1:0").expect("the system has free ports");
+    let addr = proxy.local_addr().expect("it is bound");
+    let _member = Process::cairn(&[
+        "--discovery=http://kv.invalid:2379/v2/keys/founders",
+        &format!("--discovery-proxy=http://{addr}"),
+    ]);
+    let (mut asked, _) = proxy.accept().expect("the proxy is asked");
+    let mut line = [0; 50];
+    asked.read_exact(&mut line).expect("a request");
+    let line = String::from_utf8_lossy(&line).into_owned();
+    assert!(line.starts_with("GET http://kv.invalid:2379/v2/keys/founders"), "{line}");
+}
+
+fn strict_reconfig_check() {
+    let add = |member: &Member, port: u16| {
+        let body = format!(r#"{{"peerURLs":["http://127.0.0.1:{port}"]}}"#);
+        let request =
+            Request::new("POST", "/v2/members").header("Content-Type", "application/json");
+        member.ask(&request.body(body)).status()
+    };
+    let member = Member::told(&["--strict-reconfig-check=false"]);
+    assert_eq!((add(&member, 7001), add(&member, 7002)), (201, 201));
+    let strict = Member::told(&[]);
+    assert_eq!(add(&strict, 7001), 201);
+    assert!(add(&strict, 7002) >= 400, "of three members two would not be started");
+}
+
+fn cors() {
+    let member = Member::told(&["--cors=http://good.example:8080"]);
+    let allowed = |origin: &str| {
+        let request = Request::get("/v2/keys/check").header("Origin", origin);
+        member.ask(&request).get("Access-Control-Allow-Origin")
+    };
+    let good = "http://good.example:8080";
+    assert_eq!(allowed(good).as_deref(), Some(good));
+    assert_eq!(allowed("http://bad.example:8080"), None);
+}
+
+fn host_whitelist() {
+    let member = Member::told(&["--host-whitelist=127.0.0.1,good.example"]);
+    let status = |host: &str| member.ask(&Request::get("/version").header("Host", host)).status();
+    assert_eq!((status("good.example"), status("bad.example")), (200, 421));
+}
+
+fn logger() {
+    let member = Member::told(&["--logger=zap"]);
+    let log = member.process.log();
+    for line in log.lines() {
+        serde_json::from_str::<serde_json::Value>(line)
+            .unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+}
+
+fn log_goes_to_a_file(flag: &str) {
+    let port = Port::reserve().expect("the system has free ports");
+    let process =
+        Process::cairn(&["--listen-client-urls", &port.url(), &format!("{flag}=its.log")]);
+    wait_until("it serves", || serves(port.addr()));
+    let file = fs::read_to_string(process.folder().join("its.log")).expect("the log is there");
+    assert!(file.contains(READY) && !process.log().contains(READY), "{file}");
+}
+
+fn log_level() {
+    let server = Server::start_with(Flavor::Subject, &["--log-level=error"]);
+    let log = fs::read_to_string(server.log_path()).expect("a log");
+    assert!(!log.contains(" I | ") && !log.contains(" W | "), "{log}");
+}
+
+/// What openraft says is shown at this level only, in release builds too.
+fn debug() {
+    let mut member = Member::told(&["--debug=true"]);
+    member.process.line("openraft");
+    assert!(!Member::told(&[]).process.log().contains("openraft"));
+}
+
+fn enable_pprof() {
+    let status = |args: &[&str]| Member::told(args).get("/debug/pprof/cmdline").status();
+    assert_eq!((status(&["--enable-pprof=true"]), status(&[])), (200, 404));
+}
+
+fn listen_metrics_urls() {
+    let mut member = Member::told(&["--listen-metrics-urls=http://127.0.0.1:0"]);
+    let addr = address_behind(&mut member.process, "listening for metrics on ");
+    let reply = http::ask(addr, &Request::get("/metrics")).expect("an answer");
+    assert!(reply.text().contains("etcd_server_has_leader 1"));
+    assert_eq!(http::ask(addr, &Request::get("/v2/keys/")).expect("an answer").status(), 404);
+}
+
+/// A member that did not sync counted no bytes, never wrote a checkpoint, and its log grew for ever.
+fn unsafe_no_fsync() {
+    let flags = ["--unsafe-no-fsync=true", "--checkpoint-wal-bytes=1048576"];
+    let mut member = Member::told(&flags);
+    let metric = |name: &str| number_behind(&member.get("/metrics").text(), name);
+    assert!(metric("etcd_disk_wal_write_bytes_total ") > 100.0, "bytes are counted");
+    let synced = metric("etcd_disk_wal_fsync_duration_seconds_count ");
+    writes_two_megabytes(&member);
+    assert!(synced < 0.5, "it does not sync");
+    member.process.line("saved snapshot");
+}
+
+fn checkpoint_wal_bytes() {
+    let mut member = Member::told(&["--checkpoint-wal-bytes=1048576"]);
+    assert!(!member.process.log().contains("start to snapshot"));
+    writes_two_megabytes(&member);
+    member.process.line("saved snapshot");
+}
+
+/// The number at the end of the line of `metrics` that begins with `name`.
+fn number_behind(metrics: &str, name: &str) -> f64 {
+    let line = metrics.lines().find(|line| line.starts_with(name)).expect("it is there");
+    line.rsplit(' ').next().unwrap_or_default().parse().expect("a number")
+}
+
+fn writes_two_megabytes(member: &Member) {
+    let value = "x".repeat(200_000);
+    for _ in 0..10 {
+        assert!(member.put("/large", &value).status() < 300);
+    }
+}
+
+fn history_ends(flag: &str) {
+    let member = Member::told(&[flag]);
+    for n in 0..8 {
+        assert!(member.put(&format!("/n/{n}"), "some value").status() < 300);
+    }
+    let waited = member.get("/v2/keys/check?wait=true&waitIndex=1");
+    assert!(waited.status() == 400 && waited.text().contains("401"), "{}", waited.text());
+}
+
+fn max_body_bytes() {
+    let member = Member::told(&["--max-body-bytes=1000"]);
+    assert_eq!(member.put("/small", &"x".repeat(900)).status(), 201);
+    assert_eq!(member.put("/large", &"x".repeat(1100)).status(), 413);
+}
+
+fn max_header_bytes() {
+    let member = Member::told(&["--max-header-bytes=8192"]);
+    let ask = |bytes: usize| {
+        let request = Request::get("/version").header("X-Padding", &"x".repeat(bytes));
+        member.ask(&request).status()
+    };
+    assert_eq!((ask(4000), ask(20_000)), (200, 431));
+}
+
+fn max_headers() {
+    let member = Member::told(&["--max-headers=8"]);
+    let ask = |count: usize| {
+        let headers =
+            (0..count).fold(Request::get("/version"), |r, n| r.header(&format!("X-{n}"), "x"));
+        member.ask(&headers).status()
+    };
+    assert_eq!((ask(4), ask(20)), (200, 431));
+}
+
+/// How long a connection stays open on which this was sent.
+fn closes_after(addr: SocketAddr, sent: &[u8]) -> Duration {
+    let mut connection = Connection::open(addr).expect("it accepts");
+    connection.send_raw(sent).expect("it takes bytes");
+    let begun = Instant::now();
+    connection.read_to_close(begun + http::PATIENCE).expect("it closes");
+    begun.elapsed()
+}
+
+fn header_timeout() {
+    let member = Member::told(&["--header-timeout=300"]);
+    let took = closes_after(member.addr, b"GET /version HTTP/1.1\r\nHost: x\r\n");
+    // The default is 10 s.
+    assert!((Duration::from_millis(250)..Duration::from_secs(6)).contains(&took), "{took:?}");
+}
+
+fn idle_timeout() {
+    let member = Member::told(&["--idle-timeout=300"]);
+    let took = closes_after(member.addr, b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n");
+    // The default is two minutes.
+    assert!((Duration::from_millis(250)..Duration::from_secs(10)).contains(&took), "{took:?}");
+}
+
+fn max_connections() {
+    let member = Member::told(&["--max-connections=2"]);
+    let version = Request::get("/version");
+    let mut clients = [Client::new(member.addr), Client::new(member.addr)];
+    let first = Instant::now();
+    // Connections of before may still be on their way out.
+    for client in &mut clients {
+        assert_eq!(client.ask(&version).expect("an answer").status(), 200, "{:?}", first.elapsed());
+    }
+    assert!(http::ask_within(member.addr, &version, NEVER).is_err(), "the third one waits");
+    drop(clients);
+    assert_eq!(http::ask(member.addr, &version).expect("its turn has come").status(), 200);
+}
+
+fn max_watchers() {
+    let member = Member::told(&["--max-watchers=1"]);
+    let wait = Request::get("/v2/keys/check?wait=true");
+    let first = Open::send(member.addr, &wait).expect("it accepts");
+    assert!(first.wait(http::PATIENCE, |progress| progress.head.is_some()), "headers at once");
+    assert_eq!(member.ask(&wait).status(), 503);
+}
+
+fn max_key_bytes() {
+    let member = Member::told(&["--max-key-bytes=20"]);
+    assert_eq!(member.put("/short", "x").status(), 201);
+    assert!((400..500).contains(&member.put(&format!("/{}", "x".repeat(30)), "x").status()));
+}
+
+fn max_key_depth() {
+    let member = Member::told(&["--max-key-depth=3"]);
+    assert_eq!(member.put("/a/b/c", "x").status(), 201);
+    assert!((400..500).contains(&member.put("/a/b/c/d", "x").status()));
+}
+
+fn config_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, data) = (folder.path().join("cairn.yaml"), folder.path().join("data"));
+    let any = "http://127.0.0.1:0";
+    let text = format!(
+        "name: from-a-file\ndata-dir: {}\nlisten-client-urls: {any}\nadvertise-client-urls: {any}\nlisten-peer-urls: {any}\n",
+        data.display()
+    );
+    fs::write(&file, text).expect("a file can be written");
+    let member = Member::told(&["--config-file", &file.display().to_string()]);
+    assert!(member.get("/v2/members").text().contains(r#""name":"from-a-file""#));
+    assert!(data.join("member.json").is_file());
+}
+
+fn says(flag: &str, words: &str) {
+    let mut process =
+        Process::start(&Flavor::Subject.program().display().to_string(), &[flag.to_owned()]);
+    assert!(process.end().success());
+    assert!(process.log().contains(words), "{}", process.log());
+}
+
+fn serves(addr: SocketAddr) -> bool {
+    let asked = http::ask_within(addr, &Request::get("/version"), Duration::from_secs(1));
+    asked.is_ok_and(|reply| reply.status() == 200)
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < http::PATIENCE, "not in time: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
