@@ -10,7 +10,8 @@
 //! set|create|post|update PATH [value=V] [ttl=N] [dir] [refresh]
 //! cas PATH [prevValue=V] [prevIndex=N] [value=V] [ttl=N] [refresh]
 //! delete PATH [dir] [recursive]   cad PATH [prevValue=V] [prevIndex=N]   tick
-//! member add|update ID URL..   member publish ID NAME URL..   member remove ID   version V
+//! member add ID [checked=N] URL..   member update ID URL..   member publish ID NAME URL..   version V
+//! member remove ID [checked=N]                 only if so many joined and left before
 //! get PATH   ls PATH   tree   stats   members   index   deadline   history
 //! watch NAME PATH [recursive] [from=N]         stays until the end, tells every event it sees
 //! scan PATH [recursive] from=N                 the first event that the history has for such a watcher
@@ -28,7 +29,7 @@ use std::path::{Path, PathBuf};
 use cairn::model::{KeyPath, LogTime, MemberId, StoreIndex, Ttl};
 use cairn::store::{
     Applied, Command, Condition, Content, Counter, Event, Filter, Found, HistoryLimits, Loader,
-    Node, RecordChange, Removed, Scan, Shown, Store, Write,
+    MembersRevision, Node, RecordChange, Removed, Scan, Shown, Store, Write,
 };
 
 const COUNTERS: [Counter; 13] = [
@@ -256,6 +257,7 @@ impl Run {
             }
             Applied::Recorded => self.say(format!("{} recorded", self.store.index())),
             Applied::Known => self.say(format!("{} known", self.store.index())),
+            Applied::Outdated => self.say(format!("{} outdated", self.store.index())),
         }
         for event in applied.events() {
             for watcher in &mut self.watchers {
@@ -356,6 +358,13 @@ fn filter(words: &[&str]) -> (Filter, Option<StoreIndex>) {
     (filter, from)
 }
 
+/// `checked=N` in front of the rest.
+fn checked<'a>(words: &'a [&'a str]) -> (Option<MembersRevision>, &'a [&'a str]) {
+    let [first, rest @ ..] = words else { return (None, words) };
+    let Some(revision) = first.strip_prefix("checked=") else { return (None, words) };
+    (Some(MembersRevision(revision.parse().expect("a number"))), rest)
+}
+
 fn command(words: &[&str]) -> Command {
     let texts = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let id = |text: &&str| MemberId::parse(text).expect("a member id in hex");
@@ -365,7 +374,8 @@ fn command(words: &[&str]) -> Command {
             return Command::SetClusterVersion { version: (*version).to_owned() };
         }
         ["member", "add", member, urls @ ..] => {
-            return Command::AddMember { id: id(member), peer_urls: texts(urls) };
+            let (checked, urls) = checked(urls);
+            return Command::AddMember { id: id(member), peer_urls: texts(urls), checked };
         }
         ["member", "update", member, urls @ ..] => {
             return Command::UpdateMember { id: id(member), peer_urls: texts(urls) };
@@ -374,7 +384,9 @@ fn command(words: &[&str]) -> Command {
             let (name, client_urls) = ((*name).to_owned(), texts(urls));
             return Command::PublishMember { id: id(member), name, client_urls };
         }
-        ["member", "remove", member] => return Command::RemoveMember { id: id(member) },
+        ["member", "remove", member, rest @ ..] => {
+            return Command::RemoveMember { id: id(member), checked: checked(rest).0 };
+        }
         _ => {}
     }
     let [verb, path, options @ ..] = words else { panic!("unknown command {words:?}") };

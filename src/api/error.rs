@@ -37,7 +37,8 @@ pub(super) fn unavailable(why: Unavailable) -> Response<Body> {
         Unavailable::TimedOut { .. }
         | Unavailable::NotLeader { .. }
         | Unavailable::Stopped
-        | Unavailable::Interrupted => StatusCode::INTERNAL_SERVER_ERROR,
+        | Unavailable::Interrupted
+        | Unavailable::Regaining => StatusCode::INTERNAL_SERVER_ERROR,
     };
     etcd_error(status, body, index)
 }

@@ -11,7 +11,7 @@ use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::error::{self, X_ETCD_CLUSTER_ID};
 use crate::api::json;
-use crate::model::MemberId;
+use crate::model::{MemberId, Url, UrlError};
 use crate::replica::MemberRefusal;
 use crate::store::{MemberRecord, Members};
 
@@ -132,10 +132,7 @@ async fn peer_urls(request: Request) -> Result<Vec<String>, Box<Response<Body>>>
     if urls.is_empty() {
         return Err(bad("no valid URLs given"));
     }
-    for url in &urls {
-        check_url(url).map_err(|text| bad(&text))?;
-    }
-    Ok(urls)
+    urls.iter().map(|url| peer_url(url).map_err(|error| bad(&error.to_string()))).collect()
 }
 
 /// Exactly `application/json`; only what has a part after a semicolon is trimmed and lower-cased, as in etcd.
@@ -167,27 +164,13 @@ fn urls_of(body: &[u8]) -> Result<Vec<String>, String> {
     }
 }
 
-/// A scheme, a host and a port, and nothing else.
-fn check_url(url: &str) -> Result<(), String> {
-    let text = || Err(format!("URL scheme must be http, https, unix, or unixs: {url}"));
-    let Some((scheme, rest)) = url.split_once("://") else { return text() };
-    if !matches!(scheme, "http" | "https" | "unix" | "unixs") {
-        return text();
+/// As it is kept. Of a member that others are to reach the host must be named.
+fn peer_url(text: &str) -> Result<String, UrlError> {
+    let url = Url::parse(text)?;
+    if url.host().is_empty() {
+        return Err(UrlError::Address(text.to_owned()));
     }
-    let (address, path) = match rest.find(['/', '?', '#']) {
-        Some(at) => rest.split_at(at),
-        None => (rest, ""),
-    };
-    if address.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
-        return Err(format!("URL host must not contain blanks: {url}"));
-    }
-    let has_port = address
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if !has_port {
-        return Err(format!("URL address does not have the form \"host:port\": {url}"));
-    }
-    if path.is_empty() { Ok(()) } else { Err(format!("URL must not contain a path: {url}")) }
+    Ok(url.to_string())
 }
 
 fn list_body(members: &Members) -> Vec<u8> {

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use crate::config::Failure;
 use crate::config::parse::Raw;
-use crate::config::url::{Url, texts};
+use crate::config::texts;
+use crate::model::Url;
 
 /// `name=url,name=url`; a name may stand several times, a URL only once.
 pub(super) fn initial_cluster(

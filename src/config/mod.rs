@@ -13,7 +13,6 @@ mod discovery;
 mod file;
 pub mod flags;
 mod parse;
-mod url;
 mod validate;
 mod variables;
 
@@ -23,10 +22,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parse::{Asked, Raw};
-pub use url::{Url, UrlError};
 use variables::Variables;
 
-use crate::model::Discovery;
+use crate::model::{Discovery, Url};
+
+/// What a request can hold, however the limits are set.
+pub const REQUEST_BYTES_MAX: u64 = validate::REQUEST_BYTES_MAX;
 
 /// Everything that a member is told, checked.
 #[derive(Clone, Debug)]
@@ -236,6 +237,11 @@ fn try_load(
     let mut config = validate::validate(&raw, is_member, &mut notices)?;
     config.from_file = from_file;
     Ok(Outcome::Run(Box::new(config), notices))
+}
+
+/// URLs as they are kept and compared.
+fn texts(urls: &[Url]) -> Vec<String> {
+    urls.iter().map(Url::to_string).collect()
 }
 
 /// Tools read the first line.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::config::flags::{self, FORGOTTEN, Flag, Kind};
-use crate::config::url::Url;
 use crate::config::{Failure, Level, Notice};
+use crate::model::Url;
 
 /// What was said, by flag.
 #[derive(Debug, Default)]

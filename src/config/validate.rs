@@ -8,8 +8,8 @@ use crate::config::cluster;
 use crate::config::discovery;
 use crate::config::flags::{self, Status};
 use crate::config::parse::{Raw, parse_number, same};
-use crate::config::url::{Url, texts};
-use crate::config::{Config, Failure, Level, LogFormat, LogLevel, LogOutput, Notice};
+use crate::config::{Config, Failure, Level, LogFormat, LogLevel, LogOutput, Notice, texts};
+use crate::model::Url;
 
 /// Longest election that etcd takes.
 const ELECTION_MS_MAX: u64 = 50_000;
@@ -17,6 +17,8 @@ const ELECTION_MS_MAX: u64 = 50_000;
 const BODY_BYTES_MAX: u64 = 32 << 20;
 /// As above.
 const HEADER_BYTES_MAX: u64 = 16 << 20;
+/// What a request can hold, however the limits are set.
+pub(super) const REQUEST_BYTES_MAX: u64 = BODY_BYTES_MAX + HEADER_BYTES_MAX;
 /// hyper wants this much for a head.
 const HEADER_BYTES_MIN: u64 = 8192;
 /// Deeper trees would need more stack than threads have.

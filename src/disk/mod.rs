@@ -20,7 +20,7 @@ pub enum IoMode {
 pub use crash_files::{CrashFiles, Fault, Survival};
 pub use data_dir::{DataDir, DataDirError};
 pub use files::{File, Files, RealFiles};
-pub use tables::{Commit, Tables, TablesError};
+pub use tables::{Commit, CommitError, Tables, TablesError};
 pub use wal::{
     Done, LogOwner, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver, WalOptions,
 };

@@ -47,6 +47,11 @@ impl TablesError {
     }
 }
 
+/// A change could not be added to a transaction. [`Tables::commit`] says of which file.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub struct CommitError(#[from] redb::StorageError);
+
 /// The open checkpoint.
 pub struct Tables {
     database: Database,
@@ -101,14 +106,14 @@ impl Tables {
     /// When the disk fails; then nothing changed.
     pub fn commit(
         &self,
-        fill: impl FnOnce(&mut Commit<'_>) -> Result<(), redb::StorageError>,
+        fill: impl FnOnce(&mut Commit<'_>) -> Result<(), CommitError>,
     ) -> Result<(), TablesError> {
         self.try_commit(fill).map_err(|source| error("write the checkpoint", &self.path, source))
     }
 
     fn try_commit(
         &self,
-        fill: impl FnOnce(&mut Commit<'_>) -> Result<(), redb::StorageError>,
+        fill: impl FnOnce(&mut Commit<'_>) -> Result<(), CommitError>,
     ) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
@@ -118,7 +123,7 @@ impl Tables {
             let nodes = transaction.open_table(NODES)?;
             let events = transaction.open_table(EVENTS)?;
             let meta = transaction.open_table(META)?;
-            fill(&mut Commit { nodes, events, meta })?;
+            fill(&mut Commit { nodes, events, meta }).map_err(|CommitError(source)| source)?;
         }
         transaction.commit()?;
         Ok(())
@@ -180,49 +185,53 @@ impl Commit<'_> {
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn put_node(&mut self, key: &[u8], value: &[u8]) -> Result<(), redb::StorageError> {
-        self.nodes.insert(key, value).map(drop)
+    pub fn put_node(&mut self, key: &[u8], value: &[u8]) -> Result<(), CommitError> {
+        self.nodes.insert(key, value)?;
+        Ok(())
     }
 
     /// Removes a node.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn drop_node(&mut self, key: &[u8]) -> Result<(), redb::StorageError> {
-        self.nodes.remove(key).map(drop)
+    pub fn drop_node(&mut self, key: &[u8]) -> Result<(), CommitError> {
+        self.nodes.remove(key)?;
+        Ok(())
     }
 
     /// Puts an event.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn put_event(&mut self, number: u64, value: &[u8]) -> Result<(), redb::StorageError> {
-        self.events.insert(number, value).map(drop)
+    pub fn put_event(&mut self, number: u64, value: &[u8]) -> Result<(), CommitError> {
+        self.events.insert(number, value)?;
+        Ok(())
     }
 
     /// Removes the events below `number`.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn drop_events_below(&mut self, number: u64) -> Result<(), redb::StorageError> {
-        self.events.retain_in(..number, |_, _| false)
+    pub fn drop_events_below(&mut self, number: u64) -> Result<(), CommitError> {
+        Ok(self.events.retain_in(..number, |_, _| false)?)
     }
 
     /// Puts a record beside nodes and events.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn put_meta(&mut self, name: &str, value: &[u8]) -> Result<(), redb::StorageError> {
-        self.meta.insert(name, value).map(drop)
+    pub fn put_meta(&mut self, name: &str, value: &[u8]) -> Result<(), CommitError> {
+        self.meta.insert(name, value)?;
+        Ok(())
     }
 
     /// Removes all nodes and events: another checkpoint takes their place.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn clear(&mut self) -> Result<(), redb::StorageError> {
+    pub fn clear(&mut self) -> Result<(), CommitError> {
         self.nodes.retain(|_, _| false)?;
-        self.events.retain(|_, _| false)
+        Ok(self.events.retain(|_, _| false)?)
     }
 }
 

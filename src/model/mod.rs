@@ -12,6 +12,7 @@ mod random;
 mod refusal;
 mod time;
 mod unavailable;
+mod url;
 
 pub use clipped::{Clipped, beginning};
 pub use codec::{DecodeError, Reader, Writer};
@@ -24,6 +25,7 @@ pub use random::Random;
 pub use refusal::{Refusal, Reply};
 pub use time::{Clock, LogTime, Stamp, TTL_MAX_S, Ttl, WallOffset, WallTime};
 pub use unavailable::{Fate, TimeOut, Unavailable};
+pub use url::{Url, UrlError};
 
 /// A key's value: any bytes, shared between the tree, the history and answers under way.
 ///

@@ -13,6 +13,8 @@
 //! | `voters/` | who has a vote (`voting`), who leads (`leadership`), going on when the majority is lost (`alone`) |
 //! | `adapter/` | openraft's parameters (`types`) and what it runs on (`runtime`) |
 
+#![doc = include_str!("DESIGN.md")]
+
 mod adapter;
 mod clock;
 mod net;
@@ -42,6 +44,7 @@ use crate::transport::Transport;
 use adapter::types::{self, Types};
 use clock::LogClock;
 use net::ask::Asker;
+use net::fence::Fences;
 use net::followers::Followers;
 use net::inbound::LastPeerRefusal;
 use net::transfer::Arrivals;
@@ -92,6 +95,8 @@ pub struct Raft {
 /// What all handles share.
 struct Shared {
     member: MemberId,
+    /// The last entry that this member had when it started.
+    held_at_start: LogIndex,
     election: Duration,
     history: HistoryLimits,
     clock: Arc<LogClock>,
@@ -103,6 +108,7 @@ struct Shared {
     followers: Arc<Followers>,
     heard: Arc<Heard>,
     arrivals: Arrivals,
+    fences: Arc<Fences>,
     io: IoMode,
     pace: Arc<Pace>,
     log: Log,
@@ -198,6 +204,17 @@ impl Raft {
     /// Appends received from leaders.
     pub fn appends_received(&self) -> AppendStats {
         self.shared.followers.appends_received()
+    }
+
+    /// The last entry that this member had when it started; none when it started for the first time.
+    pub fn held_at_start(&self) -> LogIndex {
+        self.shared.held_at_start
+    }
+
+    /// Waits until this member has applied all that it had when it started. It shows nothing that is not on its own disk, so from
+    /// then on it shows no less than it ever did. `false` when it stops before.
+    pub async fn regained(&self) -> bool {
+        self.shared.tickets.reach(self.shared.held_at_start).await
     }
 
     /// Resolves when this member has learned that it was removed from its cluster.

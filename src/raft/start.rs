@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use openraft::SnapshotPolicy;
+use openraft::storage::RaftLogStorage;
 use openraft::storage::RaftStateMachine;
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -14,7 +15,7 @@ use tracing::info;
 
 use crate::disk::{Files, LogOwner, Tables, TablesError, Wal, WalError, WalObserver, WalOptions};
 use crate::model::{Clock, ClusterId, DecodeError, MemberId, Random};
-use crate::raft::adapter::types::Types;
+use crate::raft::adapter::types::{self, Types};
 use crate::raft::clock::LogClock;
 use crate::raft::net::ask::Asker;
 use crate::raft::net::followers::Followers;
@@ -27,7 +28,7 @@ use crate::raft::requests::tickets::Tickets;
 use crate::raft::storage::blocking;
 use crate::raft::storage::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 use crate::raft::storage::log::Log;
-use crate::raft::storage::machine::{Machine, Observer, View};
+use crate::raft::storage::machine::{Listeners, Machine, Observer, View};
 use crate::raft::storage::pace::{Counting, Pace};
 use crate::raft::voters::alone;
 use crate::raft::voters::leadership::{Follower, Heard};
@@ -121,6 +122,10 @@ impl Raft {
         if alone {
             alone::go_alone(member, &mut log, &start).await?;
         }
+        let in_log =
+            log.get_log_state().await.map_err(|error| StartError::Raft(error.to_string()))?;
+        let held_at_start = in_log.last_log_id.max(start.applied);
+        let held_at_start = held_at_start.as_ref().map(types::position).unwrap_or_default().index;
         let peers = Peers {
             transport: Arc::clone(&transport),
             log: log.clone(),
@@ -130,15 +135,14 @@ impl Raft {
             patience: election,
             removed: Arc::clone(&removed),
         };
-        let mut machine = Machine::new(
-            start,
+        let listeners = Listeners {
             observer,
-            Arc::clone(&tickets),
-            Arc::clone(&clock),
-            facts_learner(member, Arc::clone(&transport), Arc::clone(&removed)),
-            member,
-            Arc::clone(&checkpoints),
-        );
+            tickets: Arc::clone(&tickets),
+            clock: Arc::clone(&clock),
+            facts: facts_learner(member, Arc::clone(&transport), Arc::clone(&removed)),
+        };
+        let mut machine =
+            Machine::new(start, listeners, member, Some(log.clone()), Arc::clone(&checkpoints));
         replay(&log, &mut machine).await?;
         let view = machine.published();
         let kept_log = log.clone();
@@ -161,6 +165,7 @@ impl Raft {
         let (readers, readers_rx) = Readers::new();
         let shared = Arc::new(Shared {
             member,
+            held_at_start,
             election,
             history,
             clock,
@@ -172,6 +177,7 @@ impl Raft {
             followers,
             heard,
             arrivals: Arrivals::default(),
+            fences: Arc::default(),
             io,
             pace,
             log: kept_log,
@@ -257,12 +263,9 @@ fn open_files(options: RaftOptions) -> Result<Opened, StartError> {
     let start = match checkpoints.load(options.history) {
         Ok(start) => start,
         Err(CheckpointError::Tables(error)) => return Err(error.into()),
-        Err(CheckpointError::Decode(error)) => {
+        Err(error @ (CheckpointError::Decode(_) | CheckpointError::Older { .. })) => {
             let path = options.checkpoint.display();
-            return Err(StartError::Checkpoint(format!(
-                "{path}: {}",
-                CheckpointError::from(error)
-            )));
+            return Err(StartError::Checkpoint(format!("{path}: {error}")));
         }
     };
     let waiting = options.wal.io;

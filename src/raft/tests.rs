@@ -18,7 +18,7 @@ use super::requests::tickets::Tickets;
 use super::storage::checkpoint::Checkpoints;
 use super::storage::encoding;
 use super::storage::log::Log;
-use super::storage::machine::{Machine, Observer, View};
+use super::storage::machine::{Listeners, Machine, Observer, View};
 use super::{Raft, RaftOptions};
 use crate::disk::{
     CrashFiles, Fault, Files, IoMode, LogOwner, PrepareSpare, RealFiles, Survival, Tables, Wal,
@@ -90,8 +90,9 @@ impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for OnDisk {
         let log = Log::new(wal, IoMode::Threaded, &recovered).expect("an empty log");
         let tickets = Arc::new(Tickets::new(&Quiet));
         let clock = Arc::new(LogClock::new(Arc::new(Quiet)));
-        let machine =
-            Machine::new(start, Arc::new(Quiet), tickets, clock, Box::new(|_| {}), ME, checkpoints);
+        let listeners =
+            Listeners { observer: Arc::new(Quiet), tickets, clock, facts: Box::new(|_| {}) };
+        let machine = Machine::new(start, listeners, ME, None, checkpoints);
         Ok((dir, log, machine))
     }
 }

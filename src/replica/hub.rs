@@ -348,3 +348,6 @@ impl Watchers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

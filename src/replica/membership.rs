@@ -3,7 +3,11 @@
 //! Who belongs to the cluster is a fact in the store; who votes is consensus' business. A change is first recorded, then the
 //! leader makes the voters follow (`reconcile`): a new member follows without a vote until it has caught up, so it cannot
 //! cost the cluster its majority before it has even started; one that left loses its vote.
+//!
+//! Any member checks a change, on its own view. The command names the members that it was checked on and changes nothing of
+//! others: of two changes that were checked at the same time at two members, one passes and the other is checked again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -12,7 +16,7 @@ use tracing::warn;
 use crate::model::{MemberId, Unavailable};
 use crate::raft::Progress;
 use crate::replica::{Replica, identity, request_timeout};
-use crate::store::{Applied, Command, MemberRecord};
+use crate::store::{Applied, Command, MemberRecord, Members, MembersRevision};
 
 /// Time for an acknowledgement to reach the leader.
 const ACKNOWLEDGED: Duration = Duration::from_millis(100);
@@ -49,6 +53,12 @@ pub enum MemberRefusal {
     Unavailable(#[from] Unavailable),
 }
 
+/// Who has a vote, and who of them is heard of.
+struct Reach {
+    voters: BTreeSet<MemberId>,
+    unreachable: BTreeSet<MemberId>,
+}
+
 impl Replica {
     /// Takes a member in.
     ///
@@ -60,32 +70,49 @@ impl Replica {
         strict: bool,
     ) -> Result<(MemberId, MemberRecord), MemberRefusal> {
         let id = identity::added_member(&peer_urls, self.wall());
-        {
-            let view = self.view();
-            let members = view.store.members();
-            if members.has_url(&peer_urls, None) {
-                return Err(MemberRefusal::UrlExists);
+        loop {
+            let checked = Some(self.check_addition(id, &peer_urls, strict).await?);
+            let command = Command::AddMember { id, peer_urls: peer_urls.clone(), checked };
+            match self.write(command).await?.applied {
+                // Somebody else joined or left after the checks; this member has applied that by now.
+                Applied::Outdated => {}
+                // Two asked for the same at the same time.
+                Applied::Known => return Err(MemberRefusal::UrlExists),
+                Applied::Recorded
+                | Applied::Changed(_)
+                | Applied::Refused(_)
+                | Applied::Expired(_) => break,
             }
-            if members.get(id).is_some() || members.was_removed(id) {
-                return Err(MemberRefusal::IdExists);
-            }
-            let started = members.iter().filter(|(_, record)| !record.name.is_empty()).count();
-            let count_then = members.iter().count() + 1;
-            // The new one has no vote before it has started, so one member may always grow to two.
-            if strict && count_then > 2 && started < count_then / 2 + 1 {
-                return Err(MemberRefusal::NotEnoughStarted);
-            }
-        }
-        if strict && !self.unreachable().await?.is_empty() {
-            return Err(MemberRefusal::Unhealthy);
-        }
-        let answer = self.write(Command::AddMember { id, peer_urls }).await?;
-        // Two asked for the same at the same time.
-        if matches!(answer.applied, Applied::Known) {
-            return Err(MemberRefusal::UrlExists);
         }
         let record = self.view().store.members().get(id).cloned();
         Ok((id, record.unwrap_or_default()))
+    }
+
+    /// May this member join? Returns the members that the checks were made on.
+    async fn check_addition(
+        &self,
+        id: MemberId,
+        peer_urls: &[String],
+        strict: bool,
+    ) -> Result<MembersRevision, MemberRefusal> {
+        let view = self.view();
+        let members = view.store.members();
+        if members.has_url(peer_urls, None) {
+            return Err(MemberRefusal::UrlExists);
+        }
+        if members.get(id).is_some() || members.was_removed(id) {
+            return Err(MemberRefusal::IdExists);
+        }
+        let started = members.iter().filter(|(_, record)| !record.name.is_empty()).count();
+        let count_then = members.iter().count() + 1;
+        // The new one has no vote before it has started, so one member may always grow to two.
+        if strict && count_then > 2 && started < count_then / 2 + 1 {
+            return Err(MemberRefusal::NotEnoughStarted);
+        }
+        if strict && !self.reach(members).await?.unreachable.is_empty() {
+            return Err(MemberRefusal::Unhealthy);
+        }
+        Ok(members.revision())
     }
 
     /// Notes where the peers of a member reach it from now on.
@@ -122,26 +149,44 @@ impl Replica {
     /// # Errors
     /// When there is no such member, or the others would be no majority afterwards and that is checked (`strict`).
     pub async fn remove_member(&self, id: MemberId, strict: bool) -> Result<(), MemberRefusal> {
-        let (count, started) = {
-            let view = self.view();
-            let members = view.store.members();
-            if members.was_removed(id) {
-                return Err(MemberRefusal::Removed(id));
+        loop {
+            let checked = Some(self.check_removal(id, strict).await?);
+            match self.write(Command::RemoveMember { id, checked }).await?.applied {
+                // Somebody else joined or left after the checks; this member has applied that by now.
+                Applied::Outdated => {}
+                Applied::Known => return Err(MemberRefusal::Removed(id)),
+                Applied::Recorded
+                | Applied::Changed(_)
+                | Applied::Refused(_)
+                | Applied::Expired(_) => break,
             }
-            if members.get(id).is_none() {
-                return Err(MemberRefusal::Unknown(id));
-            }
-            let left: Vec<_> = members.iter().filter(|(other, _)| *other != id).collect();
-            let started = left.iter().filter(|(_, record)| !record.name.is_empty()).count();
-            (left.len(), started)
-        };
+        }
+        self.until_left(id, request_timeout(self.inner.member.election)).await;
+        Ok(())
+    }
+
+    /// May this member leave? Returns the members that the checks were made on.
+    async fn check_removal(
+        &self,
+        id: MemberId,
+        strict: bool,
+    ) -> Result<MembersRevision, MemberRefusal> {
+        let view = self.view();
+        let members = view.store.members();
+        if members.was_removed(id) {
+            return Err(MemberRefusal::Removed(id));
+        }
+        if members.get(id).is_none() {
+            return Err(MemberRefusal::Unknown(id));
+        }
+        let left: Vec<_> = members.iter().filter(|(other, _)| *other != id).collect();
+        let started = left.iter().filter(|(_, record)| !record.name.is_empty()).count();
         // The last member cannot go, whatever is checked: there would be no cluster to record it.
-        if count == 0 || (strict && started < count / 2 + 1) {
+        if left.is_empty() || (strict && started < left.len() / 2 + 1) {
             return Err(MemberRefusal::NotEnoughStarted);
         }
         if strict {
-            let unreachable = self.unreachable().await?;
-            let voters = self.inner.raft.voting().voters;
+            let Reach { voters, unreachable } = self.reach(members).await?;
             let left = voters.iter().filter(|voter| **voter != id);
             let within_reach = left.clone().filter(|voter| !unreachable.contains(voter)).count();
             // A voter that is down may always go; of the others a majority must remain.
@@ -150,12 +195,7 @@ impl Replica {
                 return Err(MemberRefusal::Unhealthy);
             }
         }
-        let answer = self.write(Command::RemoveMember { id }).await?;
-        if matches!(answer.applied, Applied::Known) {
-            return Err(MemberRefusal::Removed(id));
-        }
-        self.until_left(id, request_timeout(self.inner.member.election)).await;
-        Ok(())
+        Ok(members.revision())
     }
 
     /// Lets a member that has lost its data join again at the same URLs, as a new one.
@@ -167,9 +207,10 @@ impl Replica {
         lost: MemberId,
         peer_urls: Vec<String>,
     ) -> Result<(MemberId, MemberRecord), MemberRefusal> {
-        let is_gone = self.view().store.members().was_removed(lost);
-        if !is_gone {
-            if !self.unreachable().await?.contains(&lost) {
+        let view = self.view();
+        let members = view.store.members();
+        if !members.was_removed(lost) {
+            if !self.reach(members).await?.unreachable.contains(&lost) {
                 return Err(MemberRefusal::Alive(lost));
             }
             self.remove_member(lost, false).await?;
@@ -177,16 +218,19 @@ impl Replica {
         self.add_member(peer_urls, false).await
     }
 
-    /// The other members that do not answer the leader.
-    async fn unreachable(&self) -> Result<Vec<MemberId>, MemberRefusal> {
+    /// The voters among `members`, and which of them do not answer the leader. A voter whose removal is recorded counts no
+    /// more: the leader is about to take its vote away.
+    async fn reach(&self, members: &Members) -> Result<Reach, MemberRefusal> {
         let progress = self.inner.raft.cluster_progress().await;
         let progress = progress.map_err(|_| MemberRefusal::Unhealthy)?;
         let patience = self.inner.member.election;
         let silent = |progress: &Progress| progress.silent.is_none_or(|silent| silent > patience);
-        let voters = self.inner.raft.voting().voters;
-        let silent =
+        let mut voters = self.inner.raft.voting().voters;
+        voters.retain(|voter| !members.was_removed(*voter));
+        let unreachable =
             progress.iter().filter(|(id, progress)| voters.contains(id) && silent(progress));
-        Ok(silent.map(|(id, _)| *id).collect())
+        let unreachable = unreachable.map(|(id, _)| *id).collect();
+        Ok(Reach { voters, unreachable })
     }
 
     /// Waits until a member takes no part in consensus any more. Of itself a member learns only that the change has begun:
@@ -244,7 +288,7 @@ impl Replica {
             let view = self.view();
             let other = view.store.members().iter().map(|(id, _)| id).find(|id| *id != me);
             let Some(id) = other else { return Ok(()) };
-            self.write(Command::RemoveMember { id }).await?;
+            self.write(Command::RemoveMember { id, checked: None }).await?;
         }
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! Owns: deadlines of requests, live watchers, the leader's chores. Never knows: HTTP, flags, sockets.
 
+#![doc = include_str!("DESIGN.md")]
+
 mod chores;
 mod consensus;
+mod curtain;
 mod hub;
 pub mod identity;
 mod membership;
@@ -17,6 +20,8 @@ use std::time::Duration;
 use crate::model::{Clock, ClusterId, LogTime, MemberId, WallTime};
 use crate::raft::{Raft, Status, View};
 use crate::store::Members;
+
+use curtain::Curtain;
 
 pub use chores::Facts;
 pub use consensus::request_timeout;
@@ -37,6 +42,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     reads: Reads,
     stats: SelfStats,
+    curtain: Curtain,
     member: LocalMember,
 }
 
@@ -57,8 +63,8 @@ impl Replica {
     /// Puts a member together. `hub` must be the observer that `raft` was started with.
     pub fn new(raft: Raft, hub: Arc<Hub>, clock: Arc<dyn Clock>, member: LocalMember) -> Self {
         let stats = SelfStats::new(clock.wall());
-        let reads = Reads::default();
-        Self { inner: Arc::new(Inner { raft, hub, clock, reads, stats, member }) }
+        let (reads, curtain) = (Reads::default(), Curtain::default());
+        Self { inner: Arc::new(Inner { raft, hub, clock, reads, stats, curtain, member }) }
     }
 
     /// What this member is and belongs to.

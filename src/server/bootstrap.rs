@@ -145,6 +145,8 @@ pub(super) struct MemberIdentity {
     pub(super) founders: Vec<(MemberId, Vec<String>)>,
     /// Where members were reached when that was last known.
     pub(super) peers: Vec<(MemberId, Vec<String>)>,
+    /// It was found in the data directory. Not kept there.
+    pub(super) restarted: bool,
 }
 
 /// [`MemberIdentity`] as it is kept. Fields are only ever appended.
@@ -187,6 +189,7 @@ impl MemberIdentity {
             member: id(&kept.member)?,
             founders: members(kept.founders)?,
             peers: members(kept.peers)?,
+            restarted: true,
         })
     }
 
@@ -266,7 +269,8 @@ async fn found(config: &Config) -> Result<MemberIdentity, BootstrapError> {
             Err(_) => {}
         }
     }
-    Ok(MemberIdentity { cluster, member, peers: founders.clone(), founders })
+    let peers = founders.clone();
+    Ok(MemberIdentity { cluster, member, peers, founders, restarted: false })
 }
 
 /// The founders as they find each other. It may take as long as the last of them takes to come.
@@ -312,7 +316,8 @@ async fn join(config: &Config) -> Result<MemberIdentity, BootstrapError> {
     let mut peers: Vec<_> =
         others.map(|listed| (MemberId(listed.id), listed.peer_urls.clone())).collect();
     peers.push((member, own.peer_urls.clone()));
-    Ok(MemberIdentity { cluster: there.id, member, founders: Vec::new(), peers })
+    let (cluster, founders) = (there.id, Vec::new());
+    Ok(MemberIdentity { cluster, member, founders, peers, restarted: false })
 }
 
 /// The member that is reached at the same URLs, or at least at the same addresses.
@@ -448,6 +453,7 @@ mod tests {
             member: MemberId(0xabc),
             founders: vec![(MemberId(1), vec!["http://a:1".into()])],
             peers: vec![(MemberId(1), vec!["http://a:1".into(), "http://b:1".into()])],
+            restarted: true,
         };
         assert_eq!(MemberIdentity::decode(&identity.encode()).unwrap(), identity);
         assert!(MemberIdentity::decode(b"{}").is_err());

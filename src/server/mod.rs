@@ -25,13 +25,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::api::{self, Api, CLUSTER_VERSION, Cors, ETCD_VERSION, Metrics};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::disk::{DataDir, DataDirError, RealFiles, WalOptions};
-use crate::model::PathLimits;
+use crate::model::{LogIndex, PathLimits};
 use crate::raft::{self, Raft, StartError};
 use crate::replica::{Facts, Hub, LocalMember, Replica};
 use crate::store::HistoryLimits;
-use crate::transport::{self, AddressBook, Transport};
+use crate::transport::{self, AddressBook, FRAME_BYTES_MAX, Transport};
 
 pub use bootstrap::BootstrapError;
 use bootstrap::MemberIdentity;
@@ -42,6 +42,12 @@ use listen::{Face, Limits};
 pub use random::SystemRandom;
 pub use signals::Signals;
 use telemetry::LogHandle;
+
+/// An entry of the log holds what one request said, and travels in one frame with some bytes of our own.
+const _: () = assert!(
+    config::REQUEST_BYTES_MAX + (1 << 20) <= FRAME_BYTES_MAX as u64,
+    "an entry must fit into a frame"
+);
 
 /// After this a stop no longer waits for clients.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
@@ -108,6 +114,8 @@ pub async fn run(
         },
     );
     metrics.observe_member(replica.clone());
+    // What it showed before a restart, it shows again; one that starts for the first time lets its clients wait.
+    let restarted = identity.restarted && raft.held_at_start() > LogIndex(0);
     let facts = Facts {
         founders: identity.founders.clone(),
         client_urls: config.advertise_client_urls.clone(),
@@ -118,10 +126,19 @@ pub async fn run(
     let left_out = log.clone().tell_what_was_left_out();
     tokio::spawn(chores.clone().run_until_cancelled_owned(left_out));
     start_chores(&replica, config.heartbeat, &chores);
+    if restarted {
+        let regain = replica.clone().show_when_regained();
+        tokio::spawn(chores.clone().run_until_cancelled_owned(regain));
+    }
     let keep = keep_addresses(replica.clone(), identity, Arc::clone(&data_dir));
     tokio::spawn(chores.clone().run_until_cancelled_owned(keep));
     let api = Api::new(replica.clone(), metrics, api_settings(&config, log.clone()));
-    let result = serve(config, listeners, &raft, replica, api, &facts, stop).await;
+    let clients = CancellationToken::new();
+    if restarted {
+        clients.cancel();
+    }
+    let starting = Starting { facts, clients };
+    let result = serve(config, listeners, &raft, replica, api, &starting, stop).await;
     chores.cancel();
     raft.shutdown().await;
     log.finish();
@@ -133,6 +150,7 @@ fn start_chores(replica: &Replica, heartbeat: Duration, stop: &CancellationToken
     tokio::spawn(stop.clone().run_until_cancelled_owned(pulse));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().follow_leader()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().follow_members()));
+    tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().explain_search()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().tick()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().watch_clocks()));
 }
@@ -160,6 +178,14 @@ async fn keep_addresses(replica: Replica, mut identity: MemberIdentity, data_dir
     }
 }
 
+/// What is still to be done when the listeners are there.
+struct Starting {
+    /// What the cluster must know of this member.
+    facts: Facts,
+    /// Clients are answered once this is cancelled. As in etcd they connect before that, and wait.
+    clients: CancellationToken,
+}
+
 /// Why a member ends.
 enum End {
     Stopped,
@@ -174,7 +200,7 @@ async fn serve(
     raft: &Raft,
     replica: Replica,
     api: Arc<Api>,
-    facts: &Facts,
+    starting: &Starting,
     stop: CancellationToken,
 ) -> Result<(), ServerError> {
     let limits = Limits {
@@ -186,7 +212,6 @@ async fn serve(
     let (connections, acceptors) = (TaskTracker::new(), CancellationToken::new());
     // Peers come in until the last client has its answer: that may wait for an entry from the next leader.
     let peer_acceptors = CancellationToken::new();
-    let ready = CancellationToken::new();
     for (listener, face) in listeners.all {
         let of_peers = face == Face::Peers;
         let stop = if of_peers { peer_acceptors.clone() } else { acceptors.clone() };
@@ -204,20 +229,18 @@ async fn serve(
             tokio::spawn(listener.serve());
             continue;
         }
-        // As in etcd, clients connect at once and are answered when the member is ready: what it showed before a restart, it
-        // shows again.
-        let begin = if face == Face::Clients { Some(ready.clone()) } else { None };
+        let begin = if face == Face::Clients { Some(starting.clients.clone()) } else { None };
         connections.spawn(async move {
             let stop = listener.stop.clone();
-            if let Some(ready) = begin {
-                stop.run_until_cancelled(ready.cancelled()).await;
+            if let Some(clients) = begin {
+                stop.run_until_cancelled(clients.cancelled()).await;
             }
             listener.serve().await;
         });
     }
     let end = tokio::select! {
         failure = raft.failed() => End::Failed(ServerError::Failed(failure)),
-        result = live(&replica, facts, &config.data_dir, &ready) => match result {
+        result = live(&replica, starting, &config.data_dir) => match result {
             Ok(never) => match never {},
             Err(error) => End::Failed(error),
         },
@@ -255,17 +278,18 @@ async fn serve(
 /// Introduces the member, says when it is ready, and then lives for ever.
 async fn live(
     replica: &Replica,
-    facts: &Facts,
+    starting: &Starting,
     data_dir: &std::path::Path,
-    ready: &CancellationToken,
 ) -> Result<std::convert::Infallible, ServerError> {
+    let facts = &starting.facts;
     let introduced = async {
         replica.introduce(facts).await?;
         replica.catch_up().await
     };
     introduced.await.map_err(|why| ServerError::Failed(why.to_string()))?;
+    replica.show();
     replica.until_voting().await;
-    ready.cancel();
+    starting.clients.cancel();
     if facts.alone {
         warn!(target: "etcdserver", "this member goes on alone: leave --force-new-cluster out from now on");
     }

@@ -1,6 +1,7 @@
 //! What a log entry may ask of the store, and its stored form.
 
 use crate::model::{DecodeError, KeyPath, MemberId, Reader, StoreIndex, Ttl, Value, Writer};
+use crate::store::members::MembersRevision;
 
 /// A change that the log carries. Variants and fields are only ever appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub enum Command {
         id: MemberId,
         /// Where its peers reach it.
         peer_urls: Vec<String>,
+        /// The members that the checks were made on, if any were; of other members the command changes nothing.
+        checked: Option<MembersRevision>,
     },
     /// A member moved.
     UpdateMember {
@@ -87,6 +90,8 @@ pub enum Command {
     RemoveMember {
         /// Its identity; never used again.
         id: MemberId,
+        /// As in [`Command::AddMember`].
+        checked: Option<MembersRevision>,
     },
     /// The version that all members speak, `MAJOR.MINOR.0`.
     SetClusterVersion {
@@ -143,16 +148,24 @@ impl Command {
             Self::Tick => {
                 out.u8(8);
             }
-            Self::AddMember { id, peer_urls } => encode_texts(out.u8(9).u64(id.0), peer_urls),
+            Self::AddMember { id, peer_urls, checked: None } => {
+                encode_texts(out.u8(9).u64(id.0), peer_urls);
+            }
             Self::UpdateMember { id, peer_urls } => encode_texts(out.u8(10).u64(id.0), peer_urls),
             Self::PublishMember { id, name, client_urls } => {
                 encode_texts(out.u8(11).u64(id.0).bytes(name.as_bytes()), client_urls);
             }
-            Self::RemoveMember { id } => {
+            Self::RemoveMember { id, checked: None } => {
                 out.u8(12).u64(id.0);
             }
             Self::SetClusterVersion { version } => {
                 out.u8(13).bytes(version.as_bytes());
+            }
+            Self::AddMember { id, peer_urls, checked: Some(revision) } => {
+                encode_texts(out.u8(14).varint(revision.0).u64(id.0), peer_urls);
+            }
+            Self::RemoveMember { id, checked: Some(revision) } => {
+                out.u8(15).varint(revision.0).u64(id.0);
             }
         }
     }
@@ -197,15 +210,28 @@ impl Command {
                 condition: decode_condition(input)?,
             },
             8 => Self::Tick,
-            9 => Self::AddMember { id: decode_id(input)?, peer_urls: decode_texts(input)? },
+            9 => Self::AddMember {
+                id: decode_id(input)?,
+                peer_urls: decode_texts(input)?,
+                checked: None,
+            },
             10 => Self::UpdateMember { id: decode_id(input)?, peer_urls: decode_texts(input)? },
             11 => Self::PublishMember {
                 id: decode_id(input)?,
                 name: input.text("member name")?,
                 client_urls: decode_texts(input)?,
             },
-            12 => Self::RemoveMember { id: decode_id(input)? },
+            12 => Self::RemoveMember { id: decode_id(input)?, checked: None },
             13 => Self::SetClusterVersion { version: input.text("cluster version")? },
+            14 => {
+                let checked = Some(decode_revision(input)?);
+                let (id, peer_urls) = (decode_id(input)?, decode_texts(input)?);
+                Self::AddMember { id, peer_urls, checked }
+            }
+            15 => {
+                let checked = Some(decode_revision(input)?);
+                Self::RemoveMember { id: decode_id(input)?, checked }
+            }
             tag => return Err(DecodeError::Unknown { what: "command", found: tag.into() }),
         })
     }
@@ -260,6 +286,10 @@ fn decode_id(input: &mut Reader<'_>) -> Result<MemberId, DecodeError> {
     Ok(MemberId(input.u64("member id")?))
 }
 
+fn decode_revision(input: &mut Reader<'_>) -> Result<MembersRevision, DecodeError> {
+    Ok(MembersRevision(input.varint("revision of the members")?))
+}
+
 /// A count and that many texts.
 pub(super) fn encode_texts(out: &mut Writer, texts: &[String]) {
     out.varint(texts.len() as u64);
@@ -303,6 +333,7 @@ mod tests {
         let path = "(/[a-z_]{1,3}){0,4}".prop_map(|text| KeyPath::from(text.as_str()));
         (0..13, path, writes(), conditions(), any::<u64>(), any::<(bool, bool)>()).prop_map(
             |(which, path, write, condition, id, (dir, recursive))| {
+                let checked = dir.then_some(MembersRevision(id));
                 let id = MemberId(id);
                 let urls = vec!["http://127.0.0.1:2380".to_owned()];
                 match which {
@@ -314,10 +345,10 @@ mod tests {
                     5 => Command::Delete { path, dir, recursive },
                     6 => Command::CompareAndDelete { path, condition },
                     7 => Command::Tick,
-                    8 => Command::AddMember { id, peer_urls: urls },
+                    8 => Command::AddMember { id, peer_urls: urls, checked },
                     9 => Command::UpdateMember { id, peer_urls: urls },
                     10 => Command::PublishMember { id, name: "n".into(), client_urls: urls },
-                    11 => Command::RemoveMember { id },
+                    11 => Command::RemoveMember { id, checked },
                     _ => Command::SetClusterVersion { version: "3.4.0".into() },
                 }
             },
@@ -339,6 +370,17 @@ mod tests {
         fn random_bytes_are_refused_or_read_but_never_panic(bytes in any::<Vec<u8>>()) {
             let _ = Command::decode(&mut Reader::new(&bytes));
         }
+    }
+
+    #[test]
+    fn the_stored_forms_of_a_removal_are_fixed() {
+        let stored = |checked| {
+            let mut out = Writer::default();
+            Command::RemoveMember { id: MemberId(7), checked }.encode(&mut out);
+            out.finish()
+        };
+        assert_eq!(stored(None), [1, 12, 7, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(stored(Some(MembersRevision(300))), [1, 15, 0xac, 2, 7, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub struct MemberRecord {
     pub client_urls: Vec<String>,
 }
 
+/// Which members there are and were, as a number: it grows by one whenever a member joins or leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MembersRevision(pub u64);
+
 /// The members, past and present, and the cluster's version.
 #[derive(Clone, Debug, Default)]
 pub struct Members {
@@ -40,6 +44,13 @@ impl Members {
     /// Did this member leave for good?
     pub fn was_removed(&self, id: MemberId) -> bool {
         self.removed.contains(&id)
+    }
+
+    /// Which members there are and were. Every member that joined is present or was removed, and an id joins and leaves at
+    /// most once, so the number follows from the two sets and needs no stored form of its own.
+    pub fn revision(&self) -> MembersRevision {
+        let (present, removed) = (self.present.len() as u64, self.removed.len() as u64);
+        MembersRevision(present + 2 * removed)
     }
 
     /// Wire: `etcdcluster`; `None` until it is agreed.

@@ -23,7 +23,7 @@ pub use counters::{Counter, Counters};
 pub use event::{Action, Event, Removed, Shown};
 pub use filter::Filter;
 pub use history::{Found, History, HistoryLimits, Scan};
-pub use members::{MemberRecord, Members};
+pub use members::{MemberRecord, Members, MembersRevision};
 pub use snapshot::{Header, Loader, Position, Record, RecordChange};
 pub use tree::{Content, Node};
 
@@ -63,6 +63,8 @@ pub enum Applied {
     Recorded,
     /// A fact of the cluster was known already, or cannot be; nothing changed.
     Known,
+    /// A member joined or left after the checks that the command rests on; nothing changed.
+    Outdated,
 }
 
 impl Applied {
@@ -71,7 +73,7 @@ impl Applied {
         match self {
             Self::Changed(event) => std::slice::from_ref(event),
             Self::Expired(events) => events,
-            Self::Refused(_) | Self::Recorded | Self::Known => &[],
+            Self::Refused(_) | Self::Recorded | Self::Known | Self::Outdated => &[],
         }
     }
 }

@@ -129,15 +129,22 @@ impl Store {
     /// Records a fact of the cluster. It takes as many indexes as in etcd, where such facts are keys that nobody sees; a
     /// fact that is known already takes none, so that two leaders in a row may both say it.
     pub(super) fn record(&mut self, command: &Command) -> Applied {
+        if let Command::AddMember { checked, .. } | Command::RemoveMember { checked, .. } = command
+            && checked.is_some_and(|revision| revision != self.members.revision())
+        {
+            return Applied::Outdated;
+        }
         let slots = match command {
-            Command::AddMember { id, peer_urls } => usize::from(self.members.add(*id, peer_urls)),
+            Command::AddMember { id, peer_urls, .. } => {
+                usize::from(self.members.add(*id, peer_urls))
+            }
             Command::UpdateMember { id, peer_urls } => {
                 usize::from(self.members.update(*id, peer_urls))
             }
             Command::PublishMember { id, name, client_urls } => {
                 usize::from(self.members.publish(*id, name, client_urls))
             }
-            Command::RemoveMember { id } => 2 * usize::from(self.members.remove(*id)),
+            Command::RemoveMember { id, .. } => 2 * usize::from(self.members.remove(*id)),
             Command::SetClusterVersion { version } => {
                 usize::from(self.members.set_version(version))
             }

@@ -12,8 +12,9 @@ use tokio_util::io::poll_read_buf;
 
 use crate::transport::traffic::PeerTraffic;
 
-/// The largest payload. A message to a follower holds about a megabyte of entries, or one entry however large; forms are
-/// limited so that any entry fits.
+/// The largest payload. A message to a follower holds about a megabyte of entries, or one entry however large; requests are
+/// limited so that any entry fits (`server` checks the largest limits that can be set). Snapshots, whose records have no such
+/// limit, travel in parts.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// Length of the payload (4), checksum of kind and payload (4), kind (1).
@@ -140,14 +141,21 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Adds a frame to what the next [`FrameWriter::flush`] sends. Nobody may put more than [`FRAME_BYTES_MAX`] into one.
-    pub fn put(&mut self, kind: u8, payload: &[u8]) {
-        assert!(payload.len() <= FRAME_BYTES_MAX, "a frame has a largest size");
-        let length = u32::try_from(payload.len()).expect("the largest size has 32 bits");
+    /// Adds a frame to what the next [`FrameWriter::flush`] sends.
+    ///
+    /// # Errors
+    /// When there is more than [`FRAME_BYTES_MAX`] in it. Then nothing was added.
+    pub fn put(&mut self, kind: u8, payload: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        if payload.len() > FRAME_BYTES_MAX {
+            let text = format!("a message of {length} bytes, where {FRAME_BYTES_MAX} are the most");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         self.buffer.extend_from_slice(&length.to_le_bytes());
         self.buffer.extend_from_slice(&checksum_of(kind, payload).to_le_bytes());
         self.buffer.push(kind);
         self.buffer.extend_from_slice(payload);
+        Ok(())
     }
 
     /// Sends all frames. Loses nothing when it is dropped half-way: the next one goes on.

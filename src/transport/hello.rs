@@ -9,7 +9,12 @@ use crate::transport::frame::Frame;
 pub const PREFACE: &[u8; 8] = b"\0cairn\r\n";
 
 /// The version of the protocol between members that this build speaks.
-pub const VERSION: u8 = 1;
+///
+/// | version | what came with it |
+/// |---|---|
+/// | 1 | the first |
+/// | 2 | snapshots in parts; a fence behind a connection that broke with writes under way |
+pub const VERSION: u8 = 2;
 
 /// The oldest version that it understands as well: the one before, so that a cluster is upgraded member by member.
 pub const VERSION_OLDEST: u8 = 1;

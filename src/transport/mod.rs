@@ -15,6 +15,7 @@ mod traffic;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -22,7 +23,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tracing::{info, warn};
 
-use crate::model::{ClusterId, DecodeError, MemberId};
+use crate::model::{Clipped, ClusterId, DecodeError, MemberId};
 
 pub use book::AddressBook;
 pub use frame::{FRAME_BYTES_MAX, Frame, FrameReader, FrameWriter};
@@ -95,7 +96,7 @@ pub enum AcceptError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// It was told why.
-    #[error("{from} ({name}) was refused: {refusal}")]
+    #[error("{from} ({}) was refused: {refusal}", Clipped(name))]
     Refused {
         /// Who it said it was.
         from: MemberId,
@@ -120,6 +121,8 @@ pub struct Transport {
     dial_timeout: Duration,
     book: Arc<AddressBook>,
     traffic: Arc<Traffic>,
+    /// Connections that were let in.
+    accepted: AtomicU64,
 }
 
 /// A connection that both ends agreed to.
@@ -128,6 +131,12 @@ pub struct Link {
     pub peer: MemberId,
     /// What it is for.
     pub lane: Lane,
+    /// The version of the protocol that both speak on it.
+    pub version: u8,
+    /// Its place among the connections that this member let in, from 1 on; zero for one that it dialled. It is taken before the
+    /// other end hears that it is let in: of two connections that a member dials one after the other, the second has the larger
+    /// number.
+    pub accepted: u64,
     /// Frames from the other end.
     pub incoming: Incoming,
     /// Frames to the other end.
@@ -144,7 +153,8 @@ impl Transport {
         dial_timeout: Duration,
         book: Arc<AddressBook>,
     ) -> Self {
-        Self { identity, dial, dial_timeout, book, traffic: Arc::default() }
+        let (traffic, accepted) = (Arc::default(), AtomicU64::new(0));
+        Self { identity, dial, dial_timeout, book, traffic, accepted }
     }
 
     /// Who this member is.
@@ -196,7 +206,10 @@ impl Transport {
             let result = tokio::time::timeout(self.dial_timeout, attempt).await;
             let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
             match result.unwrap_or_else(|_| Err(late())) {
-                Ok(Ok(link)) => return Ok(link),
+                Ok(Ok(link)) => {
+                    self.book.found(to, &url);
+                    return Ok(link);
+                }
                 // Whoever answers at this URL is not the one we look for, or does not want us; another URL may be better.
                 Ok(Err(refusal)) => last = ConnectError::Refused { url, refusal },
                 Err(source) => last = ConnectError::Unreachable { url, source },
@@ -225,15 +238,20 @@ impl Transport {
             peer_urls: self.identity.peer_urls.clone(),
         };
         outgoing.raw(PREFACE);
-        outgoing.put(hello::HELLO, &hello.encode());
+        outgoing.put(hello::HELLO, &hello.encode())?;
         outgoing.flush().await?;
         let mut incoming = FrameReader::new(read, Arc::clone(&peer));
         let answer = incoming.next().await?.ok_or_else(cut_off)?;
-        if let Err(refusal) = hello::read_answer(&answer).map_err(malformed)? {
-            return Ok(Err(refusal));
-        }
+        let version = match hello::read_answer(&answer).map_err(malformed)? {
+            Ok(version @ VERSION_OLDEST..=VERSION) => version,
+            Ok(found) => {
+                let found = found.into();
+                return Err(malformed(DecodeError::Unknown { what: "version", found }));
+            }
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let open = peer.open();
-        Ok(Ok(Link { peer: to, lane, incoming, outgoing, open }))
+        Ok(Ok(Link { peer: to, lane, version, accepted: 0, incoming, outgoing, open }))
     }
 
     /// Reads the first words of a stream that came in; [`PREFACE`] is already read off it.
@@ -259,11 +277,15 @@ impl Transport {
             gate.admit(hello.from)?;
             Ok(version)
         });
-        outgoing.put(hello::ANSWER, &hello::encode_answer(&verdict));
+        let accepted = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+        outgoing.put(hello::ANSWER, &hello::encode_answer(&verdict))?;
         outgoing.flush().await?;
-        if let Err(refusal) = verdict {
-            return Err(AcceptError::Refused { from: hello.from, name: hello.name, refusal });
-        }
+        let version = match verdict {
+            Ok(version) => version,
+            Err(refusal) => {
+                return Err(AcceptError::Refused { from: hello.from, name: hello.name, refusal });
+            }
+        };
         // Only now is the number of peers that are kept account of bounded by the cluster's size.
         let peer = self.traffic.of(hello.from);
         self.book.learn(hello.from, &hello.peer_urls);
@@ -271,7 +293,8 @@ impl Transport {
         incoming.count_for(Arc::clone(&peer));
         outgoing.count_for(Arc::clone(&peer));
         let open = peer.open();
-        Ok(Link { peer: hello.from, lane: hello.lane, incoming, outgoing, open })
+        let (peer, lane) = (hello.from, hello.lane);
+        Ok(Link { peer, lane, version, accepted, incoming, outgoing, open })
     }
 
     fn judge(&self, hello: &Hello) -> Result<u8, PeerRefusal> {

@@ -38,11 +38,6 @@ impl Traffic {
         let peers = lock(&self.peers);
         peers.iter().map(|(id, peer)| (*id, Arc::clone(peer))).collect()
     }
-
-    /// Forgets a peer that left for good.
-    pub fn forget(&self, peer: MemberId) {
-        lock(&self.peers).remove(&peer);
-    }
 }
 
 impl PeerTraffic {

@@ -3,9 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod breaks;
 mod laggard;
 mod members;
 mod mistakes;
 mod node;
 mod peers;
+mod restart;
 mod survivor;

@@ -22,6 +22,8 @@ pub(crate) struct Node {
     pub(crate) name: &'static str,
     client: Port,
     peer: Port,
+    /// Where the others reach it, if that is elsewhere.
+    advertised_peer: Option<String>,
     dir: TempDir,
     process: Option<Process>,
 }
@@ -30,7 +32,7 @@ impl Node {
     pub(crate) fn named(name: &'static str) -> Self {
         let port = || Port::reserve().expect("the system has free ports");
         let dir = tempfile::Builder::new().prefix("cairn-test-").tempdir().expect("a folder");
-        Self { name, client: port(), peer: port(), dir, process: None }
+        Self { name, client: port(), peer: port(), advertised_peer: None, dir, process: None }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -42,7 +44,12 @@ impl Node {
     }
 
     pub(crate) fn peer_url(&self) -> String {
-        self.peer.url()
+        self.advertised_peer.clone().unwrap_or_else(|| self.peer.url())
+    }
+
+    /// The others reach it at this URL, where somebody stands in front of it.
+    pub(crate) fn advertise_peer(&mut self, url: String) {
+        self.advertised_peer = Some(url);
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -52,12 +59,12 @@ impl Node {
     /// Starts it with the URLs that are its own, and these flags; `variables` are of its environment.
     pub(crate) fn launch(&mut self, variables: &[&str], flags: &[&str]) {
         assert!(self.process.is_none(), "{} is running", self.name);
-        let (client, peer) = (self.client.url(), self.peer.url());
+        let (client, peer, reached) = (self.client.url(), self.peer.url(), self.peer_url());
         let data_dir = self.data_dir().display().to_string();
         let own = ["--name", self.name, "--data-dir", &data_dir]
             .into_iter()
             .chain(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .chain(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+            .chain(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &reached]);
         let words = variables.iter().copied().chain([env!("CARGO_BIN_EXE_cairn")]);
         let words = words.chain(own).chain(TIMING).chain(flags.iter().copied());
         self.process = Some(Process::start("env", &words.map(str::to_owned).collect::<Vec<_>>()));

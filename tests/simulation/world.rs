@@ -28,6 +28,16 @@ const HEARTBEAT: Duration = Duration::from_millis(100);
 const ELECTION: Duration = Duration::from_secs(1);
 /// The longest that bytes are on their way.
 const LATENCY_MAX_MS: u64 = 3;
+/// The longest that bytes of a connection that broke may still be on their way to the other end.
+const AFTERLIFE_MAX_MS: u64 = 3_000;
+/// Where the lane stands in the first words of a connection, and the number of the lane of questions.
+const LANE: (usize, u8) = (19, 5);
+/// What the leader says at the beginning of such a connection: that it lets the follower in, and that the fence stands.
+const ANSWERS_BYTES: u64 = 24;
+/// Twice the bytes of the first words, roughly.
+const FIRST_LIFE: u64 = 120;
+/// What the follower says until the connection breaks all the same: its first words, the fence and some writes.
+const QUESTIONS_BYTES: u64 = 400;
 /// Whatever is waited for comes within this time, or never.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -81,6 +91,8 @@ struct Network {
 struct NetworkState {
     listening: BTreeMap<MemberId, Raft>,
     cut_off: BTreeSet<MemberId>,
+    /// After how many bytes the next connection with questions breaks; each lives a byte longer than the one before.
+    breaking: Option<u64>,
     /// Readers whose bytes are held up by a cut.
     held_up: Vec<Waker>,
     /// How often each member was stopped: what was on its way then is lost.
@@ -130,32 +142,95 @@ impl Dial for Way {
             }
             let (ours, theirs) = tokio::io::duplex(1 << 20);
             let pair = [from, member];
-            let mut theirs = Pipe::new(theirs, pair, Arc::clone(&network));
+            let wire = Arc::new(Mutex::new(Wire::default()));
+            let end = |stream, dialled| {
+                let (network, wire) = (Arc::clone(&network), Arc::clone(&wire));
+                let stops = network.stops(pair);
+                Pipe { stream, pair, stops, dialled, network, wire, late: false, on_the_way: None }
+            };
+            let (ours, mut theirs) = (end(ours, true), end(theirs, false));
             tokio::spawn(async move {
                 let mut preface = [0; PREFACE.len()];
                 if theirs.read_exact(&mut preface).await.is_ok() && preface == *PREFACE {
                     raft.serve_peer(Box::new(theirs)).await;
                 }
             });
-            Ok(Box::new(Pipe::new(ours, pair, network)) as Stream)
+            Ok(Box::new(ours) as Stream)
         })
     }
 }
 
+/// What both ends of a connection share.
+#[derive(Default)]
+struct Wire {
+    /// The first bytes from the one who dialled, up to the lane.
+    head: Vec<u8>,
+    /// Bytes until it breaks: from the one who dialled, and from the other.
+    life: Option<[u64; 2]>,
+    broken: bool,
+    /// The one who dialled, waiting to read.
+    reader: Option<Waker>,
+}
+
+impl Wire {
+    fn note_head(&mut self, bytes: &[u8], network: &Network) {
+        let (place, questions) = LANE;
+        if self.head.len() > place {
+            return;
+        }
+        self.head.extend_from_slice(&bytes[..bytes.len().min(place + 1 - self.head.len())]);
+        let mut state = network.state.lock().expect("nothing panics with it");
+        if self.head.get(place) == Some(&questions)
+            && let Some(life) = &mut state.breaking
+        {
+            // By turns in one direction and in the other, where little is said.
+            let bytes = *life / 2;
+            let outward = life.is_multiple_of(2);
+            self.life = Some(if outward {
+                [bytes, u64::MAX]
+            } else {
+                [QUESTIONS_BYTES, bytes % ANSWERS_BYTES]
+            });
+            *life += 1;
+        }
+    }
+
+    /// How many of these bytes get through. The connection breaks behind the last one.
+    fn carry(&mut self, bytes: usize, dialled: bool) -> usize {
+        let Some([outward, inward]) = &mut self.life else { return bytes };
+        let left = if dialled { outward } else { inward };
+        let carried = bytes.min(usize::try_from(*left).expect("64 bits"));
+        *left -= carried as u64;
+        if *left == 0 {
+            self.broken = true;
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+        }
+        carried
+    }
+}
+
 /// One end of a connection. Bytes take their time, and while the network is cut they do not arrive.
+///
+/// When it breaks, the one who dialled hears of it at once. The other end does not: it goes on reading what was sent before, and
+/// only some time later.
 struct Pipe {
     stream: DuplexStream,
     pair: [MemberId; 2],
     /// How often they had been stopped when the connection was made.
     stops: [u32; 2],
+    dialled: bool,
     network: Arc<Network>,
+    wire: Arc<Mutex<Wire>>,
+    /// It broke, and what was sent before arrives late.
+    late: bool,
     on_the_way: Option<Pin<Box<Sleep>>>,
 }
 
 impl Pipe {
-    fn new(stream: DuplexStream, pair: [MemberId; 2], network: Arc<Network>) -> Self {
-        let stops = network.stops(pair);
-        Self { stream, pair, stops, network, on_the_way: None }
+    fn wire(&self) -> std::sync::MutexGuard<'_, Wire> {
+        self.wire.lock().expect("nothing panics with it")
     }
 }
 
@@ -166,6 +241,18 @@ impl AsyncRead for Pipe {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        let broken = this.wire().broken;
+        if broken && this.dialled {
+            let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+            let reset = || Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            return if read.is_ready() { read } else { reset() };
+        }
+        this.wire().reader = this.dialled.then(|| cx.waker().clone());
+        if broken && !this.late {
+            this.late = true;
+            let late = Duration::from_millis(this.network.dice.next() % AFTERLIFE_MAX_MS);
+            this.on_the_way = Some(Box::pin(tokio::time::sleep(late)));
+        }
         let latency = || Box::pin(tokio::time::sleep(this.network.latency()));
         let sleep = this.on_the_way.get_or_insert_with(latency);
         if sleep.as_mut().poll(cx).is_pending() {
@@ -193,7 +280,25 @@ impl AsyncWrite for Pipe {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let this = &mut *self;
+        let carried = {
+            let mut wire = this.wire.lock().expect("nothing panics with it");
+            if wire.broken {
+                // The other end may write for long before it hears of it.
+                let gone = Err(io::ErrorKind::BrokenPipe.into());
+                return Poll::Ready(if this.dialled { gone } else { Ok(bytes.len()) });
+            }
+            if this.dialled {
+                wire.note_head(bytes, &this.network);
+            }
+            wire.carry(bytes.len(), this.dialled)
+        };
+        // There is always room: pipes are longer than anything that is sent here at once.
+        let written = Pin::new(&mut this.stream).poll_write(cx, &bytes[..carried]);
+        if carried == 0 && !bytes.is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -417,6 +522,22 @@ impl World {
     pub(crate) fn cut_off(&self, member: u64) {
         let mut state = self.network.state.lock().expect("nothing panics with it");
         state.cut_off.insert(MemberId(member));
+    }
+
+    /// Connections with questions that are made from now on break: the first one with the last of its first words, each further
+    /// one a byte later, and by turns on their way back.
+    pub(crate) fn break_questions(&self) {
+        self.network.state.lock().expect("nothing panics with it").breaking = Some(FIRST_LIFE);
+    }
+
+    /// How many connections with questions broke, or will.
+    pub(crate) fn broken_questions(&self) -> u64 {
+        self.network.state.lock().expect("nothing panics with it").breaking.unwrap_or_default()
+    }
+
+    /// They live as long as others again.
+    pub(crate) fn keep_questions(&self) {
+        self.network.state.lock().expect("nothing panics with it").breaking = None;
     }
 
     /// Everybody reaches everybody again.

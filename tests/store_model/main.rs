@@ -12,7 +12,9 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
 use cairn::model::{KeyPath, LogTime, MemberId, StoreIndex, Ttl};
-use cairn::store::{Applied, Command, Condition, Filter, Found, HistoryLimits, Scan, Store, Write};
+use cairn::store::{
+    Applied, Command, Condition, Filter, Found, HistoryLimits, MembersRevision, Scan, Store, Write,
+};
 
 use model::{Model, Names, sees, text};
 use seen::{Records, answer_of, counts_of, entries_of, entry_of, happened_of, history_of};
@@ -157,11 +159,15 @@ impl Step {
             }
             Op::Member(what, who) => {
                 let id = MemberId(who.into());
+                // Right, one behind, or not checked at all.
+                let behind = self.value.len() as u64 % 3;
+                let seen = model.joined_and_left().checked_sub(behind);
+                let checked = seen.filter(|_| behind < 2).map(MembersRevision);
                 match what {
-                    0 => Command::AddMember { id, peer_urls: urls },
+                    0 => Command::AddMember { id, peer_urls: urls, checked },
                     1 => Command::UpdateMember { id, peer_urls: urls },
                     2 => Command::PublishMember { id, name: "one".into(), client_urls: urls },
-                    _ => Command::RemoveMember { id },
+                    _ => Command::RemoveMember { id, checked },
                 }
             }
             Op::Version(minor) => Command::SetClusterVersion { version: format!("3.{minor}.0") },

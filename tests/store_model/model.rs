@@ -145,8 +145,13 @@ impl Model {
             let others = self.members.iter().filter(|(other, _)| **other != id);
             others.flat_map(|(_, member)| &member.1).any(|url| urls.contains(url))
         };
+        if let Command::AddMember { checked, .. } | Command::RemoveMember { checked, .. } = command
+            && checked.is_some_and(|revision| revision.0 != self.joined_and_left())
+        {
+            return 0;
+        }
         match command {
-            Command::AddMember { id, peer_urls } => {
+            Command::AddMember { id, peer_urls, .. } => {
                 let known = self.members.contains_key(&id.0) || self.members_gone.contains(&id.0);
                 if !known && !taken(id.0, peer_urls) {
                     self.members.entry(id.0).or_default().1 = in_order(peer_urls);
@@ -167,7 +172,7 @@ impl Model {
                     member.2.clone_from(client_urls);
                 }
             }
-            Command::RemoveMember { id } => {
+            Command::RemoveMember { id, .. } => {
                 if self.members.remove(&id.0).is_none() {
                     return 0;
                 }
@@ -185,6 +190,11 @@ impl Model {
             | Command::Tick => {}
         }
         u64::from(before != (self.members.clone(), self.version.clone()))
+    }
+
+    /// How often a member joined, and how often one left.
+    pub(crate) fn joined_and_left(&self) -> u64 {
+        (self.members.len() + self.members_gone.len() + self.members_gone.len()) as u64
     }
 
     fn set(&mut self, path: Names, write: &Write) -> Result<Happened, No> {

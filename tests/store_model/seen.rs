@@ -146,7 +146,11 @@ pub(crate) fn counts_of(store: &Store) -> BTreeMap<&'static str, u64> {
 pub(crate) fn answer_of(applied: &Applied) -> Result<Vec<Happened>, No> {
     match applied {
         Applied::Refused(refusal) => Err((refusal.row().0, refusal.cause().to_vec())),
-        Applied::Changed(_) | Applied::Expired(_) | Applied::Recorded | Applied::Known => {
+        Applied::Changed(_)
+        | Applied::Expired(_)
+        | Applied::Recorded
+        | Applied::Known
+        | Applied::Outdated => {
             Ok(applied.events().iter().map(|event| happened_of(event)).collect())
         }
     }

@@ -158,6 +158,9 @@ fn warn_of_unread_body(head: &http::request::Parts, body: &impl http_body::Body)
 async fn answer(api: &Context, label: MethodLabel, read: Read) -> Response<Body> {
     match read.request {
         KeysRequest::Watch { path, recursive, from, stream } => {
+            if let Err(why) = api.replica.until_shown().await {
+                return error::unavailable(why);
+            }
             watch(api, Filter { path, recursive }, from, stream)
         }
         KeysRequest::Get { path, listed, quorum } => {
@@ -176,7 +179,9 @@ async fn answer(api: &Context, label: MethodLabel, read: Read) -> Response<Body>
 }
 
 async fn get(api: &Context, path: KeyPath, listed: Listed, quorum: bool) -> Response<Body> {
-    if quorum && let Err(why) = api.replica.read_barrier().await {
+    let may_read =
+        if quorum { api.replica.read_barrier().await } else { api.replica.until_shown().await };
+    if let Err(why) = may_read {
         return error::unavailable(why);
     }
     let view = api.replica.view();
@@ -230,7 +235,7 @@ async fn write(
     let event = match answer.applied {
         Applied::Changed(event) => event,
         Applied::Refused(refusal) => return error::refused(&refusal, answer.index),
-        Applied::Expired(_) | Applied::Recorded | Applied::Known => {
+        Applied::Expired(_) | Applied::Recorded | Applied::Known | Applied::Outdated => {
             unreachable!("no client sends such commands")
         }
     };

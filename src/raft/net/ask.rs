@@ -1,10 +1,12 @@
 //! What a follower asks of its leader: to put writes into the log, and how far the log is.
 //!
 //! There is one connection, to whoever leads; a task of its own owns it. Questions that were never sent are refused at once
-//! and may be asked again. A write that was sent and whose connection broke is settled by the log: see `requests/tickets.rs`.
+//! and may be asked again. When the connection breaks with writes under way, it is made again at once, and begins with a fence
+//! that settles them: see `requests/tickets.rs`.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +26,14 @@ const QUESTIONS_BUFFERED: usize = 4096;
 /// Questions that go out with one write.
 const BATCH_MAX: usize = 256;
 
-/// After a connection could not be made, questions are refused for this time without trying again.
+/// Pause after a connection could not be made; questions that come meanwhile wait.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The longest pause when nobody asks, but writes are under way to a leader that cannot be reached: it doubles up to this.
+const PAUSE_MAX: Duration = Duration::from_millis(300);
+
+/// Version of the protocol that knows fences.
+const FENCE_SINCE: u8 = 2;
 
 enum Question {
     Write { leader: MemberId, term: Term, ticket: u64, command: Command },
@@ -60,7 +68,8 @@ impl Asker {
         stop: CancellationToken,
     ) -> Self {
         let (questions_tx, questions_rx) = mpsc::channel(QUESTIONS_BUFFERED);
-        let task = Task { transport, tickets, questions_rx, rounds: 0 };
+        let (connections, rounds, owed) = (0, 0, None);
+        let task = Task { transport, tickets, questions_rx, connections, rounds, owed };
         tokio::spawn(async move {
             tokio::select! {
                 biased;
@@ -119,7 +128,12 @@ struct Task {
     transport: Arc<Transport>,
     tickets: Arc<Tickets>,
     questions_rx: mpsc::Receiver<Question>,
+    /// Connections that were made.
+    connections: u64,
+    /// Questions that want an answer on the connection.
     rounds: u64,
+    /// The leader to whom writes may be under way on a connection that broke.
+    owed: Option<MemberId>,
 }
 
 /// Who waits for an answer, by the number of the question.
@@ -132,9 +146,12 @@ struct Unanswered {
 impl Task {
     async fn run(mut self) {
         let mut waiting = Vec::new();
+        let mut pause = PAUSE;
         loop {
-            // The last one to ask knows best who leads; the others may ask again.
-            let Some(leader) = waiting.last().map(Question::leader) else {
+            if self.questions_rx.is_closed() && self.questions_rx.is_empty() {
+                return;
+            }
+            let Some(leader) = self.whom_to_ask(&waiting) else {
                 if self.questions_rx.recv_many(&mut waiting, BATCH_MAX).await == 0 {
                     return;
                 }
@@ -143,11 +160,62 @@ impl Task {
             let mut outdated = waiting.extract_if(.., |question| question.leader() != leader);
             outdated.by_ref().for_each(|question| self.refuse(question));
             drop(outdated);
-            match self.transport.connect(leader, Lane::Ask).await {
-                Ok(link) => self.converse(link, &mut waiting).await,
-                Err(_) => {
+            let transport = Arc::clone(&self.transport);
+            let connected = self.while_nobody_leads_instead(
+                leader,
+                &mut waiting,
+                transport.connect(leader, Lane::Ask),
+            );
+            match connected.await {
+                Some(Ok(link)) => {
+                    pause = PAUSE;
+                    self.converse(link, &mut waiting).await;
+                }
+                Some(Err(_)) => {
+                    let asked = !waiting.is_empty();
                     waiting.drain(..).for_each(|question| self.refuse(question));
-                    tokio::time::sleep(PAUSE).await;
+                    pause = if asked { PAUSE } else { PAUSE_MAX.min(2 * pause) };
+                    let sleep = tokio::time::sleep(pause);
+                    if asked {
+                        sleep.await;
+                    } else {
+                        self.while_nobody_leads_instead(leader, &mut waiting, sleep).await;
+                    }
+                }
+                // Somebody else is to be asked.
+                None => {}
+            }
+        }
+    }
+
+    /// The last one to ask knows best who leads; the others may ask again. When nobody asks, whoever may have taken writes on a
+    /// connection that broke.
+    fn whom_to_ask(&mut self, waiting: &[Question]) -> Option<MemberId> {
+        if let Some(question) = waiting.last() {
+            return Some(question.leader());
+        }
+        if self.tickets.unsettled(self.connections + 1).is_none() {
+            self.owed = None;
+        }
+        self.owed
+    }
+
+    /// Waits for `work`. Gives it up, and returns `None`, when somebody asks another leader, or nobody asks any more.
+    async fn while_nobody_leads_instead<T>(
+        &mut self,
+        leader: MemberId,
+        waiting: &mut Vec<Question>,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                count = self.questions_rx.recv_many(waiting, BATCH_MAX), if waiting.len() < BATCH_MAX => {
+                    if count == 0 || waiting.iter().any(|question| question.leader() != leader) {
+                        return None;
+                    }
                 }
             }
         }
@@ -156,13 +224,24 @@ impl Task {
     /// Talks to one leader until the connection breaks or somebody else is to be asked. Leaves what was not
     /// sent in `waiting`.
     async fn converse(&mut self, mut link: Link, waiting: &mut Vec<Question>) {
+        self.connections += 1;
         let mut asked = Unanswered::default();
+        self.owed = None;
+        if link.version >= FENCE_SINCE {
+            self.owed = Some(link.peer);
+            if let Some(term) = self.tickets.unsettled(self.connections) {
+                let fence = messages::encode_fence(term, LogIndex(0));
+                if link.outgoing.put(ask::FENCE, &fence).is_err() {
+                    return;
+                }
+            }
+        }
         loop {
             if waiting.iter().any(|question| question.leader() != link.peer) {
                 return;
             }
-            for question in waiting.drain(..) {
-                put(question, &mut link, &mut self.rounds, &mut asked);
+            if self.put_all(waiting, &mut link, &mut asked).is_err() {
+                return;
             }
             let more = tokio::select! {
                biased;
@@ -175,7 +254,7 @@ impl Task {
                 count = self.questions_rx.recv_many(waiting, BATCH_MAX) => count > 0,
             };
             if !more {
-                // Readers hear of it when their senders are dropped; writers from the log.
+                // Readers hear of it when their senders are dropped; writers behind the fence of the next connection.
                 return;
             }
         }
@@ -189,6 +268,12 @@ impl Task {
                     messages::decode_refused(&frame.payload).map_err(malformed)?;
                 self.tickets.refuse(ticket, leader);
             }
+            ask::FENCED => {
+                let (term, last) = messages::decode_fence(&frame.payload).map_err(malformed)?;
+                self.tickets.fence(self.connections, term, last);
+            }
+            // It does not lead that term any more: an entry of a later term will settle those writes.
+            ask::FENCE_REFUSED => {}
             ask::READ_AT | ask::READ_REFUSED => {
                 let (round, at) = messages::decode_read(&frame.payload).map_err(malformed)?;
                 let answer = if frame.kind == ask::READ_AT {
@@ -227,23 +312,49 @@ impl Task {
             Question::Read { .. } | Question::Progress { .. } => {}
         }
     }
-}
 
-fn put(question: Question, link: &mut Link, rounds: &mut u64, asked: &mut Unanswered) {
-    match question {
-        Question::Write { term, ticket, command, .. } => {
-            let propose = Propose { ticket, term, command };
-            link.outgoing.put(ask::PROPOSE, &propose.encode());
+    fn put_all(
+        &mut self,
+        waiting: &mut Vec<Question>,
+        link: &mut Link,
+        asked: &mut Unanswered,
+    ) -> io::Result<()> {
+        let ticket = |question: &Question| match question {
+            Question::Write { ticket, .. } => Some(*ticket),
+            Question::Read { .. } | Question::Progress { .. } => None,
+        };
+        // Before the first byte of them can leave.
+        self.tickets.sent(waiting.iter().filter_map(ticket), self.connections);
+        for question in waiting.drain(..) {
+            self.put(question, link, asked)?;
         }
-        Question::Read { index_tx, .. } => {
-            *rounds += 1;
-            link.outgoing.put(ask::READ, &messages::encode_read(*rounds, LogIndex(0)));
-            asked.readers.insert(*rounds, index_tx);
+        Ok(())
+    }
+
+    fn put(
+        &mut self,
+        question: Question,
+        link: &mut Link,
+        asked: &mut Unanswered,
+    ) -> io::Result<()> {
+        match question {
+            Question::Write { term, ticket, command, .. } => {
+                let propose = Propose { ticket, term, command };
+                link.outgoing.put(ask::PROPOSE, &propose.encode())?;
+            }
+            Question::Read { index_tx, .. } => {
+                self.rounds += 1;
+                let read = messages::encode_read(self.rounds, LogIndex(0));
+                link.outgoing.put(ask::READ, &read)?;
+                asked.readers.insert(self.rounds, index_tx);
+            }
+            Question::Progress { progress_tx, .. } => {
+                self.rounds += 1;
+                let question = messages::encode_progress(self.rounds, &BTreeMap::new());
+                link.outgoing.put(ask::PROGRESS, &question)?;
+                asked.progress.insert(self.rounds, progress_tx);
+            }
         }
-        Question::Progress { progress_tx, .. } => {
-            *rounds += 1;
-            link.outgoing.put(ask::PROGRESS, &messages::encode_progress(*rounds, &BTreeMap::new()));
-            asked.progress.insert(*rounds, progress_tx);
-        }
+        Ok(())
     }
 }

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::base::lock;
-use crate::model::{LogIndex, LogTime, MemberId, Unavailable};
-use crate::raft::adapter::types::{Origin, Types};
+use crate::model::{LogIndex, LogTime, MemberId, Term, Unavailable};
+use crate::raft::adapter::types::{self, Origin, Types};
 use crate::raft::net::messages::{self, Propose, append, ask, snapshot, vote};
 use crate::raft::{Raft, Role};
 use crate::transport::{
@@ -81,7 +81,12 @@ impl Raft {
                 Lane::Heartbeat | Lane::Log => self.serve_appends(link).await,
                 Lane::Vote => self.serve_votes(link).await,
                 Lane::Snapshot => self.serve_snapshot(link).await,
-                Lane::Ask => self.serve_questions(link).await,
+                Lane::Ask => {
+                    let Some(served) = self.shared.fences.enter(peer, link.accepted) else {
+                        return Ok(());
+                    };
+                    served.run(self.serve_questions(link)).await.unwrap_or(Ok(()))
+                }
             }
         };
         let ended = tokio::select! {
@@ -100,7 +105,7 @@ impl Raft {
     }
 
     async fn serve_appends(&self, link: Link) -> io::Result<()> {
-        let Link { peer, lane, incoming, mut outgoing, open: _open } = link;
+        let Link { peer, lane, incoming, mut outgoing, open: _open, .. } = link;
         let requests = self.requests(peer, lane, incoming, self.shared.stop.clone());
         let mut answers = pin!(self.raft.stream_append(requests).fuse());
         while let Some(answer) = answers.next().await {
@@ -110,8 +115,10 @@ impl Raft {
                 if !matches!(appended, Err(StreamAppendError::HigherVote(_))) {
                     self.shared.heard.now();
                 }
-                outgoing
-                    .put(append::ANSWER, &messages::encode_appended(&appended, self.known_time()));
+                outgoing.put(
+                    append::ANSWER,
+                    &messages::encode_appended(&appended, self.known_time()),
+                )?;
                 // Whatever else is ready goes with it.
                 next = answers.next().now_or_never().flatten();
             }
@@ -174,7 +181,7 @@ impl Raft {
                         self.raft.pre_vote(request).await
                     };
                     let answer = answer.map_err(io::Error::other)?;
-                    link.outgoing.put(vote::VOTED, &messages::encode_vote_answer(&answer));
+                    link.outgoing.put(vote::VOTED, &messages::encode_vote_answer(&answer))?;
                 }
                 vote::TRANSFER => {
                     let request = messages::decode_transfer(&frame.payload).map_err(malformed)?;
@@ -182,7 +189,7 @@ impl Raft {
                     if let Err(refusal) = answer.map_err(io::Error::other)? {
                         warn!(target: "raft", "leadership was not taken over: {refusal}");
                     }
-                    link.outgoing.put(vote::TRANSFERRED, &[]);
+                    link.outgoing.put(vote::TRANSFERRED, &[])?;
                 }
                 _ => return Err(unknown(&frame)),
             }
@@ -196,16 +203,17 @@ impl Raft {
         let installed = self.raft.install_full_snapshot(arrived.vote, arrived.snapshot).await;
         match installed {
             Ok(answer) => {
-                link.outgoing.put(snapshot::INSTALLED, &messages::encode_one_vote(&answer.vote));
+                let vote = messages::encode_one_vote(&answer.vote);
+                link.outgoing.put(snapshot::INSTALLED, &vote)?;
             }
-            Err(error) => link.outgoing.put(snapshot::FAILED, error.to_string().as_bytes()),
+            Err(error) => link.outgoing.put(snapshot::FAILED, error.to_string().as_bytes())?,
         }
         link.outgoing.flush().await
     }
 
     /// Writes and read indexes that a follower asks for, for as long as it does.
     async fn serve_questions(&self, link: Link) -> io::Result<()> {
-        let Link { peer, mut incoming, mut outgoing, open: _open, .. } = link;
+        let Link { peer, accepted, mut incoming, mut outgoing, open: _open, .. } = link;
         let (replies_tx, mut replies_rx) = mpsc::channel::<(u8, Vec<u8>)>(REPLIES_BUFFERED);
         let questions = async {
             while let Some(frame) = incoming.next().await? {
@@ -225,6 +233,11 @@ impl Raft {
                             messages::decode_progress(&frame.payload).map_err(malformed)?;
                         self.progress_for(round, &replies_tx).await;
                     }
+                    ask::FENCE => {
+                        let (term, _) =
+                            messages::decode_fence(&frame.payload).map_err(malformed)?;
+                        self.fence_for(peer, accepted, term, &replies_tx).await;
+                    }
                     _ => return Err(unknown(&frame)),
                 }
             }
@@ -232,9 +245,9 @@ impl Raft {
         };
         let replies = async {
             while let Some((kind, payload)) = replies_rx.recv().await {
-                outgoing.put(kind, &payload);
+                outgoing.put(kind, &payload)?;
                 while let Ok((kind, payload)) = replies_rx.try_recv() {
-                    outgoing.put(kind, &payload);
+                    outgoing.put(kind, &payload)?;
                 }
                 outgoing.flush().await?;
             }
@@ -263,8 +276,8 @@ impl Raft {
         let replies_on_refusal = replies.clone();
         let refused = move |leader: Option<MemberId>| {
             let reply = (ask::REFUSED, messages::encode_refused(ticket, leader));
-            // With so many replies waiting the follower does not read any more. Its writer learns of the refusal when the
-            // follower applies an entry of a later term.
+            // With so many replies waiting the follower does not read any more, and the connection is about to break. Its writer
+            // learns of the refusal behind the fence, or when the follower applies an entry of a later term.
             let _ = replies_on_refusal.try_send(reply);
         };
         // A member that is ending cannot even refuse: the connection ends with it.
@@ -289,6 +302,41 @@ impl Raft {
         let kind = if leads { ask::PROGRESS_IS } else { ask::PROGRESS_REFUSED };
         // The follower may be gone.
         let _ = replies.send((kind, messages::encode_progress(round, &self.progress()))).await;
+    }
+
+    /// A follower is back on connection `accepted` after an earlier one broke: nothing more is taken from those, and the follower
+    /// is told behind which entry nothing of theirs can be, if this member leads `term`.
+    async fn fence_for(
+        &self,
+        peer: MemberId,
+        accepted: u64,
+        term: Term,
+        replies: &mpsc::Sender<(u8, Vec<u8>)>,
+    ) {
+        let last = if self.voting().has(peer) {
+            self.shared.fences.fence_off(peer, accepted).await;
+            self.last_of_term(term).await
+        } else {
+            None
+        };
+        let kind = if last.is_some() { ask::FENCED } else { ask::FENCE_REFUSED };
+        // The follower may be gone again.
+        let _ = replies.send((kind, messages::encode_fence(term, last.unwrap_or_default()))).await;
+    }
+
+    /// The last entry in this member's log behind everything that was proposed before the call; `None` unless it leads `term`.
+    async fn last_of_term(&self, term: Term) -> Option<LogIndex> {
+        let me = self.shared.member;
+        // It waits in the same queue as proposals, so those before it are in the log by then, or refused. Whoever leads the term
+        // at that moment has led it from its beginning, and no entry was taken out of its log.
+        let last = move |state: &openraft::RaftState<Types>| {
+            let vote = state.vote_ref();
+            let leads =
+                vote.committed && (vote.leader_id.term, vote.leader_id.voted_for) == (term.0, me.0);
+            let last = state.log_ids.last().filter(|_| leads)?;
+            (last.leader_id.term == term.0).then(|| types::log_index(last.index))
+        };
+        self.raft.with_raft_state(last).await.ok().flatten()
     }
 
     /// Up to where the log must be applied before a read is not stale. Only the leader can tell.

@@ -43,6 +43,8 @@ pub(in crate::raft) mod snapshot {
     pub(in crate::raft) const END: u8 = 33;
     pub(in crate::raft) const INSTALLED: u8 = 34;
     pub(in crate::raft) const FAILED: u8 = 35;
+    /// The beginning of a message whose other frames follow; the last one has its kind. From version 2 on.
+    pub(in crate::raft) const PART: u8 = 36;
 }
 
 /// Lane of questions to the leader.
@@ -55,6 +57,10 @@ pub(in crate::raft) mod ask {
     pub(in crate::raft) const PROGRESS: u8 = 45;
     pub(in crate::raft) const PROGRESS_IS: u8 = 46;
     pub(in crate::raft) const PROGRESS_REFUSED: u8 = 47;
+    /// From version 2 on, as are the two answers to it.
+    pub(in crate::raft) const FENCE: u8 = 48;
+    pub(in crate::raft) const FENCED: u8 = 49;
+    pub(in crate::raft) const FENCE_REFUSED: u8 = 50;
 }
 
 /// What became of an append, in openraft's words.
@@ -313,6 +319,20 @@ pub(in crate::raft) fn decode_refused(
     Ok((ticket, (leader != 0).then_some(MemberId(leader))))
 }
 
+/// A follower gives up its earlier connections, and asks the leader of `term` how far its log is without them; and, with the
+/// last entry, the leader's answer.
+pub(in crate::raft) fn encode_fence(term: Term, last: LogIndex) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.varint(term.0).varint(last.0);
+    out.finish()
+}
+
+/// The counterpart of [`encode_fence`].
+pub(in crate::raft) fn decode_fence(payload: &[u8]) -> Result<(Term, LogIndex), DecodeError> {
+    let mut input = Reader::new(payload);
+    Ok((Term(input.varint("term")?), LogIndex(input.varint("last entry")?)))
+}
+
 /// A round of reads, and, in the leader's answer, the entry that must be applied first.
 pub(in crate::raft) fn encode_read(round: u64, at: LogIndex) -> Vec<u8> {
     let mut out = Writer::default();
@@ -468,6 +488,7 @@ mod tests {
         }
         assert_eq!(decode_refused(&encode_refused(1, None)), Ok((1, None)));
         assert_eq!(decode_read(&encode_read(8, LogIndex(9))), Ok((8, LogIndex(9))));
+        assert_eq!(decode_fence(&encode_fence(Term(8), LogIndex(9))), Ok((Term(8), LogIndex(9))));
         let silent = Some(Duration::from_millis(70));
         let progress = BTreeMap::from([
             (MemberId(1), Progress { matched: LogIndex(5), silent }),
@@ -492,6 +513,7 @@ mod tests {
         assert_eq!(encode_appended(&appended, Some(LogTime(300))), [0, 3, 1, 2, 10, 0xac, 2]);
         assert_eq!(encode_one_vote(&Vote::new_committed(2, 7)), vote);
         assert_eq!(encode_read(300, LogIndex(1)), [0xac, 2, 1]);
+        assert_eq!(encode_fence(Term(300), LogIndex(1)), [0xac, 2, 1]);
         assert_eq!(encode_refused(1, Some(MemberId(2)))[..9], [1, 0, 0, 0, 0, 0, 0, 0, 2]);
         assert_eq!(encode_resume(Some(&Position::Node(KeyPath::from("/a")))), [1, 2, b'/', b'a']);
     }
@@ -509,6 +531,7 @@ mod tests {
             let _ = Propose::decode(&bytes);
             let _ = decode_refused(&bytes);
             let _ = decode_read(&bytes);
+            let _ = decode_fence(&bytes);
             let _ = decode_progress(&bytes);
         }
     }

@@ -3,6 +3,7 @@
 //! Owns: the bytes of each message. Never knows: how a connection is made, what a command does.
 
 pub(in crate::raft) mod ask;
+pub(in crate::raft) mod fence;
 pub(in crate::raft) mod followers;
 pub(in crate::raft) mod inbound;
 pub(in crate::raft) mod messages;

@@ -102,7 +102,7 @@ impl Peer {
     async fn ask(&self, kind: u8, payload: &[u8], expected: u8) -> Result<Frame, RPCError<Types>> {
         let mut link = self.connect(Lane::Vote).await?;
         let answer = async {
-            link.outgoing.put(kind, payload);
+            link.outgoing.put(kind, payload)?;
             link.outgoing.flush().await?;
             let answer = link.incoming.next().await?;
             answer.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
@@ -245,17 +245,17 @@ where
     }
 
     /// Takes requests in as long as there is room.
-    fn take_in(&mut self, cx: &mut Context<'_>) {
-        let Some(link) = &mut self.link else { return };
+    fn take_in(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(link) = &mut self.link else { return Ok(()) };
         while !self.input_ended
             && self.in_flight.len() < IN_FLIGHT_MAX
             && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
         {
             let request = match self.input.poll_next_unpin(cx) {
-                Poll::Pending => return,
+                Poll::Pending => return Ok(()),
                 Poll::Ready(None) => {
                     self.input_ended = true;
-                    return;
+                    return Ok(());
                 }
                 Poll::Ready(Some(request)) => request,
             };
@@ -265,12 +265,13 @@ where
                 encoded.as_deref(),
                 self.peer.peers.clock.reading(),
             );
-            link.outgoing.put(append::REQUEST, &payload);
+            link.outgoing.put(append::REQUEST, &payload)?;
             let bytes = payload.len();
             self.peer.peers.followers.sent(!request.entries.is_empty(), bytes);
             self.in_flight.push_back(InFlight { sent: Instant::now(), bytes });
             self.in_flight_bytes += bytes;
         }
+        Ok(())
     }
 
     /// An answer, if one is there.
@@ -355,7 +356,9 @@ where
                 Err(error) => return this.fail(error),
             }
         }
-        this.take_in(cx);
+        if let Err(error) = this.take_in(cx) {
+            return this.fail(NetworkError::new(&error).into());
+        }
         if let Some(link) = &mut this.link
             && let Poll::Ready(Err(error)) = link.outgoing.poll_flush(cx)
         {

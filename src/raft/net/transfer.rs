@@ -3,6 +3,9 @@
 //! The sender walks a tree that nobody changes any more, a block at a time; the receiver builds a store aside. Neither
 //! holds more than a block beside its stores. When the connection breaks, the receiver keeps what it has, and says so the
 //! next time: the rest is sent.
+//!
+//! A block holds at least one record, and a record may be larger than a frame: the event of a recursive delete names up to
+//! 100,000 paths, that of a write two values. So blocks, and the header with all members in it, travel in parts.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -23,9 +26,19 @@ use crate::transport::{Frame, Link};
 /// Records in one frame, roughly.
 const BLOCK_BYTES: usize = 256 << 10;
 
-/// Pause after each of them, for whoever else needs the processor and the network. The other end does not write faster to its
+/// What is larger than this goes out in several frames.
+const PART_BYTES: usize = 1 << 20;
+
+/// The most that is put together again from parts. The largest record is the event of a recursive delete: 100,000 paths
+/// (`Removed::PATHS_MAX`) of 16 KiB (`--max-key-bytes`) are 1.6 GiB. Memory is taken as the parts come, not ahead of them.
+const WHOLE_BYTES_MAX: usize = 2 << 30;
+
+/// Version of the protocol that knows parts.
+const PARTS_SINCE: u8 = 2;
+
+/// Pause after each frame, for whoever else needs the processor and the network. The other end does not write faster to its
 /// disk anyway.
-const BLOCK_PAUSE: Duration = Duration::from_millis(2);
+const PART_PAUSE: Duration = Duration::from_millis(2);
 
 /// The other end must take a block, or answer, within this time.
 const PROGRESS: Duration = Duration::from_secs(30);
@@ -48,8 +61,7 @@ pub(in crate::raft) async fn send(
     let Snapshot { meta, snapshot: checkpoint } = snapshot;
     let index = meta.last_log_id.as_ref().map(types::position).unwrap_or_default().index;
     let begin = SnapshotBegin { vote, meta: meta.clone(), header: checkpoint.store.header().0 };
-    link.outgoing.put(snapshot::BEGIN, &begin.encode());
-    within(PROGRESS, link.outgoing.flush()).await?;
+    send_whole(link, snapshot::BEGIN, &begin.encode(), || {}).await?;
     let answer = receive(link, PROGRESS).await?;
     messages::expect(&answer, snapshot::RESUME).map_err(malformed)?;
     let mut after = messages::decode_resume(&answer.payload).map_err(malformed)?;
@@ -60,13 +72,11 @@ pub(in crate::raft) async fn send(
         let next = checkpoints.work(move || block_after(&store, from.as_ref()));
         let (block, last) = next.await?;
         let Some(last) = last else { break };
-        link.outgoing.put(snapshot::BLOCK, &block);
-        within(PROGRESS, link.outgoing.flush()).await?;
-        checkpoints.got_through(checkpoint);
+        let sent = || checkpoints.got_through(checkpoint);
+        send_whole(link, snapshot::BLOCK, &block, sent).await?;
         after = Some(last);
-        tokio::time::sleep(BLOCK_PAUSE).await;
     }
-    link.outgoing.put(snapshot::END, &[]);
+    link.outgoing.put(snapshot::END, &[])?;
     within(PROGRESS, link.outgoing.flush()).await?;
     let answer = checkpoints.while_it_is_on_its_way(checkpoint, receive(link, INSTALL)).await?;
     if answer.kind == snapshot::FAILED {
@@ -126,17 +136,17 @@ impl Arrivals {
         link: &mut Link,
         limits: HistoryLimits,
     ) -> io::Result<Arrived> {
-        let first = receive(link, PROGRESS).await?;
+        let first = receive_whole(link).await?;
         messages::expect(&first, snapshot::BEGIN).map_err(malformed)?;
         let begin = SnapshotBegin::decode(&first.payload).map_err(malformed)?;
         let mut arrival = self.resume(link.peer, &begin, limits).map_err(malformed)?;
         let index = begin.meta.last_log_id.as_ref().map(types::position).unwrap_or_default().index;
         let how = if arrival.after.is_some() { "the rest of" } else { "all of" };
         info!(target: "rafthttp", "receiving {how} snapshot {index} from {}", link.peer);
-        link.outgoing.put(snapshot::RESUME, &messages::encode_resume(arrival.after.as_ref()));
+        link.outgoing.put(snapshot::RESUME, &messages::encode_resume(arrival.after.as_ref()))?;
         within(PROGRESS, link.outgoing.flush()).await?;
         loop {
-            let frame = match receive(link, PROGRESS).await {
+            let frame = match receive_whole(link).await {
                 Ok(frame) => frame,
                 Err(error) => {
                     *self.lock() = Some(arrival);
@@ -212,6 +222,48 @@ fn whole(store: Store, meta: SnapshotMeta) -> OpenraftSnapshot {
     Snapshot { meta, snapshot: Checkpoint { store, applied, membership } }
 }
 
+/// Sends a message, in parts if it is large and the other end knows them. `sent` is called after each frame.
+async fn send_whole(
+    link: &mut Link,
+    kind: u8,
+    payload: &[u8],
+    mut sent: impl FnMut(),
+) -> io::Result<()> {
+    let part_bytes = if link.version >= PARTS_SINCE { PART_BYTES } else { usize::MAX };
+    let mut rest = payload;
+    loop {
+        let (part, more) = rest.split_at(rest.len().min(part_bytes));
+        link.outgoing.put(if more.is_empty() { kind } else { snapshot::PART }, part)?;
+        within(PROGRESS, link.outgoing.flush()).await?;
+        sent();
+        tokio::time::sleep(PART_PAUSE).await;
+        if more.is_empty() {
+            return Ok(());
+        }
+        rest = more;
+    }
+}
+
+/// The counterpart of [`send_whole`].
+async fn receive_whole(link: &mut Link) -> io::Result<Frame> {
+    let mut whole = Vec::new();
+    loop {
+        let frame = receive(link, PROGRESS).await?;
+        let is_last = frame.kind != snapshot::PART;
+        if is_last && whole.is_empty() {
+            return Ok(frame);
+        }
+        if whole.len() + frame.payload.len() > WHOLE_BYTES_MAX {
+            let text = format!("a record of more than {WHOLE_BYTES_MAX} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        whole.extend_from_slice(&frame.payload);
+        if is_last {
+            return Ok(Frame { kind: frame.kind, payload: whole.into() });
+        }
+    }
+}
+
 async fn receive(link: &mut Link, limit: Duration) -> io::Result<Frame> {
     let frame = within(limit, link.incoming.next()).await?;
     frame.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the other end hung up"))
@@ -240,7 +292,8 @@ mod tests {
     use crate::raft::storage::encoding;
     use crate::store::{Command, Write};
     use crate::transport::{
-        AddressBook, Dial, Gate, Lane, LocalPeer, PREFACE, PeerRefusal, Stream, Transport,
+        AddressBook, Dial, FRAME_BYTES_MAX, Gate, Lane, LocalPeer, PREFACE, PeerRefusal, Stream,
+        Transport,
     };
 
     const LIMITS: HistoryLimits = HistoryLimits { events_max: 100_000, bytes_max: 64 << 20 };
@@ -347,7 +400,8 @@ mod tests {
         let (mut ours, mut theirs) = links(5_000_000).await;
         let receiving = async {
             let arrived = arrivals.receive(&mut theirs, LIMITS).await.expect("it comes whole");
-            theirs.outgoing.put(snapshot::INSTALLED, &messages::encode_one_vote(&arrived.vote));
+            let vote = messages::encode_one_vote(&arrived.vote);
+            theirs.outgoing.put(snapshot::INSTALLED, &vote).expect("a small message");
             theirs.outgoing.flush().await.expect("the sender waits for it");
             arrived
         };
@@ -358,6 +412,83 @@ mod tests {
         store.check();
         assert_eq!(store.digest(), sent.snapshot.store.digest());
         assert_eq!(store.history().oldest(), StoreIndex(1));
+    }
+
+    /// Sends a snapshot over a connection that does not break; returns what arrived.
+    async fn transferred(sent: &OpenraftSnapshot, limits: HistoryLimits) -> Store {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (checkpoints, arrivals) = (checkpoints(dir.path()), Arrivals::default());
+        let (mut ours, mut theirs) = links(u64::MAX).await;
+        let receiving = async {
+            let arrived = arrivals.receive(&mut theirs, limits).await.expect("it comes whole");
+            let vote = messages::encode_one_vote(&arrived.vote);
+            theirs.outgoing.put(snapshot::INSTALLED, &vote).expect("a small message");
+            theirs.outgoing.flush().await.expect("the sender waits for it");
+            arrived
+        };
+        let sending = send(&mut ours, Vote::new(1, 1), sent, &checkpoints);
+        let (out, arrived) = tokio::join!(sending, receiving);
+        out.expect("it is installed");
+        arrived.snapshot.snapshot.store
+    }
+
+    /// The event of a recursive delete names every path below the directory: 10,000 keys of 8 KiB made a record of 80 MiB. That
+    /// did not fit a frame, and the leader ended on an assertion when a laggard needed a snapshot; so did the next leader.
+    #[tokio::test]
+    async fn a_record_that_is_larger_than_a_frame_travels_in_parts() {
+        let limits = HistoryLimits { events_max: 10, bytes_max: 1 << 30 };
+        let mut store = Store::new(limits);
+        let write =
+            |value: Vec<u8>| Write { value: value.into(), dir: false, ttl: None, refresh: false };
+        let long = "x".repeat(8 << 10);
+        for n in 0..10_000 {
+            let path = KeyPath::from(format!("/gone/{n}{long}").as_str());
+            store.apply(LogTime(1), &Command::Set { path, write: write(Vec::new()) });
+        }
+        let path = KeyPath::from("/gone");
+        store.apply(LogTime(2), &Command::Delete { path, dir: true, recursive: true });
+        // As large as forms can be made: an event holds the old value beside the new one.
+        let path = KeyPath::from("/two");
+        for byte in [1, 2] {
+            let write = write(vec![byte; 40 << 20]);
+            store.apply(LogTime(3), &Command::Set { path: path.clone(), write });
+        }
+        let mut sizes = Vec::new();
+        store.events_since(StoreIndex(0), &mut |_, record| sizes.push(record.len()));
+        assert!(sizes.iter().filter(|size| **size > FRAME_BYTES_MAX).count() >= 2, "{sizes:?}");
+        let applied = Some(encoding::log_id(1, store.index().0));
+        let membership = types::StoredMembership::default();
+        let sent = Checkpoint { store, applied, membership }.into_snapshot();
+        let arrived = transferred(&sent, limits).await;
+        assert_eq!(arrived.digest(), sent.snapshot.store.digest());
+        let (ours, theirs) = (arrived.history(), sent.snapshot.store.history());
+        assert!(ours.slots_from(StoreIndex(0)).eq(theirs.slots_from(StoreIndex(0))));
+    }
+
+    /// Whoever adds members without checks makes the header as long as they like.
+    #[tokio::test]
+    async fn a_header_that_is_larger_than_a_frame_travels_in_parts() {
+        let mut store = Store::new(LIMITS);
+        for n in 0..1200 {
+            let peer_urls = vec![format!("http://{}:{n}", "h".repeat(60 << 10))];
+            let command = Command::AddMember { id: MemberId(n + 1), peer_urls, checked: None };
+            store.apply(LogTime(1), &command);
+        }
+        assert!(store.header().0.len() > FRAME_BYTES_MAX);
+        let applied = Some(encoding::log_id(1, store.index().0));
+        let membership = types::StoredMembership::default();
+        let sent = Checkpoint { store, applied, membership }.into_snapshot();
+        assert_eq!(transferred(&sent, LIMITS).await.digest(), sent.snapshot.store.digest());
+    }
+
+    #[tokio::test]
+    async fn a_member_of_the_version_before_is_told_that_a_record_is_too_large() {
+        let (mut ours, _theirs) = links(u64::MAX).await;
+        ours.version = PARTS_SINCE - 1;
+        let record = vec![0; FRAME_BYTES_MAX + 1];
+        let refused = send_whole(&mut ours, snapshot::BLOCK, &record, || {}).await;
+        let refused = refused.expect_err("it does not fit").to_string();
+        assert!(refused.contains("67108864 are the most"), "{refused}");
     }
 
     #[tokio::test]
@@ -375,7 +506,7 @@ mod tests {
         let (mut ours, mut theirs) = links(u64::MAX).await;
         let receiving = async {
             let arrived = arrivals.receive(&mut theirs, LIMITS).await.expect("it comes whole");
-            theirs.outgoing.put(snapshot::FAILED, b"no space");
+            theirs.outgoing.put(snapshot::FAILED, b"no space").expect("a small message");
             theirs.outgoing.flush().await.expect("the sender waits for it");
             arrived
         };

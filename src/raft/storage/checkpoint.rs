@@ -2,6 +2,9 @@
 //!
 //! A checkpoint holds a clone of the store, which costs nothing, and writes what differs from the checkpoint before in one
 //! transaction, on a thread of its own, while the store moves on.
+//!
+//! Holds: content, applied entry and membership on disk are those of one state, and a later state never gives way to an earlier
+//! one. A checkpoint that is being built and a snapshot that is being installed take turns.
 
 use std::io;
 use std::pin::pin;
@@ -14,8 +17,8 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::base::lock;
-use crate::disk::{Commit, IoMode, Tables, TablesError};
-use crate::model::{DecodeError, StoreIndex};
+use crate::disk::{Commit, CommitError, IoMode, Tables, TablesError};
+use crate::model::{DecodeError, LogIndex, StoreIndex};
 use crate::raft::adapter::types::{self, LogId, StoredMembership, Types};
 use crate::raft::storage::blocking;
 use crate::raft::storage::encoding;
@@ -46,12 +49,19 @@ pub(in crate::raft) enum CheckpointError {
          or restore a backup"
     )]
     Decode(#[from] DecodeError),
+    #[error(
+        "a snapshot up to entry {snapshot} must not replace the checkpoint of entry {checkpoint}"
+    )]
+    Older { snapshot: LogIndex, checkpoint: LogIndex },
 }
 
 /// The checkpoint on disk, and the state it holds.
 pub(in crate::raft) struct Checkpoints {
     tables: Tables,
     io: IoMode,
+    /// Held from the look at `latest` until its successor is committed and in its place: what a commit has to write depends on
+    /// what is there, and of two that looked at the same state the second would put its changes on top of another one.
+    writing: Mutex<()>,
     latest: Mutex<Option<Checkpoint>>,
     sending: Mutex<Option<Sending>>,
     committed: Box<dyn Fn(Duration) + Send + Sync>,
@@ -70,7 +80,8 @@ impl Checkpoints {
         io: IoMode,
         committed: Box<dyn Fn(Duration) + Send + Sync>,
     ) -> Self {
-        Self { tables, io, latest: Mutex::new(None), sending: Mutex::new(None), committed }
+        let (writing, latest, sending) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { tables, io, writing, latest, sending, committed }
     }
 
     /// The last one; none before the first.
@@ -180,17 +191,33 @@ impl Checkpoints {
         Ok(checkpoint)
     }
 
-    /// Writes what differs from the latest one.
+    /// Writes what differs from the latest one. Does nothing when that is not older: a snapshot was installed meanwhile.
     fn advance(&self, to: &Checkpoint) -> Result<(), CheckpointError> {
         self.forget_sent();
+        let _writing = lock(&self.writing);
         let from = self.latest();
+        if from.as_ref().is_some_and(|from| from.applied >= to.applied) {
+            return Ok(());
+        }
         self.write(from.as_ref().map(|from| &from.store), to, false)
     }
 
     /// Puts another state in place of everything.
     pub(in crate::raft) async fn replace(self: Arc<Self>, by: Checkpoint) -> io::Result<()> {
-        let written = blocking::on(self.io, move || self.write(None, &by, true));
+        let written = blocking::on(self.io, move || self.install(&by));
         written.await?.map_err(io::Error::other)
+    }
+
+    fn install(&self, by: &Checkpoint) -> Result<(), CheckpointError> {
+        let _writing = lock(&self.writing);
+        if let Some(latest) = self.latest()
+            && latest.applied > by.applied
+        {
+            // openraft installs only what is beyond all that is committed here.
+            let (snapshot, checkpoint) = (by.index(), latest.index());
+            return Err(CheckpointError::Older { snapshot, checkpoint });
+        }
+        self.write(None, by, true)
     }
 
     fn write(
@@ -213,9 +240,14 @@ impl Checkpoints {
         })?;
         (self.committed)(begun.elapsed());
         *lock(&self.latest) = Some(to.clone());
-        let position = to.applied.as_ref().map(types::position).unwrap_or_default();
-        info!(target: "etcdserver", "saved snapshot at index {}", position.index);
+        info!(target: "etcdserver", "saved snapshot at index {}", to.index());
         Ok(())
+    }
+}
+
+impl Checkpoint {
+    fn index(&self) -> LogIndex {
+        self.applied.as_ref().map(types::position).unwrap_or_default().index
     }
 }
 
@@ -224,7 +256,7 @@ fn write_store(
     commit: &mut Commit<'_>,
     from: Option<&Store>,
     to: &Store,
-) -> Result<(), redb::StorageError> {
+) -> Result<(), CommitError> {
     let mut result = Ok(());
     to.changes_since(from, &mut |change| {
         if result.is_ok() {
@@ -267,14 +299,22 @@ impl RaftSnapshotBuilder<Types> for CheckpointBuilder {
         let (checkpoints, state) = (Arc::clone(&self.checkpoints), self.state.clone());
         let written = blocking::on(checkpoints.io, move || checkpoints.advance(&state));
         written.await?.map_err(io::Error::other)?;
+        // What is on disk may be newer by now. openraft then forgets this one, which is older than what it has installed.
         Ok(self.state.clone().into_snapshot())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+    use std::thread;
+
     use super::*;
     use crate::disk::RealFiles;
+    use crate::model::{KeyPath, LogTime};
+    use crate::raft::adapter::types::Membership;
+    use crate::store::{Command, Write};
 
     fn checkpoint(index: u64) -> Checkpoint {
         let limits = HistoryLimits { events_max: 10, bytes_max: 1000 };
@@ -284,6 +324,58 @@ mod tests {
             applied: Some(encoding::log_id(1, index)),
             membership,
         }
+    }
+
+    /// A state of its own kind for each index: one key that no other has, and a membership of the same entry.
+    fn state(index: u64) -> Checkpoint {
+        let mut state = checkpoint(index);
+        let write = Write { value: vec![7].into(), dir: false, ttl: None, refresh: false };
+        let path = KeyPath::from(format!("/{index}").as_str());
+        state.store.apply(LogTime(index), &Command::Set { path, write });
+        let log_id = encoding::log_id(1, index);
+        state.membership = StoredMembership::new(Some(log_id), Membership::default());
+        state
+    }
+
+    /// A laggard that was building a checkpoint while it installed a snapshot wrote the difference to its own last checkpoint on
+    /// top of the leader's state, under the older entry: after a restart it had keys that nobody else had.
+    #[test]
+    fn a_checkpoint_that_is_built_while_a_snapshot_is_installed_does_not_mix_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(&RealFiles, &dir.path().join("checkpoint")).unwrap();
+        let (installed_tx, installed_rx) = mpsc::channel();
+        let (go_on_tx, go_on_rx) = mpsc::channel();
+        let (installs, go_on_rx) = (AtomicUsize::new(0), Mutex::new(go_on_rx));
+        // The second commit is that of the snapshot. It is on disk and not yet in its place when it stops here.
+        let observer = move |_| {
+            if installs.fetch_add(1, Ordering::Relaxed) == 1 {
+                installed_tx.send(()).unwrap();
+                go_on_rx.lock().unwrap().recv().unwrap();
+            }
+        };
+        let checkpoints = Checkpoints::new(tables, IoMode::Inline, Box::new(observer));
+        checkpoints.advance(&state(1)).unwrap();
+        let (built_tx, built_rx) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| checkpoints.install(&state(1000)).unwrap());
+            installed_rx.recv().unwrap();
+            scope.spawn(|| {
+                checkpoints.advance(&state(2)).unwrap();
+                built_tx.send(()).unwrap();
+            });
+            // Without turns it is through now; with turns it cannot be.
+            let _ = built_rx.recv_timeout(Duration::from_millis(500));
+            go_on_tx.send(()).unwrap();
+        });
+        let latest = checkpoints.latest().unwrap();
+        let limits = HistoryLimits { events_max: 10, bytes_max: 1000 };
+        for found in [latest, checkpoints.load(limits).unwrap()] {
+            assert_eq!(found.store.digest(), state(1000).store.digest());
+            assert_eq!(found.applied, state(1000).applied);
+            assert_eq!(found.membership, state(1000).membership);
+        }
+        let refused = checkpoints.install(&state(3)).unwrap_err().to_string();
+        assert!(refused.contains("up to entry 4 must not replace"), "{refused}");
     }
 
     /// A member joined while the log was long. The leader sent its checkpoint, wrote the next one and purged the log behind

@@ -7,13 +7,14 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::base;
 use crate::disk::{IoMode, Mark, Recovered, Wal};
@@ -41,6 +42,8 @@ struct Shared {
     wal: Wal,
     io: IoMode,
     state: Mutex<State>,
+    /// More entries are safe, or none will be any more.
+    safe: Notify,
 }
 
 #[derive(Default)]
@@ -56,6 +59,7 @@ struct State {
     safe_below: u64,
     /// How often the end was cut off. What was appended before says nothing of the entries that came in its place.
     truncations: u64,
+    failed: bool,
 }
 
 struct Recent {
@@ -131,11 +135,36 @@ impl Log {
             }
             state.trim();
         }
-        Ok(Self { shared: Arc::new(Shared { wal, io, state: Mutex::new(state) }) })
+        let (state, safe) = (Mutex::new(state), Notify::new());
+        Ok(Self { shared: Arc::new(Shared { wal, io, state, safe }) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         base::lock(&self.shared.state)
+    }
+
+    /// Waits until the entry at `index` and all before it are safe on this member's own disk.
+    ///
+    /// # Errors
+    /// When the disk has failed.
+    pub(in crate::raft) async fn until_safe(&self, index: u64) -> io::Result<()> {
+        loop {
+            let mut changed = pin!(self.shared.safe.notified());
+            // Before the look: what becomes safe in between is not missed.
+            changed.as_mut().enable();
+            {
+                let state = self.lock();
+                if index < state.safe_below
+                    || state.purged.is_some_and(|log_id| index <= log_id.index)
+                {
+                    return Ok(());
+                }
+                if state.failed {
+                    return Err(io::Error::other("the write-ahead log has failed"));
+                }
+            }
+            changed.await;
+        }
     }
 
     /// The stored forms of entries that follow one another, if they are still in memory.
@@ -389,12 +418,18 @@ impl RaftLogStorage<Types> for Log {
         }
         let log = self.clone();
         let done = move |result: io::Result<()>| {
-            if result.is_ok() {
+            {
                 let mut state = log.lock();
-                if state.truncations == truncations {
-                    state.safe_below = state.safe_below.max(end);
+                match &result {
+                    // What was cut off since says nothing of the entries that came in its place.
+                    Ok(()) if state.truncations == truncations => {
+                        state.safe_below = state.safe_below.max(end);
+                    }
+                    Ok(()) => {}
+                    Err(_) => state.failed = true,
                 }
             }
+            log.shared.safe.notify_waiters();
             callback.io_completed(result);
         };
         self.shared.wal.append(encoded, Box::new(done));

@@ -15,6 +15,7 @@ use crate::raft::adapter::types::{
 use crate::raft::clock::LogClock;
 use crate::raft::requests::tickets::Tickets;
 use crate::raft::storage::checkpoint::{Checkpoint, CheckpointBuilder, Checkpoints};
+use crate::raft::storage::log::Log;
 use crate::store::{Applied, Event, Store};
 
 /// Entries that are applied before their outcome is published; more would let the first ones wait.
@@ -39,18 +40,28 @@ pub trait Observer: Send + Sync {
     fn replaced(&self, view: &Arc<View>);
 }
 
+/// What is told of applied entries.
+pub(in crate::raft) struct Listeners {
+    /// Readers and watchers.
+    pub(in crate::raft) observer: Arc<dyn Observer>,
+    /// Writers of this member.
+    pub(in crate::raft) tickets: Arc<Tickets>,
+    /// The time in the log.
+    pub(in crate::raft) clock: Arc<LogClock>,
+    /// Is called when facts of the cluster may have changed.
+    pub(in crate::raft) facts: Box<dyn Fn(&View) + Send + Sync>,
+}
+
 /// The state machine. openraft owns the only one.
 pub(in crate::raft) struct Machine {
     store: Store,
     applied: Option<LogId>,
     membership: StoredMembership,
     published: Arc<ArcSwap<View>>,
-    observer: Arc<dyn Observer>,
-    tickets: Arc<Tickets>,
-    clock: Arc<LogClock>,
-    /// Is called when facts of the cluster may have changed.
-    facts: Box<dyn Fn(&View) + Send + Sync>,
+    listeners: Listeners,
     member: MemberId,
+    /// None in openraft's own suite, which applies what stands in no log.
+    log: Option<Log>,
     checkpoints: Arc<Checkpoints>,
 }
 
@@ -65,33 +76,20 @@ impl Machine {
     /// Starts from a checkpoint, which is published at once.
     pub(in crate::raft) fn new(
         start: Checkpoint,
-        observer: Arc<dyn Observer>,
-        tickets: Arc<Tickets>,
-        clock: Arc<LogClock>,
-        facts: Box<dyn Fn(&View) + Send + Sync>,
+        listeners: Listeners,
         member: MemberId,
+        log: Option<Log>,
         checkpoints: Arc<Checkpoints>,
     ) -> Self {
         let Checkpoint { store, applied, membership } = start;
         let position = applied.as_ref().map(types::position).unwrap_or_default();
-        clock.applied(store.stamp());
+        listeners.clock.applied(store.stamp());
         let view = Arc::new(View { store: store.clone(), position });
         let published = Arc::new(ArcSwap::new(Arc::clone(&view)));
-        facts(&view);
-        observer.replaced(&view);
-        tickets.skipped(position.index, position.term);
-        Self {
-            store,
-            applied,
-            membership,
-            published,
-            observer,
-            tickets,
-            clock,
-            facts,
-            member,
-            checkpoints,
-        }
+        (listeners.facts)(&view);
+        listeners.observer.replaced(&view);
+        listeners.tickets.skipped(position.index, position.term);
+        Self { store, applied, membership, published, listeners, member, log, checkpoints }
     }
 
     /// Where views appear.
@@ -122,23 +120,34 @@ impl Machine {
     }
 
     /// Lets readers, watchers and writers know, in this order: who is woken sees the change.
-    fn publish(&self, batch: &mut Vec<Applying>) {
+    ///
+    /// Not before it is on this member's own disk, though a majority of others may have it: what a member has shown it holds
+    /// after a restart, so it may show that at once.
+    async fn publish(&self, batch: &mut Vec<Applying>) -> io::Result<()> {
+        if let (Some(log), Some(applied)) = (&self.log, &self.applied) {
+            log.until_safe(applied.index).await?;
+        }
+        self.announce(batch);
+        Ok(())
+    }
+
+    fn announce(&self, batch: &mut Vec<Applying>) {
         let Some(view) = self.view() else { return };
         if batch.iter().any(|done| matches!(done.answer.applied, Applied::Recorded)) {
-            (self.facts)(&view);
+            (self.listeners.facts)(&view);
         }
-        self.clock.applied(self.store.stamp());
+        self.listeners.clock.applied(self.store.stamp());
         self.published.store(Arc::clone(&view));
         let events: Vec<_> =
             batch.iter().flat_map(|done| done.answer.applied.events()).cloned().collect();
-        self.observer.published(&view, &events);
+        self.listeners.observer.published(&view, &events);
         let mut responders = Vec::new();
         let ours = batch.drain(..).filter_map(|done| {
             responders.extend(done.responder);
             let origin = done.origin.filter(|origin| origin.member == self.member)?;
             Some((origin.ticket, done.answer))
         });
-        self.tickets.applied(view.position.index, view.position.term, ours);
+        self.listeners.tickets.applied(view.position.index, view.position.term, ours);
         // openraft wants to hear of each entry that it took from us.
         for responder in responders {
             responder.send(());
@@ -176,13 +185,13 @@ impl RaftStateMachine<Types> for Machine {
             next = match ready {
                 Some(ready) => ready,
                 None => {
-                    self.publish(&mut batch);
+                    self.publish(&mut batch).await?;
                     entries.next().await
                 }
             };
         }
         if !batch.is_empty() {
-            self.publish(&mut batch);
+            self.publish(&mut batch).await?;
         }
         Ok(())
     }
@@ -200,13 +209,13 @@ impl RaftStateMachine<Types> for Machine {
         let before = std::mem::replace(&mut self.store, snapshot.store);
         self.applied = snapshot.applied;
         self.membership = snapshot.membership;
-        self.clock.applied(self.store.stamp());
+        self.listeners.clock.applied(self.store.stamp());
         if let Some(view) = self.view() {
-            (self.facts)(&view);
+            (self.listeners.facts)(&view);
             let shown_before = self.published.swap(Arc::clone(&view));
             self.checkpoints.let_go(Some((before, shown_before)));
-            self.observer.replaced(&view);
-            self.tickets.skipped(view.position.index, view.position.term);
+            self.listeners.observer.replaced(&view);
+            self.listeners.tickets.skipped(view.position.index, view.position.term);
         }
         Ok(())
     }

@@ -50,7 +50,8 @@ impl Replica {
             members.get(*id).is_none() && !members.was_removed(*id)
         };
         if let Some((id, peer_urls)) = facts.founders.iter().find(unknown) {
-            return Some(Command::AddMember { id: *id, peer_urls: peer_urls.clone() });
+            let peer_urls = peer_urls.clone();
+            return Some(Command::AddMember { id: *id, peer_urls, checked: None });
         }
         let published = members.get(member.id).is_some_and(|record| {
             record.name == member.name && record.client_urls == facts.client_urls

@@ -37,19 +37,22 @@ impl Replica {
     }
 }
 
-/// Tools wait for these lines.
+/// Tools wait for these lines, in etcd's words; it writes the second one behind the first, at every start.
 fn log_version(before: Option<&str>, now: Option<&str>) {
     let short = |version: &str| version.trim_end_matches(".0").to_owned();
-    match (before, now) {
-        (None, Some(now)) => {
-            info!(target: "etcdserver", "set the initial cluster version to {}", short(now));
-        }
-        (Some(before), Some(now)) if before != now => info!(
-            target: "etcdserver",
+    let Some(now) = now.filter(|now| before != Some(now)) else { return };
+    match before {
+        None => info!(
+            target: "etcdserver/membership",
+            "set the initial cluster version to {}",
+            short(now)
+        ),
+        Some(before) => info!(
+            target: "etcdserver/membership",
             "updated the cluster version from {} to {}",
             short(before),
             short(now)
         ),
-        (_, None) | (Some(_), Some(_)) => {}
     }
+    info!(target: "etcdserver/api", "enabled capabilities for version {}", short(now));
 }

@@ -6,6 +6,7 @@ mod introduction;
 mod leader_log;
 mod member_log;
 mod pulse;
+mod search_log;
 
 use std::time::Duration;
 

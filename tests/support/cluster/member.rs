@@ -153,8 +153,9 @@ impl Member {
         serde_json::from_str(&self.try_ask(&Request::get(target))?.text()).ok()
     }
 
+    /// Whether it holds all that was acknowledged before. A member that starts again answers some requests before that.
     pub(super) fn serves(&self) -> bool {
-        let reply = self.try_ask(&Request::get("/version"));
+        let reply = self.try_ask(&Request::get("/v2/keys/?quorum=true"));
         reply.is_some_and(|reply| reply.status() == 200)
     }
 

@@ -110,11 +110,6 @@ impl fmt::Display for Url {
     }
 }
 
-/// As they are kept and compared.
-pub(super) fn texts(urls: &[Url]) -> Vec<String> {
-    urls.iter().map(Url::to_string).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,61 @@
+//! Whether plain reads may be answered.
+//!
+//! A plain read on a member never goes back, also not over a restart. A member that starts again holds what was committed as
+//! far as its log knows; it may have shown more, which it learns from its leader. Until it holds all that it can have shown, plain
+//! reads wait for a moment and are then refused. That it is behind the others does not matter: plain reads may be old.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::model::Unavailable;
+use crate::replica::Replica;
+
+/// How long a plain read waits for a member that has just started: a leader is found within an election or two.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a member holds is shown or it is not; once it is, it stays so.
+#[derive(Debug, Default)]
+pub(super) struct Curtain {
+    /// As `risen`, but a look costs no lock.
+    open: AtomicBool,
+    risen: CancellationToken,
+}
+
+impl Curtain {
+    fn rise(&self) {
+        self.open.store(true, Ordering::Release);
+        self.risen.cancel();
+    }
+}
+
+impl Replica {
+    /// Waits for a moment until plain reads may be answered.
+    ///
+    /// # Errors
+    /// [`Unavailable::Regaining`].
+    pub async fn until_shown(&self) -> Result<(), Unavailable> {
+        let curtain = &self.inner.curtain;
+        if curtain.open.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let risen = tokio::time::timeout(PATIENCE, curtain.risen.cancelled()).await;
+        risen.map_err(|_| Unavailable::Regaining)
+    }
+
+    /// Plain reads may be answered from now on.
+    pub fn show(&self) {
+        self.inner.curtain.rise();
+    }
+
+    /// Shows what a member that starts again holds, as soon as that is all that it can have shown before. One that has never
+    /// belonged to its cluster has nothing to show yet.
+    pub async fn show_when_regained(self) {
+        let was_member =
+            self.inner.raft.regained().await && self.view().store.has_member(self.inner.member.id);
+        if was_member {
+            self.show();
+        }
+    }
+}
