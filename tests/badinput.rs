@@ -253,7 +253,7 @@ fn a_wrong_content_length_is_refused() {
     fixture.check("wrong lengths");
 }
 
-/// Whoever closes the sending half right behind a whole request still gets the answer. The end of the stream used to reach
+/// A client that closes its sending half right behind a whole request still gets the answer. The end of the stream used to reach
 /// the HTTP layer before the request was looked at: one such client in a hundred got nothing, or waited for ever.
 #[test]
 fn a_client_that_has_said_all_gets_its_answer() {

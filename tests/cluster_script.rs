@@ -8,7 +8,7 @@ use support::http::{self, Reply, Request};
 use support::process::Process;
 use support::rng::Rng;
 
-/// How often ports are chosen that somebody else takes before the members do.
+/// How often ports are chosen that another process takes before the members do.
 const STARTS_MAX: usize = 5;
 /// What the clients' ports of the members have more than the first.
 const OFFSETS: [u16; 3] = [0, 20_000, 30_000];

@@ -1,4 +1,4 @@
-//! Data directories as people have them: mounted disks, directories of a group, of somebody else, full and read-only ones.
+//! Data directories as people have them: mounted disks, directories of a group, of another user, full and read-only ones.
 //!
 //! Members run as another user where root starts the tests, which is so in continuous integration; elsewhere these say that they
 //! are skipped.
@@ -41,7 +41,7 @@ fn directory(folder: &TempDir, mode: u32) -> PathBuf {
     path
 }
 
-/// A member as whoever runs the tests.
+/// A member as the user that runs the tests.
 fn start(data_dir: &str) -> Process {
     Process::cairn(&["--data-dir", data_dir])
 }
@@ -59,7 +59,7 @@ fn start_as_user(folder: &TempDir, data_dir: &Path) -> Process {
     Process::start("setpriv", &args)
 }
 
-/// The program may lie where nobody else can enter.
+/// The program may lie where no other user can enter.
 fn executable_by_all(folder: &TempDir, user: &[String]) -> PathBuf {
     let program = Flavor::Subject.program();
     let tried = Command::new("setpriv").args(user).arg(&program).arg("--version").output();
@@ -162,7 +162,7 @@ fn a_directory_that_others_may_read_is_warned_of() {
 }
 
 #[test]
-fn a_directory_of_somebody_else_is_refused_with_the_fix() {
+fn a_directory_of_another_user_is_refused_with_the_fix() {
     if skipped() {
         return;
     }

@@ -24,7 +24,7 @@ fn a_slow_reader_of_a_stream_gets_every_event() {
     let head = slow.read_head("GET", deadline()).expect("headers come at once");
     assert_eq!(head.status, 200);
     let mut client = Client::new(server.addr());
-    // Much more than fits into the buffers between here and there, while nobody reads.
+    // Much more than fits into the buffers between here and there, while the client does not read.
     let value = "x".repeat(50_000);
     for n in 0..EVENTS {
         assert!(put(&mut client, "/s", &format!("value={n}-{value}")).status() < 300);

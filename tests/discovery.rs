@@ -122,7 +122,7 @@ fn founders_find_each_other_at_the_same_time() {
 }
 
 #[test]
-fn whoever_comes_too_late_is_told_who_was_first() {
+fn a_member_too_many_is_told_which_members_were_first() {
     for flavor in flavors() {
         let server = Server::start(flavor);
         let url = directory(&server, "one", "1");
@@ -131,7 +131,7 @@ fn whoever_comes_too_late_is_told_who_was_first() {
         let text = refusal(found(&url, "late", &peer(2)));
         assert!(text.starts_with("discovery: cluster is full: 1 other members"), "{text}");
         assert!(text.contains("(first)"), "{text}");
-        assert_eq!(entries(&url).len(), 1, "whoever is refused leaves no trace");
+        assert_eq!(entries(&url).len(), 1, "a refused member leaves no trace");
     }
 }
 
@@ -283,7 +283,7 @@ fn pass_on(mut client: TcpStream, to: SocketAddr, lines: &mpsc::Sender<String>) 
     let mut first = [0; 4096];
     let count = io::Read::read(&mut client, &mut first)?;
     let head = String::from_utf8_lossy(&first[..count]).into_owned();
-    // Nobody who listens any more is fine.
+    // That no reader is left is fine.
     let _ = lines.send(head.lines().next().unwrap_or_default().to_owned());
     io::Write::write_all(&mut server, &first[..count])?;
     io::copy(&mut client, &mut server).map(drop)
@@ -431,7 +431,7 @@ fn a_member_starts_by_discovery_and_needs_it_only_once() {
     }
 }
 
-/// Nobody listens to this log.
+/// A log without readers.
 struct Deaf;
 
 impl WalObserver for Deaf {

@@ -14,7 +14,7 @@ use cairn::replica::identity;
 use support::http::{self, Request};
 use support::process::Process;
 
-/// How often a port is chosen that somebody else takes before the server does.
+/// How often a port is chosen that another process takes before the server does.
 const STARTS_MAX: usize = 5;
 
 /// A domain with three members at one place each, and some that are not as they should be.
@@ -174,7 +174,7 @@ fn a_name_server_that_is_away_is_named_as_such() {
 fn a_member_starts_by_the_dns_alone() {
     let Some(dns) = Dns::start() else { return };
     let server = dns.address.to_string();
-    // Nobody connects to a member that is alone, so it may advertise what the records say and listen elsewhere.
+    // No peer connects to a member that is alone, so it may advertise what the records say and listen elsewhere.
     let mut member = Process::cairn(&[
         "--name=only",
         "--discovery-srv=three.test",

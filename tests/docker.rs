@@ -81,7 +81,7 @@ impl Run {
         format!("cairn.test={}", self.name)
     }
 
-    /// Builds the image as anybody would, except for where.
+    /// Builds the image as a user would, in a folder of its own.
     fn build(&self) {
         if self.image != self.name {
             return;
@@ -316,7 +316,7 @@ fn one_is_stopped(members: &[Member]) {
     let (leader, others) = split(members);
     assert_eq!(leader.stop(), "0");
     others[0].write("message", "of-two");
-    assert!(others.iter().any(|other| other.leads()), "nobody has taken over at once");
+    assert!(others.iter().any(|other| other.leads()), "no other member has taken over at once");
     said(&["start", &leader.container]);
     wait_until("the one that was stopped has caught up", || leader.holds("message", "of-two"));
 }

@@ -320,7 +320,7 @@ fn a_leader_whose_disk_stands_still_under_load_goes_on_leading() {
     stop.store(true, Ordering::Relaxed);
     let written: usize = writers.into_iter().map(|w| w.join().expect("a writer is well")).sum();
     eprintln!("{written} writes while the leader's disk stood still");
-    assert_eq!(term(&cluster, leader), before, "nobody stood for election");
+    assert_eq!(term(&cluster, leader), before, "no follower stood for election");
     assert_eq!(cluster.await_leader(), leader);
     cluster.await_healthy();
 }
@@ -336,8 +336,8 @@ fn write_large(addr: SocketAddr, count: usize) {
     }
 }
 
-/// The log is cut by bytes behind a checkpoint. Whoever was away for less than is kept goes on from the log; whoever was away
-/// for longer gets one checkpoint, also while large values are written all the time.
+/// The log is cut by bytes behind a checkpoint. A follower that was away for less than is kept goes on from the log; one that
+/// was away for longer gets one checkpoint, also while large values are written all the time.
 #[test]
 fn a_follower_a_little_behind_needs_no_snapshot_and_one_far_behind_needs_one() {
     let mut options = Options { loopback: true, ..Options::members(3) };

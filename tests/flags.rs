@@ -279,7 +279,7 @@ fn discovery_fallback() {
     assert!(process.log().contains("not supported yet: --discovery-fallback=proxy"));
 }
 
-/// A host that nobody can look up is asked through the proxy.
+/// A host that cannot be looked up is asked through the proxy.
 fn discovery_proxy() {
     let proxy = TcpListener::bind("127.0.0.1:0").expect("the system has free ports");
     let addr = proxy.local_addr().expect("it is bound");

@@ -156,6 +156,6 @@ fn an_idle_member_that_was_killed_knows_what_is_committed_before_it_hears_of_a_l
         metrics = line.and_then(|(_, addr)| addr.parse::<SocketAddr>().ok());
         metrics.is_some_and(|addr| applied(addr).is_some())
     });
-    assert_eq!(metrics.and_then(applied), index, "nobody else is there to tell");
+    assert_eq!(metrics.and_then(applied), index, "no other member is there to tell");
     assert!(index > Some(5));
 }

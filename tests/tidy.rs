@@ -146,7 +146,7 @@ fn exposed(file: &str, text: &str) -> Vec<String> {
     wrong
 }
 
-/// Tests that a table names as `binary::module::sentence` and that nobody finds there.
+/// Tests that a table names as `binary::module::sentence` and that are not there.
 fn missing_tests(table: &str, sources: &[(String, String)]) -> Vec<String> {
     let named = table.split('`').filter(|name| {
         name.contains("::")

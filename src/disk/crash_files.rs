@@ -95,7 +95,7 @@ impl CrashFiles {
         state.failing = None;
     }
 
-    /// Lets so many syncs of files pass; then the disk stands still, and whoever syncs waits. `None` lets it go on.
+    /// Lets so many syncs of files pass; then the disk stands still, and the caller of a sync waits. `None` lets it go on.
     pub fn stand_still_after(&self, syncs: Option<u64>) {
         self.lock().syncs_left = syncs;
         self.0.released.notify_all();

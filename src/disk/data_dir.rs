@@ -56,7 +56,7 @@ pub enum DataDirError {
          --data-dir for cairn"
     )]
     Etcd(PathBuf, &'static str),
-    /// It is somebody's.
+    /// A member has written its identity there.
     #[error(
         "{0} is not empty and not cairn's (it holds '{1}'): choose an empty or missing directory as --data-dir"
     )]
@@ -104,7 +104,7 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    /// Whether somebody has written who it is into the directory; without taking the directory.
+    /// Whether a member has written its identity into the directory; without taking the directory.
     pub fn has_member(path: &Path) -> bool {
         path.join(MEMBER).is_file()
     }
@@ -179,7 +179,7 @@ fn warn_of_others(path: &Path) {
     );
 }
 
-/// Names that are in a directory without anybody having put data there: what file systems keep at their root, and what begins
+/// Names that are in a directory though no member has put data there: what file systems keep at their root, and what begins
 /// with a dot, as snapshots of a network disk and files of a shell do.
 fn is_no_data(name: &str) -> bool {
     const OF_FILE_SYSTEMS: &[&str] =
@@ -263,7 +263,7 @@ fn read_whole(files: &dyn Files, path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Write, sync, rename, sync of the directory: whoever reads `name` finds the old bytes or the new ones.
+/// Write, sync, rename, sync of the directory: a reader of `name` finds the old bytes or the new ones.
 fn replace(files: &dyn Files, dir: &Path, new: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
     let aside = dir.join(new);
     let file = files.open(&aside, true)?;
@@ -329,7 +329,7 @@ mod tests {
 
     /// A disk that is mounted there, a home directory, a directory that is kept in git.
     #[test]
-    fn what_is_nobodys_data_is_no_reason_to_refuse() {
+    fn files_that_are_no_data_are_no_reason_to_refuse() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["lost+found", ".snapshot", ".git"] {
             fs::create_dir(dir.path().join(name)).unwrap();

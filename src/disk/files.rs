@@ -116,10 +116,10 @@ impl File for RealFile {
         self.0.set_len(length)
     }
 
-    /// The pause is for whoever else has something to write, the log most of all: a device that has a long queue makes all
+    /// The pause is for other writers of the device, the log most of all: a device that has a long queue makes all
     /// wait.
     fn start_writing(&self, offset: u64, length: u64) {
-        // The system writes out what it is told will not be needed; unlike a sync, nobody waits for it, and the journal of the
+        // The system writes out what it is told will not be needed; unlike a sync, no caller waits for it, and the journal of the
         // file system, which the log's syncs may have to wait for, is left alone.
         let length = std::num::NonZeroU64::new(length);
         let _ = rustix::fs::fadvise(&self.0, offset, length, rustix::fs::Advice::DontNeed);

@@ -10,10 +10,10 @@ pub mod wal;
 /// Where calls wait for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IoMode {
-    /// On threads of their own, so that nobody else waits with them.
+    /// On threads of their own, so that no other work waits with them.
     #[default]
     Threaded,
-    /// On the thread of whoever calls: in a simulated world there is only one, and its disks do not wait.
+    /// On the calling thread: in a simulated world there is only one, and its disks do not wait.
     Inline,
 }
 

@@ -42,7 +42,9 @@ pub enum Unavailable {
     },
     /// The member has started again and may hold less than it has shown before.
     #[error(
-        "this member has started again and has found no leader yet, so what it holds may be older than what it has shown before.          Ask another member, or add quorum=true to wait. Check that a majority of the members runs and, if this one moved, that          the others know: etcdctl member update"
+        "this member has started again and has found no leader yet, so what it holds may be older than what it has shown before. \
+         Ask another member, or add quorum=true to wait. Check that a majority of the members runs and, if this one moved, that \
+         the others know: etcdctl member update"
     )]
     Regaining,
     /// As many watchers wait as `--max-watchers` allows.

@@ -67,7 +67,7 @@ pub use voters::leadership::{Leadership, Role};
 pub use voters::voting::{Progress, Voting, VotingChanges};
 
 /// What openraft logs itself: targets, and whether they are worth an operator's time. What it warns of, peers that are away
-/// most of all, we say ourselves and with the fix; and to be told that somebody else leads by now is no error.
+/// most of all, we say ourselves and with the fix; and to be told that another member leads by now is no error.
 pub const LOG_TARGETS: [(&str, bool); 2] =
     [("openraft", true), ("openraft::raft::api::management", false)];
 
@@ -165,7 +165,7 @@ impl Raft {
         let now = *self.leadership.borrow();
         match now.leader {
             Some(leader) => Ok((leader, now.term)),
-            // Nobody looks any more, so nobody will come.
+            // The watch has ended, so no answer will come.
             None if self.leadership.has_changed().is_err() => Err(Unavailable::Stopped),
             None => Err(Unavailable::NotLeader { leader: None }),
         }

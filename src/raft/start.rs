@@ -148,7 +148,7 @@ impl Raft {
         let kept_log = log.clone();
         let raft = openraft::Raft::new(member.0, config, peers, log, machine).await;
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
-        // Should consensus fail, nobody waits for an answer that cannot come.
+        // Should consensus fail, no caller waits for an answer that cannot come.
         let ending = Arc::clone(&tickets);
         // By then a follower stands for election.
         let heard = Arc::new(Heard::new(election * 7 / 5));
@@ -194,7 +194,7 @@ impl Raft {
         Ok(this)
     }
 
-    /// A member that is its cluster's only voter need not wait for anybody: it leads at once and applies all it has. So no
+    /// A member that is its cluster's only voter need not wait for a vote: it leads at once and applies all it has. So no
     /// read goes back behind what was read before the restart.
     async fn recover(&self, member: MemberId) -> Result<(), StartError> {
         let fail = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
@@ -277,7 +277,7 @@ fn open_files(options: RaftOptions) -> Result<Opened, StartError> {
     if recovered.torn_bytes > 0 {
         info!(
             target: "wal",
-            "cut {} bytes that were being written when the member ended; nobody was told they were safe",
+            "cut {} bytes that were being written when the member ended; no client was told that they were safe",
             recovered.torn_bytes
         );
     }
@@ -301,7 +301,7 @@ fn config(options: &RaftOptions) -> Result<openraft::Config, StartError> {
         // A leader that hears no majority falls silent, else it could block elections in a partial partition. openraft
         // wants at least the lease and the longest time-out.
         quorum_loss_probe_interval: Some(2 * election),
-        // A restarted leader stands for election like everybody else.
+        // A restarted leader stands for election like every other member.
         enable_leader_restore: Some(false),
         allow_log_reversion: Some(false),
         // We know better when a checkpoint is due: see `Pace`.

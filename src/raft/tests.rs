@@ -335,7 +335,7 @@ async fn a_failing_disk_ends_consensus_and_says_so() {
     let refused = tokio::time::timeout(Duration::from_secs(5), raft.propose(set(1)));
     assert!(!matches!(refused.await, Ok(Ok(_))), "it was acknowledged without a disk");
     let failed = tokio::time::timeout(Duration::from_secs(5), raft.failed()).await;
-    assert!(failed.is_ok(), "nobody is told");
+    assert!(failed.is_ok(), "no watcher is told");
     files.heal();
     raft.shutdown().await;
     check(&files, 1, "after the disk was full").await;

@@ -42,10 +42,10 @@ pub enum MemberRefusal {
     /// Afterwards the started members would be no majority.
     #[error("etcdserver: re-configuration failed due to not enough started members")]
     NotEnoughStarted,
-    /// Too few members are within reach, or nobody knows how many.
+    /// Too few members are within reach, or it is not known how many.
     #[error("etcdserver: unhealthy cluster")]
     Unhealthy,
-    /// Somebody wants to take the place of a member that is well.
+    /// A new member is to take the place of one that is well.
     #[error("member {0} is alive: stop it first, or use peer URLs of your own")]
     Alive(MemberId),
     /// No answer from consensus.
@@ -74,7 +74,7 @@ impl Replica {
             let checked = Some(self.check_addition(id, &peer_urls, strict).await?);
             let command = Command::AddMember { id, peer_urls: peer_urls.clone(), checked };
             match self.write(command).await?.applied {
-                // Somebody else joined or left after the checks; this member has applied that by now.
+                // Another change of members came after the checks; this member has applied it by now.
                 Applied::Outdated => {}
                 // Two asked for the same at the same time.
                 Applied::Known => return Err(MemberRefusal::UrlExists),
@@ -152,7 +152,7 @@ impl Replica {
         loop {
             let checked = Some(self.check_removal(id, strict).await?);
             match self.write(Command::RemoveMember { id, checked }).await?.applied {
-                // Somebody else joined or left after the checks; this member has applied that by now.
+                // Another change of members came after the checks; this member has applied it by now.
                 Applied::Outdated => {}
                 Applied::Known => return Err(MemberRefusal::Removed(id)),
                 Applied::Recorded
@@ -234,7 +234,7 @@ impl Replica {
     }
 
     /// Waits until a member takes no part in consensus any more. Of itself a member learns only that the change has begun:
-    /// then nobody needs it any more.
+    /// then no majority needs it any more.
     async fn until_left(&self, id: MemberId, limit: Duration) {
         let is_me = id == self.inner.member.id;
         let left = async {
@@ -255,8 +255,8 @@ impl Replica {
         }
     }
 
-    /// Waits until this member has a vote that counts. Whoever sees one that has joined say that it is ready may take it for
-    /// one of the majority.
+    /// Waits until this member has a vote that counts. An operator who sees a member that joined say that it is ready may take it
+    /// for one of the majority.
     pub async fn until_voting(&self) {
         let mut changes = self.inner.raft.voting_changes();
         loop {

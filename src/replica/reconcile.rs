@@ -66,7 +66,7 @@ impl Replica {
             VoterChange::Remove(id) => raft.remove(id).await,
             VoterChange::HandOver => {
                 raft.hand_over().await;
-                // It may have failed, for want of somebody within reach.
+                // It may have failed, for want of a member within reach.
                 tokio::time::sleep(RETRY_PAUSE).await;
                 Ok(())
             }
@@ -178,24 +178,32 @@ mod tests {
 
     #[test]
     fn a_new_member_learns_first_and_votes_when_it_has_caught_up() {
-        let nobody = |_| false;
+        let none_left = |_| false;
         let mut now = situation(&[1, 2], &[]);
-        assert_eq!(now.next_change(&ids(&[1, 2]), &nobody), None);
+        assert_eq!(now.next_change(&ids(&[1, 2]), &none_left), None);
         assert_eq!(
-            now.next_change(&ids(&[1, 2, 3]), &nobody),
+            now.next_change(&ids(&[1, 2, 3]), &none_left),
             Some(VoterChange::Learn(MemberId(3)))
         );
         now = situation(&[1, 2], &[3]);
-        assert_eq!(now.next_change(&ids(&[1, 2, 3]), &nobody), None, "it was never heard of");
+        assert_eq!(now.next_change(&ids(&[1, 2, 3]), &none_left), None, "it was never heard of");
         for (matched, silent, expected) in [
             (1, 10, None),
             (99_000, 5000, None),
             (99_000, 10, Some(VoterChange::Promote(MemberId(3)))),
         ] {
             now.progress.insert(MemberId(3), progress(matched, silent));
-            assert_eq!(now.next_change(&ids(&[1, 2, 3]), &nobody), expected, "{matched} {silent}");
+            assert_eq!(
+                now.next_change(&ids(&[1, 2, 3]), &none_left),
+                expected,
+                "{matched} {silent}"
+            );
         }
-        assert_eq!(now.next_change(&ids(&[1, 2]), &nobody), None, "nobody knows it yet");
+        assert_eq!(
+            now.next_change(&ids(&[1, 2]), &none_left),
+            None,
+            "no other member knows it yet"
+        );
     }
 
     #[test]
@@ -208,7 +216,7 @@ mod tests {
         );
         assert_eq!(now.next_change(&ids(&[2, 3]), &left(1)), Some(VoterChange::HandOver));
         let alone = situation(&[1], &[]);
-        assert_eq!(alone.next_change(&ids(&[]), &left(1)), None, "nobody could take over");
+        assert_eq!(alone.next_change(&ids(&[]), &left(1)), None, "no other member could take over");
         let founding = situation(&[1, 2, 3], &[]);
         assert_eq!(founding.next_change(&ids(&[]), &|_| false), None, "they are not recorded yet");
     }

@@ -16,8 +16,8 @@ const STRANGERS_MAX: usize = 32;
 /// The peer URLs of the members, as far as they are known.
 ///
 /// What the cluster has recorded comes first. Behind it is what a member says of itself when it connects: one that moved, and that
-/// nobody has recorded at its new place, is found there. What somebody says is never a reason not to look where the cluster
-/// says; and whoever is found must introduce itself as the member that was looked for, so members are not mixed up.
+/// was not recorded at its new URL, is found there. What a peer says of itself is never a reason not to look where the cluster
+/// says; and the member that answers must introduce itself as the member that was looked for, so members are not mixed up.
 ///
 /// Members do not prove who they are yet. A stranger on their network that knows the cluster's id can say that it is a member
 /// that is down, and is then called in its stead, as it would be at a recorded address that it took over. The member itself
@@ -29,7 +29,7 @@ pub struct AddressBook {
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// By the cluster, or by whoever made the list of founders.
+    /// By the cluster, or by the list of founders.
     recorded: Vec<String>,
     /// By the member itself, when it last connected.
     said: Vec<String>,
@@ -78,7 +78,7 @@ impl AddressBook {
         }
     }
 
-    /// Where to look for a member, in this order; nothing when nobody said so. First where it was found the last time, if that is
+    /// Where to look for a member, in this order; nothing when no URL is known. First where it was found the last time, if that is
     /// still one of the places.
     pub fn urls(&self, id: MemberId) -> Vec<String> {
         let entries = self.lock();
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(book.urls(ONE), ["http://a", "http://b", "http://said", "http://first"]);
         book.found(ONE, "http://said");
         assert_eq!(book.urls(ONE), ["http://said", "http://a", "http://b", "http://first"]);
-        // Its last words count, and a place that nobody names any more is none.
+        // Its last words count, and a URL that is named no more is dropped.
         book.learn(ONE, &texts(&["http://now"]));
         assert_eq!(book.urls(ONE), ["http://a", "http://b", "http://now"]);
         book.found(ONE, "http://now");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_talks_much_does_not_fill_the_book() {
+    fn a_peer_that_names_many_urls_does_not_fill_the_book() {
         let book = AddressBook::default();
         let many: Vec<_> = (0..100).map(|n| format!("http://h{n}")).collect();
         book.learn(ONE, &many);

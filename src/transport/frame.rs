@@ -29,7 +29,7 @@ const BUFFER_BYTES_KEPT: usize = 1 << 20;
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// What it is; the numbers are the business of whoever speaks on the lane.
+    /// What it is; the numbers belong to the protocol of the lane.
     pub kind: u8,
     /// Its contents.
     pub payload: Bytes,

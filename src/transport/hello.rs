@@ -19,7 +19,7 @@ pub const VERSION: u8 = 2;
 /// The oldest version that it understands as well: the one before, so that a cluster is upgraded member by member.
 pub const VERSION_OLDEST: u8 = 1;
 
-/// Nobody needs more to say who they are.
+/// Enough for any introduction.
 pub(super) const HELLO_BYTES_MAX: usize = 64 << 10;
 
 pub(super) const HELLO: u8 = 0;
@@ -60,7 +60,7 @@ impl Lane {
     }
 }
 
-/// The introduction of whoever dialled.
+/// The introduction of the end that dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// The oldest version it speaks.
@@ -91,7 +91,7 @@ pub enum PeerRefusal {
          start it with --initial-cluster-state=existing"
     )]
     OtherCluster(ClusterId),
-    /// Somebody else is at that URL.
+    /// Another member is at that URL.
     #[error(
         "member {0} is there: two members have the same peer URL, or one moved without `etcdctl member update`"
     )]

@@ -41,7 +41,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Duplex for T {}
 /// A stream whose kind does not matter any more.
 pub type Stream = Box<dyn Duplex>;
 
-/// The way out: opens streams to URLs. Handed down by whoever owns sockets; a simulated network brings its own.
+/// The way out: opens streams to URLs. Handed down by the floor that owns sockets; a simulated network brings its own.
 pub trait Dial: Send + Sync {
     /// Opens a stream to a peer URL. There is no time limit in here.
     fn dial<'a>(&'a self, url: &'a str) -> BoxFuture<'a, io::Result<Stream>>;
@@ -68,7 +68,7 @@ pub struct LocalPeer {
 /// Why there is no connection.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// Nobody said where the member is.
+    /// No URL of the member is known.
     #[error("no peer URL of member {0} is known")]
     Unknown(MemberId),
     /// No URL answered; the text is of the last one tried.
@@ -210,7 +210,7 @@ impl Transport {
                     self.book.found(to, &url);
                     return Ok(link);
                 }
-                // Whoever answers at this URL is not the one we look for, or does not want us; another URL may be better.
+                // The member that answers at this URL is another one, or refuses this one; another URL may be better.
                 Ok(Err(refusal)) => last = ConnectError::Refused { url, refusal },
                 Err(source) => last = ConnectError::Unreachable { url, source },
             }

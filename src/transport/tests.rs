@@ -10,7 +10,7 @@ use super::*;
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
 
-/// A network of pipes: whoever listens at a URL gets the other end.
+/// A network of pipes: the listener at a URL gets the other end.
 #[derive(Default)]
 struct Pipes {
     listening: Mutex<BTreeMap<String, tokio::sync::mpsc::UnboundedSender<DuplexStream>>>,
@@ -73,7 +73,7 @@ async fn meet(
     let there = transport(pipes, CLUSTER, 2);
     let mut streams = pipes.listen("http://m2:1");
     let accept = async {
-        let mut stream = streams.recv().await.expect("somebody dials");
+        let mut stream = streams.recv().await.expect("a peer dials");
         let mut preface = [0; 8];
         stream.read_exact(&mut preface).await.expect("they begin");
         assert_eq!(&preface, PREFACE);
@@ -109,13 +109,13 @@ async fn members_of_a_cluster_meet_and_exchange_frames() {
 }
 
 #[tokio::test]
-async fn whoever_dials_is_known_afterwards() {
+async fn the_peer_that_dialled_is_known_afterwards() {
     let pipes = Arc::new(Pipes::default());
     let there = transport(&pipes, CLUSTER, 2);
     let mut streams = pipes.listen("http://m2:1");
     let here = transport(&pipes, CLUSTER, 1);
     let accept = async {
-        let mut stream = streams.recv().await.expect("somebody dials");
+        let mut stream = streams.recv().await.expect("a peer dials");
         stream.read_exact(&mut [0; 8]).await.expect("they begin");
         there.accept(Box::new(stream), &Open4All).await
     };
@@ -150,7 +150,7 @@ async fn strangers_are_refused_and_told_why() {
 }
 
 #[tokio::test]
-async fn nobody_home_is_an_error_that_names_the_url() {
+async fn a_url_where_no_member_listens_is_an_error_that_names_it() {
     let pipes = Arc::new(Pipes::default());
     let here = transport(&pipes, CLUSTER, 1);
     let error = here.connect(MemberId(2), Lane::Log).await.err().unwrap();

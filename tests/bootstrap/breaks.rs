@@ -1,4 +1,4 @@
-//! Connections between members that break while everybody is well: a proxy or a firewall in between was restarted.
+//! Connections between members that break while all members are well: a proxy or a firewall in between was restarted.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -92,7 +92,7 @@ fn post(to: SocketAddr, writer: usize, stop: &AtomicBool) -> (usize, Duration) {
 }
 
 /// A follower's connection to its leader broke while the leader stayed leader: the writes that were under way on it waited for
-/// their deadline, and then nobody could say what became of them.
+/// their deadline, and then their outcome was unknown.
 #[test]
 fn a_broken_connection_to_a_leader_that_stays_costs_its_writers_no_error_and_no_second() {
     let mut nodes = ["n1", "n2", "n3"].map(Node::named);
@@ -102,7 +102,7 @@ fn a_broken_connection_to_a_leader_that_stays_costs_its_writers_no_error_and_no_
     }
     let founders = list(&nodes.each_ref());
     for node in &mut nodes {
-        // With the usual times: here nobody may lose the lead because the machine is busy.
+        // With the usual times: here the leader must not lose the lead because the machine is busy.
         let times = ["--heartbeat-interval=100", "--election-timeout=1000"];
         node.launch(&[], &[&["--initial-cluster", &founders], &times[..]].concat());
     }
@@ -150,5 +150,5 @@ fn a_broken_connection_to_a_leader_that_stays_costs_its_writers_no_error_and_no_
     for value in expected {
         assert_eq!(found.remove(value.as_str()), Some(1), "{value}");
     }
-    assert!(found.is_empty(), "nobody wrote {found:?}");
+    assert!(found.is_empty(), "no client wrote {found:?}");
 }

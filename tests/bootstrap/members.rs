@@ -36,7 +36,7 @@ fn members_come_and_go() {
     assert_eq!(nodes[one].members().len(), 2);
     assert!(nodes[other].put("/late", "3") > index);
 
-    // Whoever was removed has no vote when that is answered: the last one goes on at once.
+    // A removed member has no vote when that is answered: the last one goes on at once.
     let members = nodes[one].members();
     let leaves = members.iter().find(|member| member.name == nodes[other].name);
     nodes[one].remove(&leaves.expect("it is a member").id);
@@ -87,7 +87,7 @@ fn a_member_moves_to_other_urls() {
     assert!(moved.put("/back", "1") > index);
 }
 
-/// A member that came back at another address was not found by anybody until somebody updated its URL; where addresses are
+/// A member that came back at another address was not found by the others until an operator updated its URL; where addresses are
 /// given out by DHCP or a container runtime, that is every restart.
 #[test]
 fn a_member_that_starts_at_another_peer_url_is_found_there_without_an_update() {
@@ -108,7 +108,7 @@ fn a_member_that_starts_at_another_peer_url_is_found_there_without_an_update() {
     assert_eq!(
         id(&moved, &before.name),
         before,
-        "what is recorded stays until somebody says otherwise"
+        "what is recorded stays until an operator changes it"
     );
 
     // It counts: with it alone beside the leader there is a majority, and it may lead as well.
@@ -138,7 +138,7 @@ fn of_two_removals_at_once_only_one_passes_when_both_would_cost_the_majority() {
     // A member counts as lost when it has not answered for an election (300 ms). Nothing shows that from outside without
     // changing the members, so here time itself is waited for.
     std::thread::sleep(std::time::Duration::from_secs(2));
-    // Whoever is removed itself may end before it answers.
+    // A member that removes itself may end before it answers.
     let remove = |asked: usize, id: &str| {
         let request = Request::new("DELETE", format!("/v2/members/{id}"));
         http::ask(nodes[asked].addr(), &request).map_or(500, |reply| reply.status())

@@ -27,7 +27,7 @@ fn a_founder_whose_data_is_gone_is_told_that_it_was_bootstrapped() {
 }
 
 #[test]
-fn a_member_that_nobody_added_is_told_so() {
+fn a_member_that_was_not_added_is_told_so() {
     let [n1] = found(["n1"]);
     let mut n2 = Node::named("n2");
     let both = list(&[&n1, &n2]);
@@ -38,7 +38,7 @@ fn a_member_that_nobody_added_is_told_so() {
 }
 
 #[test]
-fn a_list_with_urls_of_nobody_is_refused() {
+fn a_list_with_urls_of_no_member_is_refused() {
     let [n1] = found(["n1"]);
     let mut n2 = Node::named("n2");
     let added = Port::reserve().expect("the system has free ports").url();
@@ -74,7 +74,7 @@ fn urls_that_are_not_the_advertised_ones_are_refused() {
 }
 
 #[test]
-fn whoever_joins_where_nobody_answers_is_told_so() {
+fn a_joining_member_that_reaches_no_other_is_told_so() {
     let (n1, mut n2) = (Node::named("n1"), Node::named("n2"));
     let both = list(&[&n1, &n2]);
     let said = n2.refusal(&["--initial-cluster", &both, "--initial-cluster-state=existing"]);

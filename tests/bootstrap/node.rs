@@ -47,7 +47,7 @@ impl Node {
         self.advertised_peer.clone().unwrap_or_else(|| self.peer.url())
     }
 
-    /// The others reach it at this URL, where somebody stands in front of it.
+    /// The others reach it at this URL, where a proxy stands in front of it.
     pub(crate) fn advertise_peer(&mut self, url: String) {
         self.advertised_peer = Some(url);
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::node::{Node, found, json, leader, wait_until};
 use crate::support::http::{self, Request};
 
-/// Soon enough for whoever looks at a member that is stuck.
+/// Soon enough for an operator who looks at a member that is stuck.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 fn at_once(node: &Node, target: &str) -> http::Reply {

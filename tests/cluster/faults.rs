@@ -52,7 +52,7 @@ rounds! {
     the_leader_is_cut_from_the_others: CutLeader of 3;
     the_leader_is_cut_from_everybody: CutOffLeader of 3;
     the_leader_hears_nobody: DeafLeader of 3;
-    nobody_hears_the_leader: MuteLeader of 3;
+    no_follower_hears_the_leader: MuteLeader of 3;
     two_of_three_do_not_hear_each_other: Ring of 3;
     a_disk_is_full: FillDisk of 3;
     a_sync_fails: FailSync of 3;

@@ -1,4 +1,4 @@
-//! Whether anybody can write, and since when not.
+//! Whether a client can write, and since when not.
 //!
 //! Owns: one writer at each member, which stays there whatever happens; clients that move on may all sit at the one member that
 //! is cut off. Never knows: what is broken.

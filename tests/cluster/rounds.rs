@@ -56,7 +56,7 @@ pub(crate) struct Struck {
     /// From when to when, on the clock of the history.
     from: Duration,
     to: Duration,
-    /// The longest time around it in which nobody was told that a write had worked.
+    /// The longest time around it in which no client was told that a write had worked.
     pub(crate) silence: Duration,
 }
 

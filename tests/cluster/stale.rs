@@ -51,7 +51,7 @@ fn set(value: &str) -> Action {
     Action::Set { value: value.to_owned() }
 }
 
-/// A follower hears nobody while a write is acknowledged, and is read then.
+/// A follower hears no other member while a write is acknowledged, and is read then.
 fn read_from_behind(mut cluster: Cluster) -> History {
     let (start, mut calls) = (Instant::now(), Vec::new());
     let leader = cluster.await_leader();

@@ -255,11 +255,11 @@ pub(crate) const EXACT: &[(&str, Rule, Spoil)] = &[
         h.calls[LAST_PLAIN_READ].outcome =
             Outcome::Done { node: Some(seen("b2", index)), prev: None, modified: index, index };
     }),
-    ("an event that nobody wrote", Rule::Unclaimed, |h| {
+    ("an event that no client wrote", Rule::Unclaimed, |h| {
         let event = next_event(h, "c", "from nowhere");
         invent(h, &event);
     }),
-    ("a removal that nobody asked for", Rule::Unclaimed, |h| {
+    ("a removal that no client asked for", Rule::Unclaimed, |h| {
         h.calls.remove(UNKNOWN_DELETE);
     }),
     ("a removal that was asked for only later", Rule::Unclaimed, |h| {
@@ -382,7 +382,7 @@ pub(crate) const BLACK_BOX: &[(&str, Spoil)] = &[
         h.calls[UNKNOWN_SET].began = Duration::from_secs(1);
         h.calls[UNKNOWN_SET].ended = Duration::from_secs(1);
     }),
-    ("an unknown write is undone by nobody", |h| {
+    ("an unknown write is not undone", |h| {
         h.calls.remove(UNKNOWN_DELETE);
         let mut read = h.calls[READ_OF_UNKNOWN].clone();
         (read.began, read.ended) = (Duration::from_secs(1), Duration::from_secs(1));

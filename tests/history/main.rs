@@ -37,7 +37,7 @@ fn good_histories_pass() {
     assert!(sum.unknown_in_log > 0 && sum.unknown > sum.unknown_in_log, "all kinds: {sum:?}");
 }
 
-/// A write that was answered, answered otherwise: somebody must notice, whatever it is and wherever it stands.
+/// A write that was answered, answered otherwise: a rule must notice, whatever it is and wherever it stands.
 #[test]
 fn no_answer_can_be_altered_unnoticed() {
     for seed in seeds(10) {

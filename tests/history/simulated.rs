@@ -93,7 +93,7 @@ impl Store {
 struct Pending {
     call: Call,
     applied: bool,
-    /// Nobody will learn what came of it.
+    /// Its outcome will not be learned.
     lost: bool,
 }
 

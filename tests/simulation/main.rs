@@ -1,7 +1,7 @@
 //! A cluster in one thread: virtual time, disks in memory, a network of pipes that can be cut.
 //!
 //! Everything that a member gets from outside (time, randomness, network, files) comes from the world of the test, so a run
-//! takes a second and gives everybody the same time-outs and latencies for the same seed: `SIMULATION_SEED=7 cargo test
+//! takes a second and gives all members the same time-outs and latencies for the same seed: `SIMULATION_SEED=7 cargo test
 //! --test simulation`. Only the order in which tokio wakes those who watch the same value is its own.
 
 mod time;

@@ -108,7 +108,7 @@ fn leadership_that_moves_to_a_wrong_wall_clock_lets_no_key_die_early_or_late() {
 
 /// A member that was started again is elected before it has heard from the leader; the one that elects it knows the time.
 #[test]
-fn a_leader_that_has_just_started_learns_the_time_from_who_knows_it() {
+fn a_leader_that_has_just_started_learns_the_time_from_a_follower() {
     lives(async |world| {
         let leader = three(&world).await;
         let (behind, ahead) = ((leader % 3) + 1, ((leader + 1) % 3) + 1);

@@ -137,7 +137,7 @@ impl Dial for Way {
             };
             let (member, raft) = there.ok_or(io::ErrorKind::ConnectionRefused)?;
             if !network.connected([from, member]) {
-                // As with real networks: nobody answers at all.
+                // As with real networks: no answer comes at all.
                 std::future::pending::<()>().await;
             }
             let (ours, theirs) = tokio::io::duplex(1 << 20);
@@ -518,7 +518,7 @@ impl World {
         }
     }
 
-    /// Nobody reaches `member` any more, nor the other way round.
+    /// No other member reaches `member` any more, nor the other way round.
     pub(crate) fn cut_off(&self, member: u64) {
         let mut state = self.network.state.lock().expect("nothing panics with it");
         state.cut_off.insert(MemberId(member));
@@ -540,7 +540,7 @@ impl World {
         self.network.state.lock().expect("nothing panics with it").breaking = None;
     }
 
-    /// Everybody reaches everybody again.
+    /// All members reach each other again.
     pub(crate) fn heal(&self) {
         let mut state = self.network.state.lock().expect("nothing panics with it");
         state.cut_off.clear();

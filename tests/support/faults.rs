@@ -23,7 +23,7 @@ const SLOW_MICROSECONDS: u32 = 200_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// `kill -9` of the leader, or of somebody else.
+    /// `kill -9` of the leader, or of another member.
     KillOne,
     KillLeader,
     KillMajority,
@@ -34,11 +34,11 @@ pub(crate) enum Fault {
     CutMinority,
     /// The leader is cut from a majority.
     CutLeader,
-    /// The leader is cut from everybody, clients included.
+    /// The leader is cut from all others, clients included.
     CutOffLeader,
-    /// The leader hears nobody; they hear it.
+    /// The leader hears no follower; they hear it.
     DeafLeader,
-    /// Nobody hears the leader; it hears them.
+    /// No follower hears the leader; it hears them.
     MuteLeader,
     /// Each member hears its two neighbours only; of three members two are cut from each other.
     Ring,
@@ -143,7 +143,7 @@ impl Fault {
         }
     }
 
-    /// Whether nobody can write while it lasts.
+    /// Whether no client can write while it lasts.
     pub(crate) fn loses_majority(self) -> bool {
         matches!(self, Self::KillMajority | Self::KillAll)
     }
@@ -304,7 +304,7 @@ impl Injury {
             }
         }
         self.down.retain(|member| !cluster.member(*member).runs());
-        // All at once: of a majority nobody serves before the others are there.
+        // All at once: a majority serves only once all of it is there.
         self.down.iter().for_each(|&member| cluster.spawn(member));
         self.down.iter().for_each(|&member| cluster.await_serving(member));
         if let Some(victim) = self.filled {

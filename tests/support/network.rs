@@ -4,7 +4,7 @@
 //! what runs on the hosts.
 //!
 //! The bridge lives in a namespace too, so that no firewall of the machine sees what the hosts say to each other. A cut gives
-//! the sender a wrong hardware address for the receiver: packets leave and nobody takes them, as on a cable that is out.
+//! the sender a wrong hardware address for the receiver: packets leave and no host takes them, as on a cable that is out.
 //! That needs nothing but `ip`, works one way, and holds for open connections at once.
 
 use std::io::Write as _;
@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Who listens to none of us.
-const NOBODY: &str = "02:00:00:00:00:00";
+const NO_HOST: &str = "02:00:00:00:00:00";
 /// Subnets to choose from: 198.18.0.0/15, which is set apart for tests of networks.
 const SUBNETS: u32 = 512;
 /// This side's number in the subnet.
@@ -64,7 +64,7 @@ impl Network {
         Ok(this)
     }
 
-    /// A subnet that nobody on this machine has; the route is what takes it.
+    /// A subnet that this machine does not have; the route is what takes it.
     fn take_subnet(&self, first: u32) -> Result<u32, String> {
         let mut last = String::new();
         for subnet in (0..SUBNETS).map(|n| (first + n) % SUBNETS) {
@@ -113,7 +113,7 @@ impl Network {
         self.misdirect(Place::Host(from), to);
     }
 
-    /// Nobody reaches `host` any more, clients included, and it reaches nobody.
+    /// No other host reaches `host` any more, clients included, and it reaches none.
     pub(crate) fn cut_off(&mut self, host: usize) {
         for other in (0..self.hosts).filter(|other| *other != host) {
             self.cut(host, other);
@@ -133,7 +133,7 @@ impl Network {
 
     fn misdirect(&mut self, from: Place, to: Ipv4Addr) {
         if !self.cuts.contains(&(from, to)) {
-            let wrong = format!("lladdr {NOBODY} nud permanent");
+            let wrong = format!("lladdr {NO_HOST} nud permanent");
             self.ip_at(from, "replace", to, &wrong).expect("a link can be cut");
             self.cuts.push((from, to));
         }

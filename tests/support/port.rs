@@ -7,10 +7,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
-/// A port that nobody else gets while this lives.
+/// A port that no other process gets while this lives.
 ///
 /// The socket is bound but never listens. With `SO_REUSEADDR` on both sides the server may bind and
-/// listen beside it, while the system hands the port to nobody else, also between two starts.
+/// listen beside it, while the system hands the port to no other process, also between two starts.
 pub(crate) struct Port {
     number: u16,
     _held: Socket,

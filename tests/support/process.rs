@@ -1,6 +1,6 @@
 //! A program that is watched by what it writes: members that do not serve yet, servers that are no members.
 //!
-//! Owns: the process, its folder and its output. Never knows: ports, readiness; whoever waits says for which words.
+//! Owns: the process, its folder and its output. Never knows: ports, readiness; the caller says for which words it waits.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -319,7 +319,7 @@ fn after_a_failed_sync_no_later_request_is_acknowledged() {
     assert_eq!(
         results,
         [false, false, false],
-        "the disk is well again, but nobody knows what it holds"
+        "the disk is well again, but what it holds is unknown"
     );
     wal.shutdown();
 }

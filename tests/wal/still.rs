@@ -1,4 +1,4 @@
-//! A disk that stands still: nobody who appends waits for it, and the log waits for nothing but its own writes and syncs.
+//! A disk that stands still: no append waits for it, and the log waits for nothing but its own writes and syncs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -188,7 +188,7 @@ fn purge(wal: &Wal, index: u64) {
 
 /// The thread that appends also sends heartbeats: a leader whose disk stood still lost its office.
 #[test]
-fn nobody_who_appends_waits_for_the_disk() {
+fn an_append_does_not_wait_for_the_disk() {
     let still = Still::new();
     let wal = still.open_log(PrepareSpare::Background);
     append(&wal, 1, 10);
@@ -208,7 +208,7 @@ fn nobody_who_appends_waits_for_the_disk() {
         appending.purge(mark, Box::new(move |result| done_tx.send(result).unwrap()));
         returned_tx.send(()).unwrap();
     });
-    returned_rx.recv_timeout(PATIENCE).expect("whoever appends does not wait");
+    returned_rx.recv_timeout(PATIENCE).expect("an append does not wait");
     assert!(done_rx.try_recv().is_err(), "nothing is acknowledged while the disk stands still");
     still.files.stand_still_after(None);
     for _ in 2..=101 {
@@ -326,7 +326,7 @@ fn segments_that_cannot_be_removed_are_tried_again_in_order() {
     assert_eq!(open(&still.files).unwrap().1.entries, 60..61);
 }
 
-/// The file of a segment that was let go of is written to again as another one. Somebody may still be reading there.
+/// The file of a segment that was let go of is written to again as another one. A reader may still be there.
 #[test]
 fn what_is_purged_while_it_is_read_is_not_damage() {
     let (still, failures) = (Still::new(), Arc::new(Failures::default()));

@@ -35,7 +35,7 @@ pub enum WalError {
         /// What is wrong there.
         what: String,
     },
-    /// The log of somebody else.
+    /// The log of another member.
     #[error(
         "{path} belongs to member {:x} of cluster {:x}, but this is member {:x} of cluster {:x}: use another --data-dir, \
          or the --name, --initial-cluster and --initial-cluster-token that this one was made with",

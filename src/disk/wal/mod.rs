@@ -78,7 +78,7 @@ pub struct WalOptions {
     pub sync: bool,
     /// When the next segment is prepared.
     pub prepare: PrepareSpare,
-    /// Who waits for the disk: a thread of the log's own, or whoever calls.
+    /// Who waits for the disk: a thread of the log's own, or the calling thread.
     pub io: IoMode,
     /// A mark of [`Wal::save_committed`] that waits for company waits no longer than this while nothing else comes. Only with
     /// a thread of the log's own.
@@ -104,7 +104,7 @@ pub trait WalObserver: Send + Sync {
     fn written(&self, bytes: usize);
     /// What was written is safe; the sync took so long.
     fn synced(&self, took: Duration);
-    /// The log has failed for good. Called once, also by whoever finds damage when reading.
+    /// The log has failed for good. Called once, also by the reader that finds damage.
     fn failed(&self, error: &WalError);
 }
 
@@ -122,7 +122,7 @@ pub struct Recovered {
     pub purged: Option<Mark>,
     /// The indexes of the entries behind the purged ones, without a gap. They are read with [`Wal::read`].
     pub entries: Range<u64>,
-    /// Bytes of a batch that was being written when the power went; nobody was told it was safe.
+    /// Bytes of a batch that was being written when the power went; no caller was told that these bytes are safe.
     pub torn_bytes: u64,
 }
 
@@ -145,7 +145,7 @@ struct Shared {
     /// Work has come.
     work: Condvar,
     index: Mutex<EntryIndex>,
-    /// Nobody will need another segment.
+    /// No further segment will be needed.
     closing: AtomicBool,
     options: WalOptions,
     observer: Arc<dyn WalObserver>,

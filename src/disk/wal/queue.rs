@@ -33,7 +33,7 @@ impl Request {
         }
     }
 
-    /// Calls back whoever made the request.
+    /// Calls back the maker of the request.
     pub(super) fn answer(self, result: io::Result<()>) {
         let done: Done = match self {
             Self::Append { done, .. }
@@ -54,7 +54,7 @@ pub(super) fn weight(payload: &[u8]) -> usize {
 #[derive(Default)]
 pub(super) struct Queue {
     pub(super) requests: VecDeque<Request>,
-    /// Nobody may add to it any more.
+    /// Closed: no request may be added any more.
     pub(super) stopping: bool,
     /// The log has failed, and with it everything that comes.
     pub(super) failed: Option<io::ErrorKind>,

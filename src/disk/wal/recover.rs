@@ -64,7 +64,7 @@ fn begin(
         last_entry: 0,
         carried: frame::Carried::default(),
     };
-    // Nobody waits yet, and a full disk is better noticed now.
+    // No write waits yet, and a full disk is better noticed now.
     segment::prepare_spare(files, dir, options.segment_bytes, &false.into()).map_err(&fail)?;
     let (path, file) = segment::begin_with_spare(files, dir, &header).map_err(&fail)?;
     let length = file.length().map_err(&fail)?;

@@ -24,7 +24,7 @@ use crate::disk::wal::{PrepareSpare, Shared as Log};
 enum Spare {
     /// The background's: there is none, or it is being made.
     Missing,
-    /// Nobody's: it is ready, and stays as it is.
+    /// No task works on the spare segment: it is ready, and stays as it is.
     Ready,
     /// The log's: it is becoming a segment.
     Taken,
@@ -94,7 +94,7 @@ impl Spares {
         let spare = if ready { Spare::Ready } else { Spare::Missing };
         let state = State {
             spare,
-            // The first one is made while nobody waits.
+            // The first one is made before any write can wait for it.
             wanted: in_background,
             let_go: Vec::new(),
             paused: false,
@@ -187,7 +187,7 @@ impl Shared {
         }
     }
 
-    /// Does what is to be done, on the thread of whoever calls.
+    /// Does what is to be done, on the calling thread.
     fn work_off(&self) {
         loop {
             let job = lock(&self.state).next();
@@ -234,7 +234,7 @@ impl Shared {
     }
 
     fn let_go_of(&self, path: &Path) -> io::Result<()> {
-        // Nobody else makes it ready, so it is still missing below.
+        // Only this function makes a spare segment ready, so it is still missing below.
         let becomes_spare = lock(&self.state).spare == Spare::Missing;
         // Not at a second attempt, when only the sync has failed.
         if self.files.exists(path) {

@@ -68,7 +68,7 @@ impl Thread {
         self.close();
     }
 
-    /// Writes what waits, on the thread of whoever calls.
+    /// Writes what waits, on the calling thread.
     pub(super) fn write_what_waits(&mut self) {
         loop {
             let requests = lock(&self.shared.queue).take(self.shared.options.batch_bytes_max);
@@ -258,7 +258,7 @@ impl Thread {
         }
     }
 
-    /// Lets go of the oldest segments that hold nothing above the purged mark; the purge itself is safe by now, and nobody
+    /// Lets go of the oldest segments that hold nothing above the purged mark; the purge itself is safe by now, and no caller
     /// finds their entries in the index any more.
     fn let_go(&mut self) {
         let upto = self.tail.carried.purged.as_ref().map_or(0, |mark| mark.index);

@@ -47,7 +47,7 @@ pub(in crate::raft) type Membership = openraft::Membership<u64, ()>;
 pub(in crate::raft) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
 pub(in crate::raft) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
 
-/// openraft counts log entries from 0, everybody else from 1.
+/// openraft counts log entries from 0; the rest of cairn, and etcd, from 1.
 pub(in crate::raft) fn log_index(openraft_index: u64) -> LogIndex {
     LogIndex(openraft_index + 1)
 }

@@ -1,6 +1,6 @@
 //! What a follower asks of its leader: to put writes into the log, and how far the log is.
 //!
-//! There is one connection, to whoever leads; a task of its own owns it. Questions that were never sent are refused at once
+//! There is one connection, to the leader; a task of its own owns it. Questions that were never sent are refused at once
 //! and may be asked again. When the connection breaks with writes under way, it is made again at once, and begins with a fence
 //! that settles them: see `requests/tickets.rs`.
 
@@ -20,7 +20,7 @@ use crate::raft::requests::tickets::Tickets;
 use crate::store::Command;
 use crate::transport::{Frame, Lane, Link, Transport};
 
-/// Questions that wait for the connection; beyond that, whoever asks waits as well.
+/// Questions that wait for the connection; beyond that, callers wait as well.
 const QUESTIONS_BUFFERED: usize = 4096;
 
 /// Questions that go out with one write.
@@ -29,7 +29,8 @@ const BATCH_MAX: usize = 256;
 /// Pause after a connection could not be made; questions that come meanwhile wait.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The longest pause when nobody asks, but writes are under way to a leader that cannot be reached: it doubles up to this.
+/// The longest pause when no question waits, but writes are under way to a leader that cannot be reached: the pause doubles up
+/// to this.
 const PAUSE_MAX: Duration = Duration::from_millis(300);
 
 /// Version of the protocol that knows fences.
@@ -161,7 +162,7 @@ impl Task {
             outdated.by_ref().for_each(|question| self.refuse(question));
             drop(outdated);
             let transport = Arc::clone(&self.transport);
-            let connected = self.while_nobody_leads_instead(
+            let connected = self.while_the_leader_is_the_same(
                 leader,
                 &mut waiting,
                 transport.connect(leader, Lane::Ask),
@@ -179,17 +180,17 @@ impl Task {
                     if asked {
                         sleep.await;
                     } else {
-                        self.while_nobody_leads_instead(leader, &mut waiting, sleep).await;
+                        self.while_the_leader_is_the_same(leader, &mut waiting, sleep).await;
                     }
                 }
-                // Somebody else is to be asked.
+                // Another leader is to be asked.
                 None => {}
             }
         }
     }
 
-    /// The last one to ask knows best who leads; the others may ask again. When nobody asks, whoever may have taken writes on a
-    /// connection that broke.
+    /// The latest question names the leader best; the others may ask again. When no question waits, the leader that may have taken
+    /// writes on a connection that broke.
     fn whom_to_ask(&mut self, waiting: &[Question]) -> Option<MemberId> {
         if let Some(question) = waiting.last() {
             return Some(question.leader());
@@ -200,8 +201,8 @@ impl Task {
         self.owed
     }
 
-    /// Waits for `work`. Gives it up, and returns `None`, when somebody asks another leader, or nobody asks any more.
-    async fn while_nobody_leads_instead<T>(
+    /// Waits for `work`. Gives it up, and returns `None`, when a question is for another leader, or no question is left.
+    async fn while_the_leader_is_the_same<T>(
         &mut self,
         leader: MemberId,
         waiting: &mut Vec<Question>,
@@ -221,7 +222,7 @@ impl Task {
         }
     }
 
-    /// Talks to one leader until the connection breaks or somebody else is to be asked. Leaves what was not
+    /// Talks to one leader until the connection breaks or another leader is to be asked. Leaves what was not
     /// sent in `waiting`.
     async fn converse(&mut self, mut link: Link, waiting: &mut Vec<Question>) {
         self.connections += 1;
@@ -295,7 +296,7 @@ impl Task {
                     Err(Unavailable::NotLeader { leader: None })
                 };
                 if let Some(progress_tx) = asked.progress.remove(&round) {
-                    // Whoever asked may have given up.
+                    // The caller may have given up.
                     let _ = progress_tx.send(answer);
                 }
             }
@@ -304,7 +305,7 @@ impl Task {
         Ok(())
     }
 
-    /// It was sent to nobody.
+    /// It was sent to no leader.
     fn refuse(&self, question: Question) {
         match question {
             Question::Write { ticket, .. } => self.tickets.refuse(ticket, None),

@@ -327,8 +327,8 @@ impl Raft {
     /// The last entry in this member's log behind everything that was proposed before the call; `None` unless it leads `term`.
     async fn last_of_term(&self, term: Term) -> Option<LogIndex> {
         let me = self.shared.member;
-        // It waits in the same queue as proposals, so those before it are in the log by then, or refused. Whoever leads the term
-        // at that moment has led it from its beginning, and no entry was taken out of its log.
+        // The question waits in the same queue as proposals, so those before it are in the log by then, or refused. The member
+        // that leads the term at that moment has led it from its beginning, and no entry was taken out of its log.
         let last = move |state: &openraft::RaftState<Types>| {
             let vote = state.vote_ref();
             let leads =

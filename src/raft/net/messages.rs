@@ -354,7 +354,7 @@ pub(in crate::raft) fn encode_progress(
     let mut out = Writer::default();
     out.varint(round).varint(progress.len() as u64);
     for (id, Progress { matched, silent }) in progress {
-        // Nobody waits for 500 million years.
+        // No lease runs for 500 million years.
         let ms = silent.map_or(0, |silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX));
         out.u64(id.0).varint(matched.0).u8(u8::from(silent.is_some())).varint(ms);
     }

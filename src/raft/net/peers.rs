@@ -53,7 +53,7 @@ pub(in crate::raft) struct Peers {
     pub(in crate::raft) clock: Arc<LogClock>,
     /// A follower that answers no append within this time is taken for lost.
     pub(in crate::raft) patience: Duration,
-    /// Somebody told this member that it is no longer one.
+    /// A peer told this member that it is no longer a member.
     pub(in crate::raft) removed: Arc<Notify>,
 }
 
@@ -217,7 +217,7 @@ impl NetStreamAppend<Types> for Peer {
 
 /// Appends going out and their answers coming in, in the same order.
 ///
-/// The connection goes back to its peer only when every append has had a good answer; after anything else nobody could say
+/// The connection goes back to its peer only when every append has had a good answer; after anything else this end cannot say
 /// which answer belongs to what.
 struct Exchange<'s, S> {
     peer: &'s mut Peer,

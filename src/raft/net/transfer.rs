@@ -1,6 +1,6 @@
 //! A snapshot on its way to a follower that the log no longer reaches: announced, sent in blocks, installed.
 //!
-//! The sender walks a tree that nobody changes any more, a block at a time; the receiver builds a store aside. Neither
+//! The sender walks a tree that does not change any more, a block at a time; the receiver builds a store aside. Neither
 //! holds more than a block beside its stores. When the connection breaks, the receiver keeps what it has, and says so the
 //! next time: the rest is sent.
 //!
@@ -36,7 +36,7 @@ const WHOLE_BYTES_MAX: usize = 2 << 30;
 /// Version of the protocol that knows parts.
 const PARTS_SINCE: u8 = 2;
 
-/// Pause after each frame, for whoever else needs the processor and the network. The other end does not write faster to its
+/// Pause after each frame, for other work that needs the processor and the network. The other end does not write faster to its
 /// disk anyway.
 const PART_PAUSE: Duration = Duration::from_millis(2);
 
@@ -51,7 +51,7 @@ type OpenraftSnapshot = openraft::type_config::alias::SnapshotOf<Types, Checkpoi
 const NODE: u8 = 0;
 const EVENT: u8 = 1;
 
-/// Sends a snapshot and waits until it is installed; returns the vote of whoever installed it.
+/// Sends a snapshot and waits until it is installed; returns the vote of the receiver.
 pub(in crate::raft) async fn send(
     link: &mut Link,
     vote: Vote,
@@ -130,7 +130,7 @@ pub(in crate::raft) struct Arrived {
 }
 
 impl Arrivals {
-    /// Receives one snapshot. Whoever calls installs it and answers.
+    /// Receives one snapshot. The caller installs it and answers.
     pub(in crate::raft) async fn receive(
         &self,
         link: &mut Link,
@@ -356,7 +356,7 @@ mod tests {
         let wire = Arc::new(Wire { bytes, other_end });
         let (here, there) = (transport(1, wire.clone()), transport(2, wire));
         let accept = async {
-            let mut stream = streams.recv().await.expect("somebody dials");
+            let mut stream = streams.recv().await.expect("the sender dials");
             let mut preface = [0; PREFACE.len()];
             stream.read_exact(&mut preface).await.expect("they begin");
             there.accept(stream, &Open).await.expect("it is a member")
@@ -465,7 +465,7 @@ mod tests {
         assert!(ours.slots_from(StoreIndex(0)).eq(theirs.slots_from(StoreIndex(0))));
     }
 
-    /// Whoever adds members without checks makes the header as long as they like.
+    /// A client that adds members without checks makes the header as long as it likes.
     #[tokio::test]
     async fn a_header_that_is_larger_than_a_frame_travels_in_parts() {
         let mut store = Store::new(LIMITS);

@@ -51,10 +51,10 @@ impl Raft {
         outcome_rx.await.unwrap_or(Err(Unavailable::Stopped))
     }
 
-    /// Puts a command into the log if this member leads `term`; else `refused` is called, with whoever leads instead.
+    /// Puts a command into the log if this member leads `term`; else `refused` is called, with the leader if this member knows it.
     ///
     /// # Errors
-    /// When consensus has ended; then nobody is called. `held` is kept until the entry is applied or dropped.
+    /// When consensus has ended; then `refused` is not called. `held` is kept until the entry is applied or dropped.
     pub(in crate::raft) async fn put_into_log(
         &self,
         term: Term,
@@ -72,7 +72,7 @@ impl Raft {
         let became = move |result: ClientWriteResult<Types>| {
             drop(held);
             match result {
-                // Whoever waits for it sees it when it is applied.
+                // The writer sees it when it is applied.
                 Ok(_) => {}
                 Err(ClientWriteError::ForwardToLeader(forward)) => {
                     refused(forward.leader_id.map(MemberId));
@@ -92,7 +92,7 @@ impl Raft {
     }
 }
 
-/// A ticket whose proposal has not left yet. Whoever asked may go away before that; then it is given back.
+/// A ticket whose proposal has not left yet. The writer may go away before that; then the ticket is given back.
 struct Unsent<'a> {
     tickets: &'a Tickets,
     ticket: Option<u64>,

@@ -35,7 +35,7 @@ impl Raft {
     /// Returns once this member has applied everything that was committed anywhere before the call (ReadIndex).
     ///
     /// # Errors
-    /// [`Unavailable::NotLeader`] when nobody can tell now; somebody may later.
+    /// [`Unavailable::NotLeader`] when no leader can tell now; one may later.
     pub async fn read_barrier(&self) -> Result<(), Unavailable> {
         let (done_tx, done_rx) = oneshot::channel();
         let queued = self.shared.readers.readers_tx.send(done_tx).await;

@@ -1,13 +1,13 @@
 //! Who waits for which entry.
 //!
 //! A write is answered by the member that its client is connected to, when that member applies the entry: so the client
-//! reads its own write there, whoever leads, and an answer does not depend on the connection over which the write was
+//! reads its own write there, whichever member leads, and an answer does not depend on the connection over which the write was
 //! forwarded. Each proposal carries a ticket; this is where tickets are redeemed.
 //!
 //! Holds: a ticket is redeemed once. "It did not happen" is said only when it can never happen, because the writer then proposes
-//! it again. A proposal is bound to the leader of one term: nobody else may put it into a log. So it can never happen
+//! it again. A proposal is bound to the leader of one term: no other member may put it into a log. So it can never happen
 //!
-//! - when that leader refused it, or it was sent to nobody;
+//! - when that leader refused it, or it was never sent;
 //! - when an entry of a later term is applied and the ticket is still open: entries stand in the order of their terms;
 //! - behind a fence, if the connection it was sent on broke and that leader still leads.
 //!
@@ -121,7 +121,7 @@ impl Tickets {
         redeem(ticket, Err(Unavailable::NotLeader { leader }));
     }
 
-    /// Proposals are about to be sent to the leader on a connection. Connections are counted by whoever makes them, from 1 on.
+    /// Proposals are about to be sent to the leader on a connection. The task that makes connections counts them from 1 on.
     pub(in crate::raft) fn sent(&self, tickets: impl Iterator<Item = u64>, connection: u64) {
         let mut state = self.lock();
         for number in tickets {
@@ -131,7 +131,7 @@ impl Tickets {
         }
     }
 
-    /// The latest term of the proposals that were sent on connections before this one, if somebody still waits for one of them
+    /// The latest term of the proposals that were sent on connections before this one, if a writer still waits for one of them
     /// and nothing is known of it.
     pub(in crate::raft) fn unsettled(&self, connection: u64) -> Option<Term> {
         let state = self.lock();
@@ -167,7 +167,7 @@ impl Tickets {
     ) {
         let mut state = self.lock();
         for (ticket, answer) in answers {
-            // Nobody waits for what was proposed before a restart.
+            // No ticket is left from before a restart.
             redeem(state.tickets.remove(&ticket), Ok(answer));
         }
         if term > state.term {
@@ -183,7 +183,7 @@ impl Tickets {
         state.advance(upto);
     }
 
-    /// A snapshot took the place of the entries up to `upto`. Whose tickets were among them, nobody can tell any more.
+    /// A snapshot took the place of the entries up to `upto`. Which tickets were among them can no longer be told.
     pub(in crate::raft) fn skipped(&self, upto: LogIndex, term: Term) {
         let mut state = self.lock();
         for (_, ticket) in std::mem::take(&mut state.tickets) {
@@ -211,7 +211,7 @@ impl Tickets {
         reached.await.is_ok()
     }
 
-    /// The member stops: nobody gets an answer any more.
+    /// The member stops: no ticket gets an answer any more.
     pub(in crate::raft) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -240,7 +240,7 @@ impl State {
         }
     }
 
-    /// Whoever waits for an entry up to `upto` waits no longer. The tickets of those entries are redeemed already.
+    /// Tasks that wait for an entry up to `upto` go on. The tickets of those entries are redeemed already.
     fn advance(&mut self, upto: LogIndex) {
         self.applied = upto;
         self.refuse_fenced(upto);
@@ -344,7 +344,7 @@ mod tests {
         assert!(unavailable(later_rx.await.unwrap()) == refusal);
         assert_eq!(tickets.unsettled(3), Some(Term(3)));
         drop(other_term_rx);
-        assert_eq!(tickets.unsettled(3), None, "nobody waits for it");
+        assert_eq!(tickets.unsettled(3), None, "no writer waits for it");
     }
 
     #[tokio::test]
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn behind_a_snapshot_nobody_knows() {
+    async fn the_outcome_of_what_a_snapshot_covers_is_unknown() {
         let tickets = Tickets::new(&Fixed(1));
         let (_, outcome_rx) = tickets.issue(Term(1), None).unwrap();
         tickets.skipped(LogIndex(100), Term(1));

@@ -1,4 +1,4 @@
-//! Work that takes its time, for the disk most of all, off the threads that serve everybody.
+//! Work that takes its time, for the disk most of all, off the threads that serve clients and peers.
 
 use std::io;
 
@@ -23,7 +23,7 @@ pub(in crate::raft) async fn on<T: Send + 'static>(
 pub(in crate::raft) fn let_go<T: Send + 'static>(io: IoMode, what: T) {
     match io {
         IoMode::Inline => drop(what),
-        // Nobody needs to know when it is done.
+        // No caller needs to know when it is done.
         IoMode::Threaded => drop(tokio::task::spawn_blocking(move || drop(what))),
     }
 }

@@ -139,14 +139,14 @@ impl Checkpoints {
         lock(&self.sending).as_ref().is_some_and(|sending| sending.until > Instant::now())
     }
 
-    /// It is there. Whoever asks next gets the latest: the log may no longer reach back to this one, and then it would be sent
-    /// for ever.
+    /// The receiver has it. The next follower gets the latest: the log may no longer reach back to this one, and then it would be
+    /// sent for ever.
     pub(in crate::raft) fn arrived(&self, applied: Option<LogId>) {
         let sent = lock(&self.sending).take_if(|sending| sending.checkpoint.applied == applied);
         self.let_go(sent);
     }
 
-    /// Does what takes the processor for a while, where nobody else waits for it.
+    /// Does what takes the processor for a while, on a thread that serves nothing else.
     pub(in crate::raft) async fn work<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -161,7 +161,7 @@ impl Checkpoints {
         }
     }
 
-    /// Lets go of what nobody asks for any more: it holds on to the memory of an older state.
+    /// Drops a checkpoint that no follower has asked for lately: it holds on to the memory of an older state.
     fn forget_sent(&self) {
         let sent = lock(&self.sending).take_if(|sending| sending.until <= Instant::now());
         self.let_go(sent);
@@ -338,7 +338,7 @@ mod tests {
     }
 
     /// A laggard that was building a checkpoint while it installed a snapshot wrote the difference to its own last checkpoint on
-    /// top of the leader's state, under the older entry: after a restart it had keys that nobody else had.
+    /// top of the leader's state, under the older entry: after a restart it had keys that no other member had.
     #[test]
     fn a_checkpoint_that_is_built_while_a_snapshot_is_installed_does_not_mix_with_it() {
         let dir = tempfile::tempdir().unwrap();
@@ -408,7 +408,7 @@ mod tests {
         let tables = Tables::open(&RealFiles, &dir.path().join("checkpoint")).unwrap();
         let checkpoints = Checkpoints::new(tables, IoMode::Inline, Box::new(|_| {}));
         checkpoints.advance(&checkpoint(1)).unwrap();
-        checkpoints.to_send().expect("the first attempt; nobody is there");
+        checkpoints.to_send().expect("the first attempt, which reaches no follower");
         checkpoints.advance(&checkpoint(2)).unwrap();
         assert_eq!(checkpoints.to_send().unwrap().applied, checkpoint(2).applied);
     }

@@ -21,7 +21,7 @@ use crate::store::{Applied, Event, Store};
 /// Entries that are applied before their outcome is published; more would let the first ones wait.
 const BATCH_MAX: usize = 256;
 
-/// The state as of one log entry. It never changes; whoever holds one reads in peace.
+/// The state as of one log entry. It never changes: a reader needs no lock.
 #[derive(Debug)]
 pub struct View {
     /// The key space and all that belongs to it.
@@ -180,7 +180,7 @@ impl RaftStateMachine<Types> for Machine {
         while let Some(item) = next {
             let (entry, responder) = item?;
             batch.push(self.apply_one(entry, responder));
-            // Whatever is ready belongs to the batch; nobody waits for what is not.
+            // Whatever is ready belongs to the batch, which does not wait for more.
             let ready = if batch.len() < BATCH_MAX { entries.next().now_or_never() } else { None };
             next = match ready {
                 Some(ready) => ready,

@@ -1,7 +1,7 @@
 //! A member that goes on without the others: they are lost for good, and with them the majority.
 //!
 //! An entry is appended, before consensus starts, that makes this member the only voter. Everything in its log counts from
-//! there on: it may hold what was acknowledged, and nobody is left who could say.
+//! there on: it may hold what was acknowledged, and no other member is left that could tell.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -85,7 +85,7 @@ impl Raft {
         VotingChanges(self.raft.server_metrics())
     }
 
-    /// As [`Raft::progress`], asked of whoever leads.
+    /// As [`Raft::progress`], asked of the leader.
     ///
     /// # Errors
     /// [`Unavailable::NotLeader`] when there is no leader, or it does not answer in time.
@@ -173,7 +173,7 @@ impl Raft {
         self.raft.runtime_config().elect(false);
     }
 
-    /// Hands the lead to the follower that is furthest, and waits until somebody else leads, for about an election at most.
+    /// Hands the lead to the follower that is furthest, and waits until another member leads, for about an election at most.
     /// Nothing happens unless this member leads and another voter is within reach.
     pub async fn hand_over(&self) {
         let mut leadership = self.leadership();
@@ -193,7 +193,7 @@ impl Raft {
             return;
         }
         let other = leadership.wait_for(|now| now.leader.is_some_and(|leader| leader != me));
-        // Should it fail, the others elect somebody as if this member had crashed.
+        // Should it fail, the others elect a leader as if this member had crashed.
         let _ = tokio::time::timeout(self.shared.election, other).await;
     }
 }

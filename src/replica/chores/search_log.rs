@@ -10,7 +10,7 @@ use crate::replica::Replica;
 /// A leader is found within a few elections, unless something is wrong.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whoever looks into the log finds it near the end; it does not fill it up.
+/// An operator who reads the log finds this line near the end; it does not fill the log up.
 const REPEAT: Duration = Duration::from_secs(60);
 
 impl Replica {

@@ -216,10 +216,10 @@ async fn no_event_is_lost_or_comes_twice_however_registration_and_announcement_m
         }
         assert_eq!(hub.watchers(), 0, "seed {seed}");
     }
-    assert!(raced > 100, "hardly anybody came in time: {raced}");
+    assert!(raced > 100, "hardly any watcher came in time: {raced}");
 }
 
-/// With nobody else there the count decides whether the hub looks for watchers at all: a registration that raised it after its
+/// With no other watcher the count decides whether the hub looks for watchers at all: a registration that raised it after its
 /// search, or an announcement that looked at it before the view was in its place, would lose the event between the two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_only_watcher_is_told_of_what_is_published_while_it_registers() {
@@ -259,7 +259,7 @@ async fn the_only_watcher_is_told_of_what_is_published_while_it_registers() {
     assert_eq!(hub.watchers(), 0);
 }
 
-/// Watchers that hang up while they are told, and others that come: the count decides whether anybody is told at all.
+/// Watchers that hang up while they are told, and others that come: the count decides whether any watcher is told at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_count_is_right_after_many_have_come_and_gone() {
     let mut publisher = Publisher::new(1000, 100_000);
@@ -380,7 +380,7 @@ async fn watchers_go_on_behind_a_snapshot_with_what_led_to_it() {
 }
 
 #[tokio::test]
-async fn a_closed_hub_ends_all_and_takes_nobody() {
+async fn a_closed_hub_ends_all_watchers_and_takes_none() {
     let mut publisher = Publisher::new(10, 1000);
     let (mut poll, mut stream) =
         (publisher.watch("/a", false, false), publisher.watch("/a", false, true));
@@ -390,7 +390,7 @@ async fn a_closed_hub_ends_all_and_takes_nobody() {
     assert_eq!(publisher.hub.watchers(), 0);
     let refused = watch(&publisher.hub, &publisher.view(), "/a", false, None, true);
     assert_eq!(refused.err(), Some(Unavailable::Stopped));
-    // What is in the history needs nobody to wait for it.
+    // An event of the history needs no registered watcher.
     let view = publisher.view();
     let mut past = watch(&publisher.hub, &view, "/b", false, Some(StoreIndex(1)), false).unwrap();
     assert_eq!(next(&mut past).await, Some(1));

@@ -230,7 +230,7 @@ impl Cluster {
         self.cut(other, one);
     }
 
-    /// A member is cut from everybody, clients included.
+    /// A member is cut from all others, clients included.
     pub(crate) fn cut_off(&mut self, member: usize) {
         let host = self.members[member].host;
         self.network().cut_off(host);
@@ -353,14 +353,14 @@ impl Cluster {
         }
     }
 
-    /// A member that leads, by its own account and everybody's who is asked.
+    /// A member that leads, by its own account and that of every member that is asked.
     pub(crate) fn leader(&self) -> Option<usize> {
         self.members.iter().position(|member| member.is_able() && member.leads())
     }
 
     pub(crate) fn await_leader(&mut self) -> usize {
         let mut leader = None;
-        self.wait_until("somebody leads", |cluster| {
+        self.wait_until("a member leads", |cluster| {
             leader = cluster.leader();
             leader.is_some()
         });

@@ -1,7 +1,7 @@
 //! What clients saw of a cluster, and whether one store can have shown them that.
 //!
 //! Owns: the words for a recorded run and the checks of it. Never knows: sockets, processes, faults; a history may as well come
-//! from a simulation. The checks trust nothing but the clock of whoever recorded: one monotonic clock for the whole run.
+//! from a simulation. The checks trust nothing but the clock of the recorder: one monotonic clock for the whole run.
 //!
 //! [`check`] is exact: a write tells its place in the one order of all writes, so everything is compared with a replay of
 //! the log. [`check_linear`] believes no index and looks for any order at all that explains the answers of a key; it catches
@@ -109,7 +109,7 @@ pub(crate) struct Watcher {
     pub(crate) name: String,
     /// The first index that it asked for.
     pub(crate) from: u64,
-    /// It was waited for until it had been told everything up to this index; 0 when nobody waited for it.
+    /// It was waited for until it had been told everything up to this index; 0 when it was not waited for.
     pub(crate) until: u64,
     /// The directory that it watched, recursively.
     pub(crate) prefix: String,
@@ -129,7 +129,7 @@ pub(crate) struct Final {
 /// A recorded run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct History {
-    /// In any order. All keys are files below the directory that the log covers, and nobody else writes there.
+    /// In any order. All keys are files below the directory that the log covers, and no other client writes there.
     pub(crate) calls: Vec<Call>,
     /// Every event below that directory from the start to the end of the run, in the order of a watcher that saw all. The
     /// directory was empty before.
@@ -168,7 +168,7 @@ pub(crate) enum Rule {
     WrongQuorumRead,
     /// A plain read shows what was not there at its index.
     WrongPlainRead,
-    /// An event that nobody asked for.
+    /// An event that no client asked for.
     Unclaimed,
     /// A write that is said to have done nothing is in the log.
     NothingButWritten,
@@ -222,7 +222,7 @@ pub(crate) struct Checked {
     pub(crate) refused: usize,
     pub(crate) quorum_reads: usize,
     pub(crate) plain_reads: usize,
-    /// Writes that nobody answered, and how many of them are in the log.
+    /// Writes without an answer, and how many of them are in the log.
     pub(crate) unknown: usize,
     pub(crate) unknown_in_log: usize,
     pub(crate) events: usize,

@@ -68,9 +68,9 @@ struct State {
     events: Vec<Event>,
     /// Why it cannot go on.
     lost: Option<String>,
-    /// The connection, so that whoever stops it can cut it.
+    /// The connection, so that the task that stops it can cut it.
     stream: Option<TcpStream>,
-    /// The last failure, for whoever waits in vain.
+    /// The last failure, for a caller that waits in vain.
     trouble: String,
 }
 
@@ -219,7 +219,7 @@ impl Watch {
     fn connect(&self, addr: SocketAddr) -> io::Result<Connection> {
         let connection = Connection::open_within(addr, QUIET_MAX)?;
         self.shared.lock().stream = Some(connection.stream().try_clone()?);
-        // Whoever stops it sets the signal first; so either they cut this connection, or it is not used.
+        // The signal is set before connections are cut; so either this connection is cut, or it is not used.
         match self.shared.stop.is_set() {
             true => Err(io::ErrorKind::Interrupted.into()),
             false => Ok(connection),

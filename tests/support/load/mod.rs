@@ -36,9 +36,9 @@ pub(crate) struct LoadPlan {
     /// Each client draws its actions from this seed and its number.
     pub(crate) seed: u64,
     pub(crate) clients: u32,
-    /// The directory below which all keys are. Nobody else may write there, and it must be empty at first.
+    /// The directory below which all keys are. No other client may write there, and it must be empty at first.
     pub(crate) prefix: String,
-    /// Keys that everybody uses all the time.
+    /// Keys that all clients use all the time.
     pub(crate) hot_keys: u64,
     /// Percent of all calls that are plain reads.
     pub(crate) plain_reads: u64,

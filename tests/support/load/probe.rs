@@ -1,4 +1,4 @@
-//! How long nobody could write.
+//! How long no client could write.
 //!
 //! Owns: one client that writes all the time, and the times of its acknowledged writes. Never knows: whether its writes are
 //! kept; it is about when, not what.

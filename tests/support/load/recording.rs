@@ -108,7 +108,7 @@ impl Recording {
     }
 }
 
-/// The store's index, as whoever answers first says.
+/// The store's index, as the first member that answers says.
 fn store_index(targets: &Targets) -> u64 {
     let request = Request::get("/v2/keys/?quorum=true");
     let mut replies = targets.all().into_iter().filter_map(|(_, addr)| {
@@ -134,7 +134,7 @@ pub(crate) fn settle(
     let deadline = Instant::now() + limit;
     let first = targets.all().first().map_or(0, |(member, _)| *member);
     let mut line = Line::new(targets.clone(), first, ANSWER_MAX);
-    let (never, mut trouble) = (Stop::default(), "nobody takes a write".to_owned());
+    let (never, mut trouble) = (Stop::default(), "no member takes a write".to_owned());
     let key = format!("{prefix}/end");
     for number in 0_u64.. {
         if Instant::now() > deadline {
