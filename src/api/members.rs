@@ -150,7 +150,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), String> {
 }
 
 /// `{"peerURLs":[…]}`; the name in any case, other fields ignored, `null` and nothing alike.
-fn urls_of(body: &[u8]) -> Result<Vec<String>, String> {
+pub(super) fn urls_of(body: &[u8]) -> Result<Vec<String>, String> {
     let value: serde_json::Value = serde_json::from_slice(body)
         .map_err(|error| format!("the body is not a JSON object with peerURLs: {error}"))?;
     if value.is_null() {
@@ -168,7 +168,7 @@ fn urls_of(body: &[u8]) -> Result<Vec<String>, String> {
 }
 
 /// A scheme, a host and a port, and nothing else.
-fn check_url(url: &str) -> Result<(), String> {
+pub(super) fn check_url(url: &str) -> Result<(), String> {
     let text = || Err(format!("URL scheme must be http, https, unix, or unixs: {url}"));
     let Some((scheme, rest)) = url.split_once("://") else { return text() };
     if !matches!(scheme, "http" | "https" | "unix" | "unixs") {
