@@ -26,6 +26,7 @@ if [ ! -x $validator ]; then
   export CAIRN_SKIP_OPENAPI=1
   skipped+=("validation of api-spec/openapi.yaml: openapi-spec-validator cannot be installed here (PyPI)")
 fi
+need valgrind valgrind || skipped+=("what reading costs: valgrind cannot be installed here (Debian: valgrind)")
 if ! need dnsmasq dnsmasq-base; then
   export CAIRN_SKIP_DNS=1
   skipped+=("discovery by DNS: dnsmasq cannot be installed here (Debian: dnsmasq-base)")

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::config::{self, Outcome};
+use crate::config::{self, Address, Outcome};
 use crate::discovery::{HttpClient, Limits};
 use crate::program::Program;
 
@@ -80,7 +80,13 @@ fn configured(
     let flags = Program::server_flags(surroundings.first_process).unwrap_or_default();
     // Whom the cluster was founded with does not matter here.
     match config::load(flags, surroundings.variables, read, |_| true) {
-        Outcome::Run(config, _) => config.client_listeners.first().copied().map(reachable),
+        Outcome::Run(config, _) => {
+            let ports = config.client_listeners.iter().filter_map(|address| match address {
+                Address::Tcp(address) => Some(*address),
+                Address::Unix(_) => None,
+            });
+            ports.map(reachable).next()
+        }
         Outcome::Print(_) | Outcome::Fail(_) => None,
     }
 }

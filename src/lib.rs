@@ -30,6 +30,8 @@
 pub mod api;
 pub mod base;
 pub mod config;
+#[cfg(test)]
+mod costs;
 pub mod discovery;
 pub mod disk;
 pub mod health;

@@ -62,7 +62,7 @@ pub(super) async fn new(State(api): State<Arc<Context>>, request: Request) -> Re
 }
 
 /// The first `size` counts, as everywhere.
-fn size(query: &str) -> Option<u32> {
+pub(super) fn size(query: &str) -> Option<u32> {
     let given = query.split('&').find_map(|pair| match pair.split_once('=') {
         Some(("size", size)) => Some(size),
         None if pair == "size" => Some(""),

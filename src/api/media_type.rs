@@ -1,5 +1,7 @@
 //! `Content-Type`, read as Go's `mime` package reads it.
 
+use std::collections::BTreeSet;
+
 use thiserror::Error;
 
 /// A content type that is none.
@@ -31,7 +33,7 @@ pub(crate) fn parse(content_type: &[u8]) -> Result<String, MediaTypeError> {
     };
     let media_type = media_type.trim().to_ascii_lowercase();
     check(&media_type)?;
-    let mut names = Vec::new();
+    let mut names = BTreeSet::new();
     while !rest.trim_start().is_empty() {
         rest = rest.trim_start();
         let (name, tail) = match parameter(rest) {
@@ -40,10 +42,9 @@ pub(crate) fn parse(content_type: &[u8]) -> Result<String, MediaTypeError> {
             None if rest.trim() == ";" => break,
             None => return Err(MediaTypeError::Parameter),
         };
-        if names.contains(&name) {
+        if !names.insert(name) {
             return Err(MediaTypeError::Duplicate);
         }
-        names.push(name);
         rest = tail;
     }
     Ok(media_type)

@@ -147,7 +147,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), String> {
 }
 
 /// `{"peerURLs":[…]}`; the name in any case, other fields ignored, `null` and nothing alike.
-fn urls_of(body: &[u8]) -> Result<Vec<String>, String> {
+pub(super) fn urls_of(body: &[u8]) -> Result<Vec<String>, String> {
     let value: serde_json::Value = serde_json::from_slice(body)
         .map_err(|error| format!("the body is not a JSON object with peerURLs: {error}"))?;
     if value.is_null() {
@@ -165,7 +165,7 @@ fn urls_of(body: &[u8]) -> Result<Vec<String>, String> {
 }
 
 /// As it is kept. Of a member that others are to reach the host must be named.
-fn peer_url(text: &str) -> Result<String, UrlError> {
+pub(super) fn peer_url(text: &str) -> Result<String, UrlError> {
     let url = Url::parse(text)?;
     if url.host().is_empty() {
         return Err(UrlError::Address(text.to_owned()));

@@ -5,6 +5,8 @@
 mod body;
 mod context;
 mod cors;
+#[cfg(test)]
+pub(crate) mod costs;
 mod debug;
 mod discovery;
 mod error;

@@ -56,11 +56,15 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
 ///
 /// A slash at the end survives; `//`, `/.` and `/..` do not.
 pub(crate) fn redirect(path: &[u8]) -> Option<String> {
-    let unclean = path.windows(2).any(|pair| pair == b"//" || pair == b"/.")
-        && path.split(|byte| *byte == b'/').skip(1).enumerate().any(|(place, name)| {
-            let last = path.iter().filter(|byte| **byte == b'/').count() == place + 1;
-            matches!(name, b"." | b"..") || (name.is_empty() && !last)
-        });
+    if !path.windows(2).any(|pair| pair == b"//" || pair == b"/.") {
+        return None;
+    }
+    let mut rest = path.split(|byte| *byte == b'/').skip(1).peekable();
+    let mut unclean = false;
+    while let Some(name) = rest.next() {
+        let last = rest.peek().is_none();
+        unclean |= matches!(name, b"." | b"..") || (name.is_empty() && !last);
+    }
     if !unclean {
         return None;
     }

@@ -81,7 +81,7 @@ impl Api {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if let Some(response) = self.refuse_host(&request) {
+        if let Some(response) = refuse_malformed(&request).or_else(|| self.refuse_host(&request)) {
             return response;
         }
         let origin = self.context.settings.cors.allowed(request.headers());
@@ -97,7 +97,7 @@ impl Api {
                 let decoded = decoded.into_owned();
                 self.dispatch(&decoded, request).await
             }
-            Err(_) => return bad_request(),
+            Err(_) => return bad_request("400 Bad Request"),
         };
         cors::allow(response.headers_mut(), origin);
         response
@@ -125,7 +125,10 @@ impl Api {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        route(&self.peer_routes, request).await
+        match refuse_malformed(&request) {
+            Some(response) => response,
+            None => route(&self.peer_routes, request).await,
+        }
     }
 
     /// Answers a request that came in on a metrics URL.
@@ -134,20 +137,16 @@ impl Api {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        route(&self.metrics_routes, request).await
+        match refuse_malformed(&request) {
+            Some(response) => response,
+            None => route(&self.metrics_routes, request).await,
+        }
     }
 
-    /// HTTP/1.1 demands a host; `--host-whitelist` demands a known one. Bodies come plain or in chunks, and in no other way
-    /// that two programs on the path could read differently.
+    /// `--host-whitelist` demands a known host.
     fn refuse_host<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
-        let host = request.headers().get(HOST);
-        let encoding = request.headers().get(TRANSFER_ENCODING);
-        let odd =
-            encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-        if odd || (host.is_none() && request.version() == Version::HTTP_11) {
-            return Some(bad_request());
-        }
         let allowed = self.context.settings.hosts.as_ref()?;
+        let host = request.headers().get(HOST);
         let host = String::from_utf8_lossy(host.map(HeaderValue::as_bytes).unwrap_or_default());
         let name = without_port(&host);
         if allowed.iter().any(|allowed| allowed == name) {
@@ -155,6 +154,31 @@ impl Api {
         }
         Some(error::text(StatusCode::MISDIRECTED_REQUEST, &foreign_host(name)))
     }
+}
+
+/// HTTP/1.1 demands one host. Bodies come plain or in chunks, and in no other way that two programs on the path could read
+/// differently.
+fn refuse_malformed<B>(request: &Request<B>) -> Option<Response<Body>> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let needs_host = request.version() == Version::HTTP_11 && *request.method() != Method::CONNECT;
+    match (hosts.next(), hosts.next()) {
+        (None, _) if needs_host => {
+            return Some(bad_request("400 Bad Request: missing required Host header"));
+        }
+        (Some(_), Some(_)) => return Some(bad_request("400 Bad Request: too many Host headers")),
+        (Some(host), None) if !host.as_bytes().iter().copied().all(may_stand_in_host) => {
+            return Some(bad_request("400 Bad Request: malformed Host header"));
+        }
+        (Some(_) | None, _) => {}
+    }
+    let encoding = request.headers().get(TRANSFER_ENCODING)?;
+    let odd = !encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    odd.then(|| bad_request("400 Bad Request"))
+}
+
+/// As Go sees it, which looks at each byte alone.
+fn may_stand_in_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte)
 }
 
 async fn route<B>(routes: &Router, request: Request<B>) -> Response<Body>
@@ -186,8 +210,8 @@ fn foreign_host(name: &str) -> String {
 }
 
 /// What an HTTP layer says to a request that is none.
-fn bad_request() -> Response<Body> {
-    let mut response = Response::new(Body::whole("400 Bad Request"));
+fn bad_request(words: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::whole(words));
     *response.status_mut() = StatusCode::BAD_REQUEST;
     response.headers_mut().insert(CONTENT_TYPE, error::TEXT);
     response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));

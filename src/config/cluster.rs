@@ -2,7 +2,7 @@
 //!
 //! Never knows: name servers. Peer URLs with names in them are compared at the start of the member.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Failure;
 use crate::config::parse::Raw;
@@ -28,9 +28,11 @@ pub(super) fn initial_cluster(
         ));
     }
     let mut members = BTreeMap::<String, Vec<Url>>::new();
-    for pair in said.split(',') {
-        let (member, url) = member_and_url(pair)?;
-        if members.values().flatten().any(|known| known.same_place(&url)) {
+    let pairs = said.split(',').map(member_and_url).collect::<Result<Vec<_>, _>>();
+    let pairs = pairs?;
+    let mut places = BTreeSet::new();
+    for (member, url) in &pairs {
+        if !places.insert(url.place()) {
             return Err(Failure::new(
                 1,
                 format!(
@@ -39,7 +41,7 @@ pub(super) fn initial_cluster(
                 ),
             ));
         }
-        members.entry(member).or_default().push(url);
+        members.entry(member.clone()).or_default().push(url.clone());
     }
     let Some(own) = members.get(name) else {
         return Err(Failure::new(
@@ -66,7 +68,7 @@ fn member_and_url(pair: &str) -> Result<(String, Url), Failure> {
     let (member, url) = split.ok_or_else(|| fail("no name with a URL"))?;
     let url = Url::parse(url).map_err(|error| fail(&error.to_string()))?;
     if url.scheme() != "http" {
-        return Err(Failure::no_tls("initial-cluster", &url));
+        return Err(Failure::not_spoken("initial-cluster", &url));
     }
     if url.host().is_empty() {
         return Err(fail(&format!("unexpected empty host ({url})")));
@@ -81,10 +83,8 @@ fn same_urls(name: &str, listed: &[Url], advertised: &[Url]) -> Result<(), Failu
         return Ok(());
     }
     let missing = |urls: &[Url], from: &[Url]| -> Vec<String> {
-        urls.iter()
-            .filter(|url| !from.iter().any(|known| known.same_place(url)))
-            .map(Url::to_string)
-            .collect()
+        let known: BTreeSet<_> = from.iter().map(Url::place).collect();
+        urls.iter().filter(|url| !known.contains(&url.place())).map(Url::to_string).collect()
     };
     let flag = texts(advertised).join(",");
     let unknown = missing(listed, advertised);

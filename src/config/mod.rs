@@ -12,15 +12,16 @@ mod cluster;
 mod discovery;
 mod file;
 pub mod flags;
+mod listen;
 mod parse;
 mod validate;
 mod variables;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use listen::Address;
 use parse::{Asked, Raw};
 use variables::Variables;
 
@@ -48,11 +49,11 @@ pub struct Config {
     /// Go on alone with the data of a member whose cluster lost its majority.
     pub force_new_cluster: bool,
     /// Where clients connect.
-    pub client_listeners: Vec<SocketAddr>,
+    pub client_listeners: Vec<Address>,
     /// Where peers connect.
-    pub peer_listeners: Vec<SocketAddr>,
+    pub peer_listeners: Vec<Address>,
     /// Where `/metrics` and `/health` are served besides.
-    pub metrics_listeners: Vec<SocketAddr>,
+    pub metrics_listeners: Vec<Address>,
     /// Where peers are told to connect.
     pub advertise_peer_urls: Vec<String>,
     /// Where clients are told to connect.
@@ -187,11 +188,15 @@ impl Failure {
         Self::new(1, format!("error verifying flags, {why}. See 'cairn --help'."))
     }
 
-    /// The one place that knows that members speak only HTTP over TCP.
-    fn no_tls(flag: &str, url: &Url) -> Self {
-        Self::verifying(format!(
-            "not supported yet: --{flag}: {url}: use a http:// URL; TLS comes with a later version"
-        ))
+    /// The one place that knows what members do not speak: TLS, and with each other anything but TCP.
+    fn not_spoken(flag: &str, url: &Url) -> Self {
+        let fix = match url.scheme() {
+            "unix" => {
+                "other members cannot reach a socket in a file of this machine; use a http:// URL"
+            }
+            _ => "use a http:// URL; TLS comes with a later version",
+        };
+        Self::verifying(format!("not supported yet: --{flag}: {url}: {fix}"))
     }
 }
 

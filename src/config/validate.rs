@@ -1,14 +1,17 @@
 //! [`Raw`] → [`Config`]: each rule names the flag and the fix.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::cluster;
 use crate::config::discovery;
 use crate::config::flags::{self, Status};
+use crate::config::listen::Listeners;
 use crate::config::parse::{Raw, parse_number, same};
-use crate::config::{Config, Failure, Level, LogFormat, LogLevel, LogOutput, Notice, texts};
+use crate::config::{
+    Address, Config, Failure, Level, LogFormat, LogLevel, LogOutput, Notice, texts,
+};
 use crate::model::Url;
 
 /// Longest election that etcd takes.
@@ -44,6 +47,10 @@ pub(super) fn validate(
     let peer_listeners = some(listeners(raw, "listen-peer-urls")?, "listen-peer-urls")?;
     let client_listeners = some(listeners(raw, "listen-client-urls")?, "listen-client-urls")?;
     let metrics_listeners = listeners(raw, "listen-metrics-urls")?;
+    let mut all = Listeners::default();
+    all.add("listen-peer-urls", &peer_listeners)?;
+    all.add("listen-client-urls", &client_listeners)?;
+    all.add("listen-metrics-urls", &metrics_listeners)?;
     let advertise_peer_urls = advertised(raw, "initial-advertise-peer-urls")?;
     let advertise_client_urls = texts(&advertised(raw, "advertise-client-urls")?);
     let (heartbeat, election) = timing(raw)?;
@@ -200,8 +207,13 @@ fn urls(raw: &Raw, flag: &'static str) -> Result<Vec<Url>, Failure> {
     let urls = Url::parse_list(text).map_err(|error| {
         Failure::verifying(format!("invalid value {text:?} for --{flag}: {error}"))
     })?;
-    match urls.iter().find(|url| url.scheme() != "http") {
-        Some(url) => Err(Failure::no_tls(flag, url)),
+    let spoken = |url: &&Url| match url.scheme() {
+        "http" => true,
+        "unix" => flag != "initial-advertise-peer-urls",
+        _ => false,
+    };
+    match urls.iter().find(|url| !spoken(url)) {
+        Some(url) => Err(Failure::not_spoken(flag, url)),
         None => Ok(urls),
     }
 }
@@ -217,15 +229,15 @@ fn some<T>(items: Vec<T>, flag: &str) -> Result<Vec<T>, Failure> {
 }
 
 /// Addresses to listen on; one that stands twice counts once, as in etcd.
-fn listeners(raw: &Raw, flag: &'static str) -> Result<Vec<SocketAddr>, Failure> {
-    let mut addresses = Vec::new();
+fn listeners(raw: &Raw, flag: &'static str) -> Result<Vec<Address>, Failure> {
+    let (mut addresses, mut known) = (Vec::new(), BTreeSet::new());
     for url in urls(raw, flag)? {
-        let address = url.address().ok_or_else(|| {
+        let address = Address::of(&url).ok_or_else(|| {
             Failure::verifying(format!(
                 "expected IP in URL for binding ({url}): write the address of this machine, 0.0.0.0 or localhost in --{flag}"
             ))
         })?;
-        if !addresses.contains(&address) {
+        if known.insert(address.clone()) {
             addresses.push(address);
         }
     }
@@ -247,11 +259,11 @@ fn advertised(raw: &Raw, flag: &'static str) -> Result<Vec<Url>, Failure> {
 /// etcd would guess an address here. For the cluster of one member it does not matter yet, so it is no error.
 fn warn_of_unreachable(
     raw: &Raw,
-    listeners: &[SocketAddr],
+    listeners: &[Address],
     advertised: &[Url],
     notices: &mut Vec<Notice>,
 ) {
-    let beyond = listeners.iter().any(|address| !address.ip().is_loopback());
+    let beyond = listeners.iter().any(Address::is_remote);
     if beyond && raw.said("initial-advertise-peer-urls").is_none() {
         let text = format!(
             "--listen-peer-urls reaches beyond this machine, but {} is advertised: set --initial-advertise-peer-urls",

@@ -2,7 +2,7 @@
 //!
 //! Never knows: the network.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::discovery::{DiscoveryError, Own};
 use crate::model::MemberId;
@@ -68,19 +68,19 @@ pub(super) fn cluster(
     entries: &[Entry],
     id_of: fn(&[String], &str) -> MemberId,
 ) -> Result<Vec<Founder>, DiscoveryError> {
-    let (mut founders, mut places) = (Vec::new(), BTreeMap::new());
+    let (mut founders, mut names, mut places) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for entry in entries {
         let (name, urls) = read(&entry.value).ok_or_else(|| DiscoveryError::InvalidUrl {
             url: url.to_owned(),
             key: entry.key.clone(),
             value: entry.value.clone(),
         })?;
-        if founders.iter().any(|(known, _)| *known == name) {
+        if !names.insert(name.clone()) {
             return Err(DiscoveryError::DuplicateName { url: url.to_owned(), name });
         }
         for peer_url in &urls {
             let (url, peer_url) = (url.to_owned(), peer_url.clone());
-            if places.insert(peer_url.clone(), ()).is_some() {
+            if !places.insert(peer_url.clone()) {
                 return Err(DiscoveryError::DuplicateUrl { url, peer_url });
             }
             if !peer_url.starts_with("http://") {

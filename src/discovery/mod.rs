@@ -4,6 +4,8 @@
 //! Owns: the HTTP client with which a member asks others, and the DNS resolver. Never knows: flags, the data directory, how ids
 //! are computed (it is handed that), what is done with the list that it finds.
 
+#[cfg(test)]
+pub(crate) mod costs;
 mod directory;
 mod dns;
 mod entries;

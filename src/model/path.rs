@@ -94,6 +94,13 @@ impl KeyPath {
         end.map_or_else(|| self.clone(), |(slash, _)| Self(Arc::from(&self.0[..slash])))
     }
 
+    /// The root, then each directory on the way, then this path itself.
+    pub fn way(&self) -> impl Iterator<Item = Self> {
+        let slashes = self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let above = slashes.map(|(slash, _)| Self(Arc::from(&self.0[..slash])));
+        above.chain(std::iter::once(self.clone()))
+    }
+
     /// What follows this path in `other`, starting with `/`; `None` unless `other` lies strictly below, by whole components.
     pub fn below<'a>(&self, other: &'a Self) -> Option<&'a [u8]> {
         let rest = other.0.strip_prefix(&*self.0)?;
@@ -224,6 +231,9 @@ mod tests {
         assert_eq!(path.ancestor(2), KeyPath::from("/a/b"));
         assert_eq!(path.ancestor(3), path);
         assert_eq!(path.ancestor(9), path);
+        for path in [path, KeyPath::root()] {
+            assert!(path.way().eq((0..=path.depth()).map(|depth| path.ancestor(depth))));
+        }
     }
 
     #[test]

@@ -77,15 +77,13 @@ impl Url {
         &self.host
     }
 
-    /// Whether both lead to the same place, as far as that can be told without asking for names.
-    pub fn same_place(&self, other: &Self) -> bool {
-        let place = |url: &Self| url.address().map(|address| address.ip());
-        let same_host = match (place(self), place(other)) {
-            (Some(one), Some(another)) => one == another,
-            (None, None) => self.host.eq_ignore_ascii_case(&other.host),
-            (Some(_), None) | (None, Some(_)) => false,
+    /// Where it leads, as far as that can be told without asking for names: equal for URLs that lead to the same place.
+    pub fn place(&self) -> (&str, Result<IpAddr, String>, u16) {
+        let host = match self.address() {
+            Some(address) => Ok(address.ip()),
+            None => Err(self.host.to_ascii_lowercase()),
         };
-        same_host && self.scheme == other.scheme && self.port == other.port
+        (&self.scheme, host, self.port)
     }
 
     /// `http` and so on.
@@ -93,12 +91,12 @@ impl Url {
         &self.scheme
     }
 
-    /// The address to listen on; `None` when the host is a name other than `localhost`.
+    /// The address; `None` when the host is a name other than `localhost`.
     pub fn address(&self) -> Option<SocketAddr> {
         let ip = if self.host == "localhost" {
             IpAddr::V4(Ipv4Addr::LOCALHOST)
         } else {
-            self.host.parse().ok()?
+            self.host.parse::<IpAddr>().ok()?.to_canonical()
         };
         Some(SocketAddr::new(ip, self.port))
     }
@@ -131,7 +129,8 @@ mod tests {
 
     #[test]
     fn the_same_place_may_be_written_in_several_ways() {
-        let same = |one, other| Url::parse(one).unwrap().same_place(&Url::parse(other).unwrap());
+        let same =
+            |one, other| Url::parse(one).unwrap().place() == Url::parse(other).unwrap().place();
         assert!(same("http://localhost:1", "http://127.0.0.1:1"));
         assert!(same("HTTP://A.example:1", "http://a.EXAMPLE:1"));
         assert!(same("http://[::1]:1", "http://[0:0::1]:1"));

@@ -298,8 +298,7 @@ impl Watchers {
             return;
         }
         let mut notice = None;
-        for depth in 0..=event.path.depth() {
-            let path = event.path.ancestor(depth);
+        for path in event.path.way() {
             let range = (path.clone(), 0)..=(path, u64::MAX);
             self.hand_over(range, event, &mut notice);
         }

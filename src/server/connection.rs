@@ -205,26 +205,6 @@ impl<S> TimedStream<S> {
     }
 }
 
-/// For etcd a `#` in the request line is part of the path; the HTTP library would drop it with all that follows. No client
-/// sends one unescaped, so a line that came in pieces or has no room for the escape is left alone.
-fn escape_fragment(buffer: &mut ReadBuf<'_>, from: usize) {
-    let fresh = &buffer.filled()[from..];
-    let line = fresh.iter().position(|byte| *byte == b'\n').unwrap_or(fresh.len());
-    let hashes = fresh[..line].iter().filter(|byte| **byte == b'#').count();
-    if hashes == 0 || buffer.remaining() < 2 * hashes {
-        return;
-    }
-    let mut escaped = Vec::with_capacity(fresh.len() + 2 * hashes);
-    for (place, byte) in fresh.iter().enumerate() {
-        match byte {
-            b'#' if place < line => escaped.extend_from_slice(b"%23"),
-            byte => escaped.push(*byte),
-        }
-    }
-    buffer.set_filled(from);
-    buffer.put_slice(&escaped);
-}
-
 impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -241,9 +221,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
                 self.end(cx)
             }
             Poll::Ready(Ok(())) => {
-                if self.phases.get() == Phase::Idle {
-                    escape_fragment(buffer, before);
-                }
                 self.read_some();
                 Poll::Ready(Ok(()))
             }

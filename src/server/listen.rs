@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +9,9 @@ use http::Request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,10 +20,9 @@ use tracing::{debug, warn};
 use crate::api::{Api, Body};
 use crate::raft::Raft;
 use crate::server::connection::{TimedStream, Timeouts, TrackedBody};
+use crate::server::request_line::RequestLines;
+use crate::server::socket::Socket;
 use crate::transport::PREFACE;
-
-/// Connections that the system accepts for us while we are busy.
-const BACKLOG: i32 = 1024;
 
 /// A dead peer is noticed within a minute or so, also while it waits for an event.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
@@ -35,13 +33,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The first bytes between members come at once.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Peers open a few connections each; clusters have a handful of members.
-const PEER_CONNECTIONS_MAX: usize = 1024;
-
 /// What all listeners of a member share.
 #[derive(Clone)]
 pub(super) struct Limits {
     pub(super) connections: Arc<Semaphore>,
+    pub(super) peer_connections: Arc<Semaphore>,
     pub(super) timeouts: Timeouts,
     pub(super) header_bytes_max: usize,
     pub(super) headers_max: usize,
@@ -55,32 +51,16 @@ pub(super) enum Face {
     Metrics,
 }
 
-/// Takes an address.
-///
-/// # Errors
-/// When it is taken already, or not of this machine.
-pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
 impl Limits {
     /// The same, with connections of their own.
     pub(super) fn for_peers(&self) -> Self {
-        Self { connections: Arc::new(Semaphore::new(PEER_CONNECTIONS_MAX)), ..self.clone() }
+        Self { connections: Arc::clone(&self.peer_connections), ..self.clone() }
     }
 }
 
 /// One socket and what is behind it.
 pub(super) struct Listener {
-    pub(super) socket: TcpListener,
+    pub(super) socket: Socket,
     pub(super) face: Face,
     pub(super) api: Arc<Api>,
     pub(super) raft: Raft,
@@ -104,14 +84,16 @@ impl Listener {
                 () = self.stop.cancelled() => return,
             };
             let stream = match accepted {
-                Ok((stream, _)) => stream,
+                Ok(stream) => stream,
                 Err(error) => {
                     warn!(target: "etcdmain", "cannot accept a connection: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            if let Err(error) = tune(&stream) {
+            if self.socket.is_tcp()
+                && let Err(error) = tune(&stream)
+            {
                 debug!(target: "etcdmain", "cannot tune a connection: {error}");
             }
             self.spawn(stream, permit);
@@ -190,7 +172,7 @@ async fn serve_connection(
         .max_buf_size(limits.header_bytes_max)
         .max_headers(limits.headers_max)
         .title_case_headers(true)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(RequestLines::new(stream)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

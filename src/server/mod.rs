@@ -3,35 +3,39 @@
 mod bootstrap;
 mod clock;
 mod connection;
+mod descriptors;
 mod dial;
 mod listen;
 mod observe;
 mod peer_http;
 mod random;
+mod request_line;
 mod signals;
+mod socket;
 mod systemd;
 pub mod telemetry;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::api::{self, Api, CLUSTER_VERSION, Cors, ETCD_VERSION, Metrics};
-use crate::config::{self, Config};
+use crate::config::{self, Address, Config};
 use crate::disk::{DataDir, DataDirError, RealFiles, WalOptions};
 use crate::model::{LogIndex, PathLimits};
 use crate::raft::{self, Raft, StartError};
 use crate::replica::{Facts, Hub, LocalMember, Replica};
 use crate::store::HistoryLimits;
 use crate::transport::{self, AddressBook, FRAME_BYTES_MAX, Transport};
+
+#[cfg(test)]
+pub(crate) use request_line::costs;
 
 pub use bootstrap::BootstrapError;
 use bootstrap::MemberIdentity;
@@ -41,6 +45,7 @@ pub use dial::TcpDial;
 use listen::{Face, Limits};
 pub use random::SystemRandom;
 pub use signals::Signals;
+use socket::Socket;
 use telemetry::LogHandle;
 
 /// An entry of the log holds what one request said, and travels in one frame with some bytes of our own.
@@ -62,10 +67,12 @@ pub enum ServerError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// An address cannot be taken.
-    #[error("listen tcp {address}: {source}; stop whoever has it, or choose another {flag}")]
+    #[error("listen {network} {address}: {source}; stop whoever has it, or choose another {flag}")]
     Listen {
+        /// `tcp` or `unix`.
+        network: &'static str,
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// The flag that names it.
         flag: &'static str,
         /// What the system said.
@@ -89,6 +96,10 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), ServerError> {
     info!(target: "etcdmain", "etcd Version: {ETCD_VERSION} (cairn {})", env!("CARGO_PKG_VERSION"));
+    let descriptors = descriptors::raise_limit();
+    if let Some(text) = descriptors::warning(descriptors, config.connections_max) {
+        warn!(target: "etcdmain", "{text}");
+    }
     let data_dir = Arc::new(DataDir::open(&RealFiles, &config.data_dir)?);
     let listeners = Listeners::bind(&config)?;
     let identity = tokio::select! {
@@ -203,8 +214,11 @@ async fn serve(
     starting: &Starting,
     stop: CancellationToken,
 ) -> Result<(), ServerError> {
+    let shares = descriptors::share(descriptors::limit());
+    let clients = config.connections_max.min(shares.clients).min(Semaphore::MAX_PERMITS);
     let limits = Limits {
-        connections: Arc::new(Semaphore::new(config.connections_max)),
+        connections: Arc::new(Semaphore::new(clients)),
+        peer_connections: Arc::new(Semaphore::new(shares.peers)),
         timeouts: Timeouts { head: config.header_timeout, idle: config.idle_timeout },
         header_bytes_max: config.header_bytes_max,
         headers_max: config.headers_max,
@@ -368,7 +382,7 @@ fn api_settings(config: &Config, log: LogHandle) -> api::Settings {
 
 /// Addresses that are taken before anything else is done: a clash must change nothing.
 struct Listeners {
-    all: Vec<(TcpListener, Face)>,
+    all: Vec<(Socket, Face)>,
 }
 
 impl Listeners {
@@ -380,12 +394,16 @@ impl Listeners {
             (&config.metrics_listeners, Face::Metrics, "--listen-metrics-urls"),
         ] {
             for address in addresses {
-                let listener = listen::bind(*address).map_err(|source| ServerError::Listen {
-                    address: *address,
+                let listener = Socket::bind(address).map_err(|source| ServerError::Listen {
+                    network: match address {
+                        Address::Tcp(_) => "tcp",
+                        Address::Unix(_) => "unix",
+                    },
+                    address: address.clone(),
                     flag,
                     source,
                 })?;
-                announce(face, listener.local_addr().unwrap_or(*address));
+                announce(face, &listener.address().unwrap_or_else(|_| address.clone()));
                 all.push((listener, face));
             }
         }
@@ -393,11 +411,11 @@ impl Listeners {
     }
 }
 
-fn announce(face: Face, address: SocketAddr) {
+fn announce(face: Face, address: &Address) {
     match face {
         Face::Peers => info!(target: "embed", "listening for peers on {address}"),
         Face::Metrics => info!(target: "embed", "listening for metrics on {address}"),
-        Face::Clients if address.ip().is_loopback() => {
+        Face::Clients if !address.is_remote() => {
             info!(target: "embed", "serving insecure client requests on {address}");
         }
         Face::Clients => warn!(

@@ -2,6 +2,8 @@
 //!
 //! Who votes is Raft's business and is not here.
 
+use std::collections::BTreeSet;
+
 use imbl::{OrdMap, OrdSet};
 
 use crate::model::{DecodeError, MemberId, Reader, Writer};
@@ -60,7 +62,8 @@ impl Members {
 
     /// Is somebody other than `except` reached at one of these URLs?
     pub fn has_url(&self, peer_urls: &[String], except: Option<MemberId>) -> bool {
-        let at = |record: &MemberRecord| record.peer_urls.iter().any(|url| peer_urls.contains(url));
+        let asked: BTreeSet<&String> = peer_urls.iter().collect();
+        let at = |record: &MemberRecord| record.peer_urls.iter().any(|url| asked.contains(url));
         self.iter().any(|(id, record)| Some(id) != except && at(record))
     }
 
@@ -146,6 +149,14 @@ impl Members {
         let version = input.text("cluster version")?;
         members.version = (!version.is_empty()).then_some(version);
         Ok(members)
+    }
+}
+
+#[cfg(test)]
+impl Members {
+    /// Adds a member at these URLs.
+    pub(crate) fn add_for_test(&mut self, peer_urls: &[String]) {
+        self.add(MemberId(1), peer_urls);
     }
 }
 

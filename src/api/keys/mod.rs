@@ -1,5 +1,7 @@
 //! `/v2/keys`: parse, do, render.
 
+#[cfg(test)]
+pub(in crate::api) mod costs;
 mod form;
 mod listing;
 mod parse;

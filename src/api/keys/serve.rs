@@ -119,7 +119,9 @@ where
     budget.check(announced.unwrap_or_default()).map_err(Unreadable::Overloaded)?;
     let mut reserved = budget.reserve(0).map_err(Unreadable::Overloaded)?;
     let mut body = std::pin::pin!(body);
-    let (mut pieces, mut length) = (Vec::new(), 0);
+    // Most forms come in one piece. Those of many are joined as they come: a piece may be a single byte, and a list of such
+    // pieces takes thirty times what they hold.
+    let (mut form, mut joined, mut length) = (Bytes::new(), Vec::new(), 0);
     while let Some(frame) = body.as_mut().frame().await {
         // Trailers say nothing here.
         let Ok(piece) = frame.map_err(|_| Unreadable::CutOff)?.into_data() else { continue };
@@ -128,14 +130,16 @@ where
             return Err(too_large());
         }
         reserved.grow(piece.len()).map_err(Unreadable::Overloaded)?;
-        pieces.push(piece);
+        if form.is_empty() {
+            form = piece;
+            continue;
+        }
+        if joined.is_empty() {
+            joined.extend_from_slice(&form);
+        }
+        joined.extend_from_slice(&piece);
     }
-    // Most forms come in one piece.
-    let form = match &mut pieces[..] {
-        [] => Bytes::new(),
-        [piece] => std::mem::take(piece),
-        pieces => Bytes::from(pieces.concat()),
-    };
+    let form = if joined.is_empty() { form } else { Bytes::from(joined) };
     Ok((form, reserved))
 }
 

@@ -1,0 +1,105 @@
+//! Requests that are hard to read, for the test that counts what reading costs.
+
+use http::Method;
+
+use crate::api::keys::costs::{FORM, form};
+use crate::api::{discovery, json, media_type, members, path};
+use crate::costs::Case;
+
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "a path of dots",
+        input: |bytes| b"/.a".repeat(bytes / 3),
+        read: |input| assert_eq!(path::redirect(input), None),
+    },
+    Case {
+        name: "a path that ends in a dot",
+        input: |bytes| [&b"/.a".repeat(bytes / 3)[..], b"/."].concat(),
+        read: |input| assert!(path::redirect(input).is_some()),
+    },
+    Case {
+        name: "a path of slashes",
+        input: |bytes| b"/".repeat(bytes),
+        read: |input| assert!(path::redirect(input).is_some()),
+    },
+    Case {
+        name: "a path that goes up and down",
+        input: |bytes| b"/a/b/..".repeat(bytes / 7),
+        read: |input| assert!(path::redirect(input).is_some()),
+    },
+    Case {
+        name: "an escaped path",
+        input: |bytes| b"/%2e%ff".repeat(bytes / 7),
+        read: |input| assert!(path::percent_decode(input).is_ok()),
+    },
+    Case {
+        name: "a form of many fields",
+        input: |bytes| b"a=b&value=c&".repeat(bytes / 12),
+        read: |input| assert!(form(&Method::PUT, FORM, b"", input)),
+    },
+    Case {
+        name: "a form of one value, escaped in every way",
+        input: |bytes| [&b"value="[..], &b"a+%2B+%ff".repeat(bytes / 9)].concat(),
+        read: |input| assert!(form(&Method::PUT, FORM, b"", input)),
+    },
+    Case {
+        name: "a form in which everything is wrong",
+        input: |bytes| b"a;=%z&%&".repeat(bytes / 8),
+        read: |input| assert!(!form(&Method::PUT, FORM, b"", input)),
+    },
+    Case {
+        name: "a query",
+        input: |bytes| b"wait=true&recursive=%74rue&".repeat(bytes / 27),
+        read: |input| assert!(form(&Method::GET, FORM, input, b"")),
+    },
+    Case {
+        name: "a query of digits",
+        input: |bytes| [&b"waitIndex="[..], &b"0".repeat(bytes)].concat(),
+        read: |input| assert!(form(&Method::GET, FORM, input, b"")),
+    },
+    Case {
+        name: "a media type with many parameters",
+        input: |bytes| {
+            let parameter = |n| format!("; p{n}=\"\\a\"");
+            let parameters: String = (0..bytes / 12).map(parameter).collect();
+            format!("text/plain{parameters}").into_bytes()
+        },
+        read: |input| assert!(media_type::parse(input).is_ok()),
+    },
+    Case {
+        name: "a media type of blanks and quotes",
+        input: |bytes| [&b"text/plain; a=\""[..], &b" \\\"; ".repeat(bytes / 5)].concat(),
+        read: |input| assert!(media_type::parse(input).is_err()),
+    },
+    Case {
+        name: "the URLs of a new member",
+        input: |bytes| {
+            let urls = crate::costs::list(bytes, |n| format!("\"http://a{n}:1\""));
+            [b"{\"peerURLs\":[", &urls[..], b"]}"].concat()
+        },
+        read: |input| {
+            let urls = members::urls_of(input).expect("a list of URLs");
+            assert!(urls.iter().all(|url| members::peer_url(url).is_ok()));
+        },
+    },
+    Case {
+        name: "a JSON object with many names",
+        input: |bytes| {
+            let fields = crate::costs::list(bytes, |n| format!("\"{n}\":[[]]"));
+            [b"{", &fields[..], b"}"].concat()
+        },
+        read: |input| assert!(members::urls_of(input).is_ok_and(|urls| urls.is_empty())),
+    },
+    Case {
+        name: "the size of a cluster to be",
+        input: |bytes| b"a=b&".repeat(bytes / 4),
+        read: |input| {
+            assert_eq!(discovery::size(std::str::from_utf8(input).expect("ASCII")), Some(3));
+        },
+    },
+    Case {
+        name: "a text for an answer",
+        input: |bytes| b"<\"\xe2\x80\xa8\xff\n".repeat(bytes / 7),
+        read: |input| json::string(&mut Vec::new(), input),
+    },
+];

@@ -1,0 +1,181 @@
+//! What reading costs: twice the bytes may take twice the steps, and no more.
+//!
+//! Steps are instructions, counted by valgrind's callgrind: they are the same on every run and on every machine, however busy it
+//! is. The test runs itself once more under callgrind, which writes down what each call of [`read_counted`] took.
+//!
+//! Never knows: what is read. Each floor lists its own cases.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::config::{self, Outcome};
+use crate::model::{KeyPath, PathLimits};
+use crate::store::Members;
+use crate::{api, discovery, server};
+
+/// One way to read, and input that makes it hard.
+pub(crate) struct Case {
+    /// What is read.
+    pub(crate) name: &'static str,
+    /// Input of about so many bytes.
+    pub(crate) input: fn(usize) -> Vec<u8>,
+    /// Reads it. What comes of it does not matter.
+    pub(crate) read: fn(&[u8]),
+}
+
+/// Set for the run under callgrind.
+const COUNTED: &str = "CAIRN_COSTS_COUNTED";
+/// Bytes of the smallest input; the others have twice and four times as many.
+const BYTES: usize = 6_000;
+/// How much more the second doubling may add than the first: 2 when costs are linear, 4 when they are quadratic.
+const GROWTH_MAX: f64 = 3.0;
+
+const CASES: &[Case] = &[
+    Case {
+        name: "a key with many components",
+        input: |bytes| b"//a".repeat(bytes / 3),
+        read: |input| {
+            let path = KeyPath::clean(input);
+            let limits = PathLimits { bytes_max: usize::MAX, depth_max: usize::MAX };
+            assert!(path.exceeds(limits).is_none() && path.names().count() == path.depth());
+        },
+    },
+    Case {
+        name: "founders in a flag",
+        input: |bytes| list(bytes, |n| format!("n{n}=http://10.0.{}.{}:1", n / 256, n % 256)),
+        read: |input| run(&["--name=n1", "--initial-cluster"], input),
+    },
+    Case {
+        name: "URLs of one member in two flags",
+        input: |bytes| list(bytes, |n| format!("default=http://127.0.0.1:{}", n + 1)),
+        read: |input| {
+            let advertised = text(input).replace("default=", "");
+            let advertise = format!("--initial-advertise-peer-urls={advertised}");
+            run(&[&advertise, "--initial-cluster"], input);
+        },
+    },
+    Case {
+        name: "addresses to listen on",
+        input: |bytes| list(bytes, |n| format!("http://127.0.0.1:{}", n + 1)),
+        read: |input| run(&["--listen-metrics-urls"], input),
+    },
+    Case {
+        name: "a configuration file",
+        input: |bytes| {
+            let hosts = list(bytes, |n| format!("host{n}"));
+            [b"host-whitelist: [", &hosts[..], b"]\n"].concat()
+        },
+        read: |input| {
+            let contents = text(input);
+            let arguments = ["--config-file=f".to_owned()];
+            let outcome = config::load(arguments, [], |_| Ok(contents), |_| false);
+            assert!(matches!(outcome, Outcome::Run(..)));
+        },
+    },
+    Case {
+        name: "the URLs of a new member, compared with those of the others",
+        input: |bytes| list(bytes, |n| format!("http://a:{n}")),
+        read: |input| {
+            let urls: Vec<_> = text(input).split(',').map(str::to_owned).collect();
+            let mut members = Members::default();
+            members.add_for_test(&urls);
+            let others: Vec<_> = urls.iter().map(|url| url.replace('a', "b")).collect();
+            assert!(!members.has_url(&others, None));
+        },
+    },
+];
+
+/// `a,b,c`, about so many bytes of it.
+pub(crate) fn list(bytes: usize, item: impl Fn(usize) -> String) -> Vec<u8> {
+    let mut list = item(0);
+    for n in 1.. {
+        if list.len() >= bytes {
+            break;
+        }
+        list = list + "," + &item(n);
+    }
+    list.into_bytes()
+}
+
+fn text(input: &[u8]) -> String {
+    String::from_utf8_lossy(input).into_owned()
+}
+
+/// Reads a command line whose last value is `input`.
+fn run(arguments: &[&str], input: &[u8]) {
+    let arguments = arguments.iter().map(|word| (*word).to_owned()).chain([text(input)]);
+    let outcome = config::load(arguments, [], |_| unreachable!("there is no file"), |_| false);
+    assert!(matches!(outcome, Outcome::Run(..)), "{outcome:?}");
+}
+
+/// callgrind knows it by this name, and writes down its cost whenever it returns.
+#[inline(never)]
+fn read_counted(read: fn(&[u8]), input: &[u8]) {
+    read(std::hint::black_box(input));
+    // Not a tail call: the function would be left before `read` is.
+    std::hint::black_box(());
+}
+
+fn cases() -> impl Iterator<Item = &'static Case> {
+    CASES.iter().chain(api::costs::CASES).chain(discovery::costs::CASES).chain(server::costs::CASES)
+}
+
+fn inputs(case: &Case) -> [Vec<u8>; 3] {
+    [1, 2, 4].map(|times| (case.input)(times * BYTES))
+}
+
+/// The instructions of each call, in order.
+fn count(dir: &Path) -> Vec<f64> {
+    let test = std::env::current_exe().expect("a test knows its own program");
+    let ended = Command::new("valgrind")
+        .args(["--tool=callgrind", "--zero-before=*read_counted*", "--dump-after=*read_counted*"])
+        .arg(format!("--callgrind-out-file={}/calls", dir.display()))
+        .arg(test)
+        .args(["--exact", "costs::twice_the_bytes_take_twice_the_steps", "--nocapture"])
+        .env(COUNTED, "1")
+        .stdout(Stdio::null())
+        .output()
+        .expect("valgrind was found");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let call = |number: usize| {
+        let text = std::fs::read_to_string(dir.join(format!("calls.{number}"))).ok()?;
+        let summary = text.lines().find_map(|line| line.strip_prefix("summary: "))?;
+        summary.trim().parse().ok()
+    };
+    (1..).map_while(call).collect()
+}
+
+#[test]
+fn twice_the_bytes_take_twice_the_steps() {
+    if std::env::var_os(COUNTED).is_some() {
+        for case in cases() {
+            for input in inputs(case) {
+                read_counted(case.read, &input);
+            }
+        }
+        return;
+    }
+    let found = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
+    if !found.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: there is no valgrind to count instructions with");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let counts = count(dir.path());
+    let mut wrong = Vec::new();
+    let (mut counts, mut left) = (counts.chunks_exact(3), Vec::new());
+    for case in cases() {
+        let Some(&[small, medium, large]) = counts.next() else {
+            left.push(case.name);
+            continue;
+        };
+        let [short, _, long] = inputs(case).map(|input| input.len());
+        let growth = (large - medium) / (medium - small);
+        eprintln!("{}: {short} bytes {small}, {long} bytes {large}: {growth:.2}", case.name);
+        if growth > GROWTH_MAX || medium < 500.0 {
+            wrong.push(format!("{}: {small} {medium} {large}", case.name));
+        }
+    }
+    assert!(left.is_empty(), "callgrind did not count {left:?}");
+    assert!(wrong.is_empty(), "more than linear: {wrong:#?}");
+}
