@@ -1,16 +1,11 @@
 //! Sockets: accept, limit, serve, drain.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,16 +13,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::api::{Api, Body};
+use crate::api::Api;
+use crate::base::{SplitMix, system_random};
 use crate::raft::Raft;
-use crate::server::connection::{TimedStream, Timeouts, TrackedBody};
+use crate::server::connection::Timeouts;
+use crate::server::keep_alive::KeepAlive;
+use crate::server::serve::{Terms, serve_connection};
 use crate::transport::PREFACE;
 
-/// Connections that the system accepts for us while we are busy.
-const BACKLOG: i32 = 1024;
-
-/// A dead peer is noticed within a minute or so, also while it waits for an event.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+/// Connections that the system accepts for us while we are busy. It takes fewer when `net.core.somaxconn` says so.
+const BACKLOG: i32 = 65_535;
 
 /// Pause after accept failed, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -37,6 +32,9 @@ const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Peers open a few connections each; clusters have a handful of members.
 const PEER_CONNECTIONS_MAX: usize = 1024;
+
+/// Programs that scrape metrics and look at the health are few.
+const METRICS_CONNECTIONS_MAX: usize = 256;
 
 /// What all listeners of a member share.
 #[derive(Clone)]
@@ -72,9 +70,14 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Limits {
-    /// The same, with connections of their own.
-    pub(super) fn for_peers(&self) -> Self {
-        Self { connections: Arc::new(Semaphore::new(PEER_CONNECTIONS_MAX)), ..self.clone() }
+    /// The same for a listener. However many clients there are, peers and those who look after the member find their way in.
+    pub(super) fn of(&self, face: Face) -> Self {
+        let connections = match face {
+            Face::Clients => Arc::clone(&self.connections),
+            Face::Peers => Arc::new(Semaphore::new(PEER_CONNECTIONS_MAX)),
+            Face::Metrics => Arc::new(Semaphore::new(METRICS_CONNECTIONS_MAX)),
+        };
+        Self { connections, ..self.clone() }
     }
 }
 
@@ -92,6 +95,7 @@ pub(super) struct Listener {
 impl Listener {
     /// Accepts and serves until it is to stop; then lets the requests under way finish.
     pub(super) async fn serve(self) {
+        let mut seeds = SplitMix::new(system_random());
         loop {
             // Who finds the house full waits in the backlog.
             let permit = tokio::select! {
@@ -111,19 +115,24 @@ impl Listener {
                     continue;
                 }
             };
-            if let Err(error) = tune(&stream) {
+            let mut keep_alive = KeepAlive::new(seeds.next());
+            if let Err(error) = stream.set_nodelay(true).and_then(|()| keep_alive.set(&stream)) {
                 debug!(target: "etcdmain", "cannot tune a connection: {error}");
             }
-            self.spawn(stream, permit);
+            self.spawn(stream, permit, keep_alive);
         }
     }
 
-    fn spawn(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
-        let (api, limits, stop) = (Arc::clone(&self.api), self.limits.clone(), self.stop.clone());
-        let face = self.face;
-        if face != Face::Peers {
+    fn spawn(&self, stream: TcpStream, permit: OwnedSemaphorePermit, keep_alive: KeepAlive) {
+        let terms = Terms {
+            face: self.face,
+            api: Arc::clone(&self.api),
+            limits: self.limits.clone(),
+            stop: self.stop.clone(),
+        };
+        if self.face != Face::Peers {
             self.connections.spawn(async move {
-                serve_connection(stream, face, api, limits, stop).await;
+                serve_connection(stream, keep_alive, terms).await;
                 drop(permit);
             });
             return;
@@ -131,10 +140,10 @@ impl Listener {
         // Nobody waits for peers to finish: their connections end with consensus.
         let raft = self.raft.clone();
         tokio::spawn(async move {
-            let first = tokio::time::timeout(limits.timeouts.head, is_peer(&stream)).await;
+            let first = tokio::time::timeout(terms.limits.timeouts.head, is_peer(&stream)).await;
             match first {
                 Ok(Ok(true)) => serve_peer(stream, raft).await,
-                Ok(Ok(false)) => serve_connection(stream, face, api, limits, stop).await,
+                Ok(Ok(false)) => serve_connection(stream, keep_alive, terms).await,
                 // Nothing came, or nothing whole.
                 Ok(Err(_)) | Err(_) => {}
             }
@@ -157,58 +166,5 @@ async fn serve_peer(mut stream: TcpStream, raft: Raft) {
     let read = tokio::time::timeout(PREFACE_TIMEOUT, stream.read_exact(&mut preface)).await;
     if matches!(read, Ok(Ok(_))) && preface == *PREFACE {
         raft.serve_peer(Box::new(stream)).await;
-    }
-}
-
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
-}
-
-async fn serve_connection(
-    stream: TcpStream,
-    face: Face,
-    api: Arc<Api>,
-    limits: Limits,
-    stop: CancellationToken,
-) {
-    let (stream, phases) = TimedStream::new(stream, limits.timeouts);
-    let service = service_fn(move |request| {
-        let (api, phases) = (Arc::clone(&api), Arc::clone(&phases));
-        // Not inside: HTTP looks for the end of the stream before it awaits an answer for the first time.
-        let request = request.map(|body| phases.request(body));
-        async move {
-            let response = answer(&api, face, request).await;
-            phases.answered(response.body().streams_on());
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let connection = http1::Builder::new()
-        .half_close(false)
-        .header_read_timeout(None)
-        .max_buf_size(limits.header_bytes_max)
-        .max_headers(limits.headers_max)
-        .title_case_headers(true)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        // The client's business: cut off, timed out, or no HTTP at all.
-        debug!(target: "etcdhttp", "a connection ended: {error}");
-    }
-}
-
-async fn answer(api: &Api, face: Face, request: Request<TrackedBody>) -> http::Response<Body> {
-    match face {
-        Face::Clients => api.serve_client(request).await,
-        Face::Peers => api.serve_peer(request).await,
-        Face::Metrics => api.serve_metrics(request).await,
     }
 }

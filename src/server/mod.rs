@@ -4,10 +4,13 @@ mod bootstrap;
 mod clock;
 mod connection;
 mod dial;
+mod exchange;
+mod keep_alive;
 mod listen;
 mod observe;
 mod peer_http;
 mod random;
+mod serve;
 mod signals;
 mod systemd;
 pub mod telemetry;
@@ -194,8 +197,7 @@ async fn serve(
             face,
             api: Arc::clone(&api),
             raft: raft.clone(),
-            // However many clients there are, peers find their way in.
-            limits: if of_peers { limits.for_peers() } else { limits.clone() },
+            limits: limits.of(face),
             connections: connections.clone(),
             stop,
             socket: listener,
