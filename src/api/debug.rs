@@ -5,11 +5,10 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Response, StatusCode};
-use http_body_util::BodyExt;
 
 use crate::api::body::Body;
 use crate::api::context::Context;
-use crate::api::error;
+use crate::api::{error, intake};
 use crate::raft::Role;
 
 pub(super) async fn vars(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
@@ -77,8 +76,10 @@ pub(super) async fn log_level(State(api): State<Arc<Context>>, request: Request)
     if request.method() != Method::PUT {
         return error::method_not_allowed("PUT");
     }
-    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
-    let body = body.unwrap_or_default();
+    let (body, _reserved) = match intake::small(&api, request).await {
+        Ok(read) => read,
+        Err(response) => return *response,
+    };
     // Only the first JSON value counts; what follows it is not looked at.
     let mut values = serde_json::Deserializer::from_slice(&body).into_iter::<serde_json::Value>();
     let Some(Ok(serde_json::Value::Object(fields))) = values.next() else {

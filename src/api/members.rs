@@ -5,12 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Path, Request, State};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Response, StatusCode};
-use http_body_util::BodyExt;
 
 use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::error::{self, X_ETCD_CLUSTER_ID};
-use crate::api::json;
+use crate::api::{intake, json};
 use crate::model::{MemberId, Url, UrlError};
 use crate::replica::MemberRefusal;
 use crate::store::{MemberRecord, Members};
@@ -58,7 +57,7 @@ fn list(api: &Context, rest: &str) -> Response<Body> {
 }
 
 async fn add(api: &Context, request: Request) -> Response<Body> {
-    let urls = match peer_urls(request).await {
+    let urls = match peer_urls(api, request).await {
         Ok(urls) => urls,
         Err(response) => return *response,
     };
@@ -70,7 +69,7 @@ async fn add(api: &Context, request: Request) -> Response<Body> {
 
 async fn update(api: &Context, id: &str, request: Request) -> Response<Body> {
     let Some(id) = MemberId::parse(id) else { return no_such(id) };
-    let urls = match peer_urls(request).await {
+    let urls = match peer_urls(api, request).await {
         Ok(urls) => urls,
         Err(response) => return *response,
     };
@@ -120,14 +119,13 @@ fn no_content() -> Response<Body> {
 }
 
 /// The checked URLs of a request body, or the answer that says what is wrong with it.
-async fn peer_urls(request: Request) -> Result<Vec<String>, Box<Response<Body>>> {
-    let (head, body) = request.into_parts();
-    if let Err(found) = check_media_type(&head.headers) {
+async fn peer_urls(api: &Context, request: Request) -> Result<Vec<String>, Box<Response<Body>>> {
+    if let Err(found) = check_media_type(request.headers()) {
         let text = format!("Bad Content-Type {found}, accept application/json");
         return Err(Box::new(error::message(StatusCode::UNSUPPORTED_MEDIA_TYPE, &text)));
     }
     let bad = |text: &str| Box::new(error::message(StatusCode::BAD_REQUEST, text));
-    let body = body.collect().await.map_err(|error| bad(&error.to_string()))?.to_bytes();
+    let (body, _reserved) = intake::small(api, request).await?;
     let urls = urls_of(&body).map_err(|text| bad(&text))?;
     if urls.is_empty() {
         return Err(bad("no valid URLs given"));
@@ -237,7 +235,7 @@ pub(super) async fn replace(
         return error::method_not_allowed("POST");
     }
     let Some(lost) = MemberId::parse(&lost) else { return no_such(lost) };
-    let urls = match peer_urls(request).await {
+    let urls = match peer_urls(&api, request).await {
         Ok(urls) => urls,
         Err(response) => return *response,
     };

@@ -11,6 +11,7 @@ mod debug;
 mod discovery;
 mod error;
 mod health;
+mod intake;
 mod json;
 mod keys;
 mod media_type;

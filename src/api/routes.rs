@@ -9,8 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, LOCATION, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
-use tower::{ServiceBuilder, ServiceExt};
-use tower_http::limit::RequestBodyLimitLayer;
+use tower::ServiceExt;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::api::body::Body;
@@ -19,9 +18,6 @@ use crate::api::cors;
 use crate::api::metrics::Metrics;
 use crate::api::{debug, discovery, error, health, keys, members, path, security, stats};
 use crate::replica::Replica;
-
-/// Bodies of everything but `/v2/keys`: a list of URLs, a log level.
-const SMALL_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Longer than consensus ever takes to say no.
 const ROUTE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -38,9 +34,8 @@ impl Api {
     /// Puts the API of one member together.
     pub fn new(replica: Replica, metrics: Arc<Metrics>, settings: Settings) -> Arc<Self> {
         let context = Context::new(replica, metrics, settings);
-        let limits = ServiceBuilder::new()
-            .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ROUTE_TIMEOUT))
-            .layer(RequestBodyLimitLayer::new(SMALL_BODY_BYTES_MAX));
+        // Whoever reads a body says how much of it; what nobody reads is no danger.
+        let timeout = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ROUTE_TIMEOUT);
         let client_routes = Router::new()
             .route("/v2/members", any(members::serve))
             .route("/v2/members/", any(members::serve))
@@ -59,18 +54,20 @@ impl Api {
             .route("/config/local/log", any(debug::log_level))
             .route("/new", any(discovery::new))
             .fallback(async || error::not_found())
-            .layer(limits)
+            .layer(timeout)
             .with_state(Arc::clone(&context));
         let peer_routes = Router::new()
             .route("/members", any(members::for_peers))
             .route("/members/{lost}/replace", any(members::replace))
             .route("/version", any(health::version))
             .fallback(async || error::not_found())
+            .layer(timeout)
             .with_state(Arc::clone(&context));
         let metrics_routes = Router::new()
             .route("/metrics", any(health::metrics))
             .route("/health", any(health::health))
             .fallback(async || error::not_found())
+            .layer(timeout)
             .with_state(Arc::clone(&context));
         Arc::new(Self { context, client_routes, peer_routes, metrics_routes })
     }

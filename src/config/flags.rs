@@ -540,7 +540,7 @@ pub const SECTIONS: &[Section] = &[
                 "120000",
                 Number,
                 Works,
-                "Milliseconds between two requests on a connection. Watches may wait for ever.",
+                "Milliseconds between two requests on a connection, and in which a client takes nothing of its answer. Watches may wait for ever.",
             ),
             row(
                 "max-connections",

@@ -1,264 +1,316 @@
-//! One client connection: HTTP/1 on a stream that knows when to lose timeouts.
+//! One client connection: its bytes, and how far its present request is.
 //!
 //! A connection may idle for long between requests and wait for ever for an event, but the head of a request must come
-//! quickly and its body must not stall. The stream sees the bytes, the service sees the requests; together they know
-//! which of these it is.
+//! quickly, its body must not stall, and the answer must be taken. The stream sees the bytes, the exchange sees requests and
+//! answers; together they know which of these is waited for. `serve` acts on it.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::task::AtomicWaker;
-use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+
+use crate::base::lock;
 
 /// How long a connection waits for its client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
     /// From the first byte of a request to the end of its head; also the longest pause inside a body.
     pub(super) head: Duration,
-    /// Between two requests.
+    /// Between two requests; also the longest time in which a client takes nothing of its answer.
     pub(super) idle: Duration,
 }
 
-/// What a connection waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Phase {
-    /// The next request.
+/// How far a request is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No byte of the next request has come.
+    #[default]
     Idle,
-    /// The rest of a head.
+    /// The rest of a head has to come.
     Head,
-    /// The rest of a body, which may have come already.
+    /// The rest of a body has to come, or has come already and waits for its reader.
     Body,
-    /// The rest of a body, and whoever reads it has read all that came.
+    /// The rest of a body has to come; its reader has read all that came.
     BodyWanted,
-    /// Nothing from the client: it waits for our answer.
+    /// The answer is being made.
     Answer,
-    /// Nothing from the client: it waits for events, for as long as it wants.
+    /// The answer is made; the rest of a body that it did not need has to come.
+    Unread,
+    /// The body of the answer is being handed to HTTP.
+    Sending,
+    /// As `Sending`, and the next piece comes when there is an event.
     Events,
+    /// HTTP has all of the answer, the socket perhaps not.
+    Flushing,
+    /// As `Flushing`; it was a watch whose client has closed its sending half.
+    Leaving,
 }
 
-/// The phase of one connection, shared by its stream and its requests.
+/// What a connection waits for, seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// The client begins a request.
+    Request,
+    /// The client completes a head or goes on with a body.
+    Rest,
+    /// The client takes bytes.
+    Reader,
+    /// The end of a watch whose client is gone.
+    Leave,
+    /// This member: consensus, an event.
+    Member,
+}
+
+/// How far the present request of one connection is, as its stream, its requests and its answers report it.
 #[derive(Debug, Default)]
-pub(super) struct Phases {
-    phase: AtomicU8,
-    /// The stream, while the client has closed its sending half and HTTP must not hear of it yet.
-    deaf: AtomicWaker,
-}
+pub(super) struct Progress(Mutex<State>);
 
-impl Phases {
-    fn set(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Release);
-        self.deaf.wake();
-    }
-
-    fn get(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Idle,
-            1 => Phase::Head,
-            2 => Phase::Body,
-            3 => Phase::BodyWanted,
-            4 => Phase::Answer,
-            _ => Phase::Events,
-        }
-    }
-
-    /// A request's head is complete. Called before anything else is read.
-    pub(super) fn request(self: &Arc<Self>, body: Incoming) -> TrackedBody {
-        self.set(if body.is_end_stream() { Phase::Answer } else { Phase::Body });
-        TrackedBody { body, phases: Arc::clone(self) }
-    }
-
-    /// The answer's head is complete. Whatever comes next from the client is another request.
-    pub(super) fn answered(&self, streams_on: bool) {
-        self.set(if streams_on { Phase::Events } else { Phase::Idle });
-    }
-}
-
-/// A request's body that notes when it has been read.
-pub(super) struct TrackedBody {
-    body: Incoming,
-    phases: Arc<Phases>,
-}
-
-impl Body for TrackedBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-            self.phases.set(Phase::BodyWanted);
-            return Poll::Pending;
-        };
-        if frame.is_none() || self.body.is_end_stream() {
-            self.phases.set(Phase::Answer);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A stream whose reads fail when the client takes too long.
-pub(super) struct TimedStream<S> {
-    stream: S,
-    phases: Arc<Phases>,
-    timeouts: Timeouts,
-    /// When the present phase runs out; moved often, unlike the timer, which only looks at it when it fires.
-    deadline: Instant,
-    waiting_for: Phase,
+#[derive(Debug, Default)]
+struct State {
+    phase: Phase,
+    /// What is waited for has changed, or has moved.
+    moved: bool,
+    /// The socket takes no more bytes for now.
+    blocked: bool,
+    /// Bytes came that belong to the next request.
+    ahead: bool,
     /// The client has closed its sending half.
-    half_closed: bool,
-    timer: Pin<Box<Sleep>>,
+    ended: bool,
+    /// The stream, while HTTP must not hear yet of the end of what the client sends.
+    deaf: Option<Waker>,
+    /// What the answer left unread of its request's body, and whether its client holds it back until it is asked for.
+    unread: Option<(Incoming, bool)>,
+    /// The client may still be sending when the connection ends.
+    lingers: bool,
 }
 
-impl<S> TimedStream<S> {
-    pub(super) fn new(stream: S, timeouts: Timeouts) -> (Self, Arc<Phases>) {
-        let phases = Arc::new(Phases::default());
-        let deadline = Instant::now() + timeouts.idle;
-        let stream = Self {
-            stream,
-            phases: Arc::clone(&phases),
-            timeouts,
-            deadline,
-            waiting_for: Phase::Idle,
-            half_closed: false,
-            timer: Box::pin(tokio::time::sleep(timeouts.head.min(timeouts.idle))),
-        };
-        (stream, phases)
+impl State {
+    fn set(&mut self, phase: Phase) {
+        if self.phase == phase {
+            return;
+        }
+        self.phase = phase;
+        self.moved = true;
+        if let Some(deaf) = self.deaf.take() {
+            deaf.wake();
+        }
+    }
+}
+
+impl Progress {
+    pub(super) fn set(&self, phase: Phase) {
+        lock(&self.0).set(phase);
     }
 
-    /// Bytes came: what is waited for now, and until when?
-    fn read_some(&mut self) {
-        let phase = match self.phases.get() {
-            Phase::Idle => {
-                self.phases.set(Phase::Head);
-                Phase::Head
-            }
-            Phase::BodyWanted => {
-                self.phases.set(Phase::Body);
-                Phase::Body
-            }
-            phase @ (Phase::Head | Phase::Body | Phase::Answer | Phase::Events) => phase,
-        };
-        // A head has its time as a whole; a body only must not stall.
-        if phase != self.waiting_for || phase == Phase::Body {
-            self.wait_for(phase);
+    /// The head of an answer is made, or the last piece of its body.
+    pub(super) fn handed_over(&self) {
+        let mut state = lock(&self.0);
+        if matches!(state.phase, Phase::Sending | Phase::Events) {
+            state.set(Phase::Flushing);
         }
     }
 
-    fn wait_for(&mut self, phase: Phase) {
-        self.waiting_for = phase;
-        let timeouts = match phase {
-            Phase::Head | Phase::Body | Phase::BodyWanted => self.timeouts.head,
-            Phase::Idle | Phase::Answer | Phase::Events => self.timeouts.idle,
-        };
-        self.deadline = Instant::now() + timeouts;
+    /// Everything that HTTP had to write is written.
+    fn flushed(&self) {
+        let mut state = lock(&self.0);
+        if matches!(state.phase, Phase::Flushing | Phase::Leaving) {
+            let begun = std::mem::take(&mut state.ahead);
+            state.set(if begun { Phase::Head } else { Phase::Idle });
+        }
     }
 
-    /// The client has said all it has to say. It still gets the answer to what it said; hyper, which looks for the end
-    /// while it serves a request, would hang up at once. A head or a body that is cut ends here, and so does a watch: nobody
-    /// listens any more, most likely.
+    /// Bytes came.
+    fn read(&self) {
+        let mut state = lock(&self.0);
+        match state.phase {
+            Phase::Idle => state.set(Phase::Head),
+            Phase::Head => {}
+            Phase::Body | Phase::BodyWanted => {
+                state.set(Phase::Body);
+                state.moved = true;
+            }
+            Phase::Unread => {}
+            Phase::Answer | Phase::Sending | Phase::Events | Phase::Flushing | Phase::Leaving => {
+                state.ahead = true
+            }
+        }
+    }
+
+    fn wrote(&self, result: &Poll<io::Result<usize>>) {
+        let mut state = lock(&self.0);
+        state.moved |= state.blocked != result.is_pending();
+        state.blocked = result.is_pending();
+    }
+
+    /// The client has closed its sending half.
+    pub(super) fn end(&self) {
+        let mut state = lock(&self.0);
+        state.ended = true;
+        state.moved |= state.phase == Phase::Events;
+    }
+
+    /// Has the client closed its sending half? Then a watch is over.
+    pub(super) fn leaves(&self) -> bool {
+        let mut state = lock(&self.0);
+        if state.ended {
+            state.set(Phase::Leaving);
+        }
+        state.ended
+    }
+
+    /// May HTTP hear of the end of what the client sends? It would give up the request under way: a client that has said all
+    /// it has to say still gets its answer. A head or a body that is cut ends there; a watch ends by itself.
+    fn hears_the_end(&self, cx: &Context<'_>) -> bool {
+        let mut state = lock(&self.0);
+        match state.phase {
+            Phase::Idle | Phase::Head | Phase::BodyWanted | Phase::Unread => true,
+            Phase::Body
+            | Phase::Answer
+            | Phase::Sending
+            | Phase::Events
+            | Phase::Flushing
+            | Phase::Leaving => {
+                state.deaf = Some(cx.waker().clone());
+                false
+            }
+        }
+    }
+
+    /// What is waited for, and whether its time begins now.
+    pub(super) fn look(&self) -> (Wait, bool) {
+        let mut state = lock(&self.0);
+        let wait = match state.phase {
+            Phase::Leaving => Wait::Leave,
+            Phase::Events if state.ended => Wait::Leave,
+            _ if state.blocked => Wait::Reader,
+            Phase::Idle => Wait::Request,
+            Phase::Head | Phase::BodyWanted => Wait::Rest,
+            Phase::Body
+            | Phase::Answer
+            | Phase::Unread
+            | Phase::Sending
+            | Phase::Events
+            | Phase::Flushing => Wait::Member,
+        };
+        (wait, std::mem::take(&mut state.moved))
+    }
+
+    /// The answer does not need the rest of this body. `held_back`: its client sends it only when it is asked for.
+    pub(super) fn leave_unread(&self, body: Incoming, held_back: bool) {
+        lock(&self.0).unread = Some((body, held_back));
+    }
+
+    pub(super) fn take_unread(&self) -> Option<(Incoming, bool)> {
+        lock(&self.0).unread.take()
+    }
+
+    /// The connection ends with this answer, and its client may still be sending.
+    pub(super) fn linger(&self) {
+        lock(&self.0).lingers = true;
+    }
+
+    pub(super) fn lingers(&self) -> bool {
+        lock(&self.0).lingers
+    }
+}
+
+/// The socket as HTTP sees it. The other half belongs to `serve`, which closes the connection.
+pub(super) struct ClientStream {
+    socket: OwnedReadHalf,
+    progress: Arc<Progress>,
+    /// All that the client sends has been read.
+    ended: bool,
+}
+
+impl ClientStream {
+    pub(super) fn new(socket: OwnedReadHalf, progress: Arc<Progress>) -> Self {
+        Self { socket, progress, ended: false }
+    }
+
     fn end(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        self.phases.deaf.register(cx.waker());
-        match self.phases.get() {
-            Phase::Body | Phase::Answer => Poll::Pending,
-            Phase::Idle | Phase::Head | Phase::BodyWanted | Phase::Events => Poll::Ready(Ok(())),
-        }
+        if self.progress.hears_the_end(cx) { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
-    /// No bytes: is the timeouts over?
-    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let phase = self.phases.get();
-        if phase != self.waiting_for {
-            self.wait_for(phase);
-        }
-        while self.timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            if now < self.deadline {
-                self.timer.as_mut().reset(self.deadline);
-            } else if matches!(phase, Phase::Answer | Phase::Events) {
-                // Consensus has its own deadline, and only the client may end a wait for an event.
-                self.wait_for(phase);
-                self.timer.as_mut().reset(self.deadline);
-            } else {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the client took too long"));
+    fn write(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let socket: &TcpStream = self.socket.as_ref();
+        let result = loop {
+            match socket.poll_write_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
             }
-        }
-        Ok(())
+            match write(socket) {
+                // It was ready no more: this has taken note of it, and the next round waits.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => break Poll::Ready(result),
+            }
+        };
+        self.progress.wrote(&result);
+        result
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
+impl AsyncRead for ClientStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        if self.half_closed {
+        if self.ended {
             return self.end(cx);
         }
-        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+        match Pin::new(&mut self.socket).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) if buffer.filled().len() == before && buffer.remaining() > 0 => {
-                self.half_closed = true;
+                self.ended = true;
                 self.end(cx)
             }
             Poll::Ready(Ok(())) => {
-                self.read_some();
+                self.progress.read();
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => match self.check(cx) {
-                Ok(()) => Poll::Pending,
-                Err(error) => Poll::Ready(Err(error)),
-            },
+            unread @ (Poll::Ready(Err(_)) | Poll::Pending) => unread,
         }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
+impl AsyncWrite for ClientStream {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.write(cx, |socket| socket.try_write(bytes))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.progress.flushed();
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        self.write(cx, |socket| socket.try_write_vectored(slices))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 }

@@ -15,6 +15,11 @@ const PEERS_MAX: u64 = 1024;
 /// The part of the limit that peers get where it is low.
 const PEERS_PART: u64 = 8;
 
+/// Set aside for programs that scrape metrics and look at the health.
+const METRICS_MAX: u64 = 256;
+/// The part of the limit that these get where it is low.
+const METRICS_PART: u64 = 32;
+
 /// Who may have how many descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shares {
@@ -22,6 +27,8 @@ pub(super) struct Shares {
     pub(super) clients: usize,
     /// Connections that peers opened at a time.
     pub(super) peers: usize,
+    /// Connections to the metrics listeners at a time.
+    pub(super) metrics: usize,
 }
 
 /// Raises the limit as far as this process may, and returns it.
@@ -42,10 +49,16 @@ pub(super) fn limit() -> Option<u64> {
 pub(super) fn share(limit: Option<u64>) -> Shares {
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let Some(limit) = limit else {
-        return Shares { clients: usize::MAX, peers: count(PEERS_MAX) };
+        return Shares {
+            clients: usize::MAX,
+            peers: count(PEERS_MAX),
+            metrics: count(METRICS_MAX),
+        };
     };
     let peers = (limit / PEERS_PART).clamp(1, PEERS_MAX);
-    Shares { clients: count(limit.saturating_sub(OWN + peers).max(1)), peers: count(peers) }
+    let metrics = (limit / METRICS_PART).clamp(1, METRICS_MAX);
+    let clients = limit.saturating_sub(OWN + peers + metrics).max(1);
+    Shares { clients: count(clients), peers: count(peers), metrics: count(metrics) }
 }
 
 /// What an operator should know who allows more connections than there are descriptors for.
@@ -54,9 +67,9 @@ pub(super) fn warning(limit: Option<u64>, wanted: usize) -> Option<String> {
     (wanted > shares.clients).then(|| {
         format!(
             "this process may open {limit} files, so only {} clients can be connected at a time, not the {wanted} of \
-             --max-connections: {} descriptors are set aside for peers and {OWN} for the disk and the member itself. Raise the \
+             --max-connections: {} descriptors are set aside for peers, {} for metrics and {OWN} for the disk and the member itself. Raise the \
              limit (`ulimit -Hn`, LimitNOFILE= in systemd, --ulimit nofile= in Docker), or lower --max-connections",
-            shares.clients, shares.peers,
+            shares.clients, shares.peers, shares.metrics,
         )
     })
 }
@@ -67,17 +80,20 @@ mod tests {
 
     #[test]
     fn clients_get_what_is_left() {
-        assert_eq!(share(Some(256)), Shares { clients: 128, peers: 32 });
-        assert_eq!(share(Some(1 << 20)), Shares { clients: (1 << 20) - 96 - 1024, peers: 1024 });
-        assert_eq!(share(Some(10)), Shares { clients: 1, peers: 1 });
-        assert_eq!(share(None), Shares { clients: usize::MAX, peers: 1024 });
+        assert_eq!(share(Some(256)), Shares { clients: 120, peers: 32, metrics: 8 });
+        assert_eq!(
+            share(Some(1 << 20)),
+            Shares { clients: (1 << 20) - 96 - 1024 - 256, peers: 1024, metrics: 256 }
+        );
+        assert_eq!(share(Some(10)), Shares { clients: 1, peers: 1, metrics: 1 });
+        assert_eq!(share(None), Shares { clients: usize::MAX, peers: 1024, metrics: 256 });
     }
 
     #[test]
     fn only_more_connections_than_descriptors_are_warned_of() {
-        assert_eq!(warning(Some(256), 128), None);
+        assert_eq!(warning(Some(256), 120), None);
         assert_eq!(warning(None, 1 << 32), None);
-        let text = warning(Some(256), 129).expect("one too many");
-        assert!(text.contains("only 128 clients") && text.contains("--max-connections"), "{text}");
+        let text = warning(Some(256), 121).expect("one too many");
+        assert!(text.contains("only 120 clients") && text.contains("--max-connections"), "{text}");
     }
 }

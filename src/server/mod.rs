@@ -5,11 +5,14 @@ mod clock;
 mod connection;
 mod descriptors;
 mod dial;
+mod exchange;
+mod keep_alive;
 mod listen;
 mod observe;
 mod peer_http;
 mod random;
 mod request_line;
+mod serve;
 mod signals;
 mod socket;
 mod systemd;
@@ -219,6 +222,7 @@ async fn serve(
     let limits = Limits {
         connections: Arc::new(Semaphore::new(clients)),
         peer_connections: Arc::new(Semaphore::new(shares.peers)),
+        metrics_connections: Arc::new(Semaphore::new(shares.metrics)),
         timeouts: Timeouts { head: config.header_timeout, idle: config.idle_timeout },
         header_bytes_max: config.header_bytes_max,
         headers_max: config.headers_max,
@@ -233,8 +237,7 @@ async fn serve(
             face,
             api: Arc::clone(&api),
             raft: raft.clone(),
-            // However many clients there are, peers find their way in.
-            limits: if of_peers { limits.for_peers() } else { limits.clone() },
+            limits: limits.of(face),
             connections: connections.clone(),
             stop,
             socket: listener,

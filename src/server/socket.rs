@@ -12,8 +12,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use crate::config::Address;
 
-/// Connections that the system accepts for us while we are busy.
-const BACKLOG: i32 = 1024;
+/// Connections that the system accepts for us while we are busy. It takes fewer when `net.core.somaxconn` says so.
+const BACKLOG: i32 = 65_535;
 
 /// A socket that listens. A socket in a file takes the file with it.
 pub(super) struct Socket(Kind);

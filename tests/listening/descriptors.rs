@@ -24,7 +24,7 @@ fn clients_leave_descriptors_for_the_disk_and_the_peers() {
     let mut member = start("ulimit -Hn 256; ulimit -Sn 100;", &args);
     member.line("ready to serve client requests");
     let warning = member.line("--max-connections");
-    assert!(warning.contains("may open 256 files, so only 128 clients"), "{warning}");
+    assert!(warning.contains("may open 256 files, so only 120 clients"), "{warning}");
     let address = local(port(&mut member, "serving insecure client requests on "));
     let peers = local(port(&mut member, "listening for peers on "));
     let mut client = Client::new(address);

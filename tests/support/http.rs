@@ -332,6 +332,19 @@ impl Connection {
         Ok(Some(piece))
     }
 
+    /// Reads exactly these bytes.
+    ///
+    /// # Panics
+    /// When others come.
+    pub(crate) fn expect_raw(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        while self.ahead.len() < bytes.len() {
+            self.fill_or_cut(deadline)?;
+        }
+        let seen: Vec<u8> = self.ahead.drain(..bytes.len()).collect();
+        assert_eq!(String::from_utf8_lossy(&seen), String::from_utf8_lossy(bytes));
+        Ok(())
+    }
+
     pub(crate) fn read_reply(&mut self, method: &str, deadline: Instant) -> io::Result<Reply> {
         let head = self.read_head(method, deadline)?;
         let mut body = Vec::new();

@@ -4,15 +4,15 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 use futures_util::stream::{self, Stream};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::error::{self, X_ETCD_CLUSTER_ID, X_ETCD_INDEX};
+use crate::api::intake::{self, Unread};
 use crate::api::keys::listing::Listing;
 use crate::api::keys::parse::{self, KeysRequest, Listed, Raw};
 use crate::api::keys::render::{self, When};
@@ -76,7 +76,15 @@ where
     let content_type = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let query = head.uri.query().unwrap_or_default().as_bytes();
     let (form, reserved) = if matches!(parse::reads_body(&head.method, content_type), Ok(true)) {
-        let (form, mut reserved) = collect(api, body, &head.headers).await?;
+        let bytes_max = api.settings.body_bytes_max;
+        let budget = api.replica.budget();
+        let (form, mut reserved) = intake::collect(budget, body, &head.headers, bytes_max)
+            .await
+            .map_err(|unread| match unread {
+                Unread::TooLarge => Unreadable::Refused(Refusal::BodyTooLarge { bytes_max }),
+                Unread::Overloaded(why) => Unreadable::Overloaded(why),
+                Unread::CutOff => Unreadable::CutOff,
+            })?;
         reserved.grow(query.len()).map_err(Unreadable::Overloaded)?;
         (form, Some(reserved))
     } else {
@@ -95,52 +103,6 @@ where
     };
     let request = parse::parse(&raw).map_err(Unreadable::Refused)?;
     Ok(Read { request, held: reserved.map(Arc::new) })
-}
-
-/// Reads a form, and takes what it needs of the budget while it comes in.
-async fn collect<B>(
-    api: &Context,
-    body: B,
-    headers: &HeaderMap,
-) -> Result<(Bytes, Reserved), Unreadable>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let bytes_max = api.settings.body_bytes_max;
-    let too_large = || Unreadable::Refused(Refusal::BodyTooLarge { bytes_max });
-    let announced =
-        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > bytes_max) {
-        return Err(too_large());
-    }
-    let budget = api.replica.budget();
-    // What is announced is only looked at: a client takes as much of the budget as it has sent.
-    budget.check(announced.unwrap_or_default()).map_err(Unreadable::Overloaded)?;
-    let mut reserved = budget.reserve(0).map_err(Unreadable::Overloaded)?;
-    let mut body = std::pin::pin!(body);
-    // Most forms come in one piece. Those of many are joined as they come: a piece may be a single byte, and a list of such
-    // pieces takes thirty times what they hold.
-    let (mut form, mut joined, mut length) = (Bytes::new(), Vec::new(), 0);
-    while let Some(frame) = body.as_mut().frame().await {
-        // Trailers say nothing here.
-        let Ok(piece) = frame.map_err(|_| Unreadable::CutOff)?.into_data() else { continue };
-        length += piece.len();
-        if length > bytes_max {
-            return Err(too_large());
-        }
-        reserved.grow(piece.len()).map_err(Unreadable::Overloaded)?;
-        if form.is_empty() {
-            form = piece;
-            continue;
-        }
-        if joined.is_empty() {
-            joined.extend_from_slice(&form);
-        }
-        joined.extend_from_slice(&piece);
-    }
-    let form = if joined.is_empty() { form } else { Bytes::from(joined) };
-    Ok((form, reserved))
 }
 
 /// A write whose body is of another type stores an empty value, as in etcd; the log says so, because it is rarely meant.

@@ -1,0 +1,206 @@
+//! Serves one connection from its first byte to its last: HTTP/1, time limits, and the end of the client.
+//!
+//! HTTP reads from the socket only when it can use what it reads. A client that sends one byte too many behind a request would
+//! hide its own end behind that byte, so the end is also looked for beside HTTP: the system tells of it whatever is unread.
+
+use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::api::Api;
+use crate::server::connection::{ClientStream, Progress, Timeouts, Wait};
+use crate::server::exchange::{RequestBody, exchange};
+use crate::server::keep_alive::KeepAlive;
+use crate::server::listen::{Face, Limits};
+use crate::server::request_line::RequestLines;
+
+/// A client that has closed its sending half in the middle of a watch gets the end of the answer if it takes it within this time.
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A client that is still sending when its connection ends is listened to for so long, or until it has sent so much: it would
+/// lose an answer that it has not read yet if its bytes came to a closed socket.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 64 << 20;
+
+/// What a connection is served with.
+pub(super) struct Terms {
+    pub(super) face: Face,
+    pub(super) api: Arc<Api>,
+    pub(super) limits: Limits,
+    /// Cancelled when the connection is to end behind the request under way.
+    pub(super) stop: CancellationToken,
+}
+
+/// Serves `stream` until its client ends or takes too long, or the member stops.
+pub(super) async fn serve_connection(stream: TcpStream, keep_alive: KeepAlive, terms: Terms) {
+    let (reading, mut writing) = stream.into_split();
+    let lingers = drive(reading, &writing, keep_alive, terms).await;
+    if lingers && writing.shutdown().await.is_ok() {
+        let _ = tokio::time::timeout(LINGER_TIMEOUT, discard(&writing)).await;
+    }
+}
+
+/// Runs HTTP to its end. Returns whether the client may still be sending.
+async fn drive(
+    reading: OwnedReadHalf,
+    socket: &OwnedWriteHalf,
+    keep_alive: KeepAlive,
+    terms: Terms,
+) -> bool {
+    let Terms { face, api, limits, stop } = terms;
+    let progress = Arc::new(Progress::default());
+    let stream = ClientStream::new(reading, Arc::clone(&progress));
+    let patience = limits.timeouts.head;
+    let service = service_fn(|request| {
+        let (api, progress) = (Arc::clone(&api), Arc::clone(&progress));
+        // Not inside: HTTP looks for the end of the stream before it awaits an answer for the first time.
+        let request = RequestBody::track(request, &progress);
+        async move { Ok::<_, Infallible>(exchange(&api, face, request, progress, patience).await) }
+    });
+    let http = http1::Builder::new()
+        .half_close(false)
+        .header_read_timeout(None)
+        .max_buf_size(limits.header_bytes_max)
+        .max_headers(limits.headers_max)
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(RequestLines::new(stream)), service);
+    let mut http = pin!(http);
+    let mut end = pin!(client_end(socket));
+    let mut stopped = pin!(stop.cancelled());
+    let mut clock = pin!(tokio::time::sleep(limits.timeouts.head.min(limits.timeouts.idle)));
+    let mut deadline = Deadline::new(limits.timeouts, keep_alive, socket);
+    let (mut ended, mut stopping) = (false, false);
+    let outcome = poll_fn(|cx| {
+        if !ended && let Poll::Ready(end) = end.as_mut().poll(cx) {
+            ended = true;
+            match end {
+                End::Reset => return Poll::Ready(Err(None)),
+                End::HalfClosed => progress.end(),
+            }
+        }
+        if !stopping && stopped.as_mut().poll(cx).is_ready() {
+            stopping = true;
+            http.as_mut().graceful_shutdown();
+        }
+        if let Poll::Ready(result) = http.as_mut().poll(cx) {
+            return Poll::Ready(result.map_err(Some));
+        }
+        deadline.check(&progress, clock.as_mut(), cx).map(|()| Err(None))
+    });
+    match outcome.await {
+        Ok(()) => progress.lingers(),
+        // What follows a head that cannot be read is not read either.
+        Err(Some(error)) => {
+            debug!(target: "etcdhttp", "a connection ended: {error}");
+            error.is_parse() || progress.lingers()
+        }
+        Err(None) => false,
+    }
+}
+
+/// How a client ends.
+enum End {
+    /// It says nothing more, and may still listen.
+    HalfClosed,
+    /// It is gone.
+    Reset,
+}
+
+/// Waits for the end of the client, also while there are bytes that it sent before and that are not read yet: those never wake
+/// this, because it waits for no data, only for urgent ones, which sockets here do not report.
+async fn client_end(socket: &OwnedWriteHalf) -> End {
+    match socket.ready(Interest::PRIORITY | Interest::ERROR).await {
+        Ok(ready) if !ready.is_error() => End::HalfClosed,
+        Ok(_) | Err(_) => End::Reset,
+    }
+}
+
+/// When the client has taken too long for what is waited for.
+struct Deadline<'a> {
+    socket: &'a TcpStream,
+    keep_alive: KeepAlive,
+    timeouts: Timeouts,
+    wait: Wait,
+    /// Moved often, unlike the clock, which only looks at it when it fires.
+    at: Option<Instant>,
+}
+
+impl<'a> Deadline<'a> {
+    fn new(timeouts: Timeouts, keep_alive: KeepAlive, socket: &'a OwnedWriteHalf) -> Self {
+        let at = Some(Instant::now() + timeouts.idle);
+        Self { socket: socket.as_ref(), keep_alive, timeouts, wait: Wait::Request, at }
+    }
+
+    fn limit(&self) -> Option<Duration> {
+        match self.wait {
+            Wait::Request | Wait::Reader => Some(self.timeouts.idle),
+            Wait::Rest => Some(self.timeouts.head),
+            Wait::Leave => Some(LEAVE_TIMEOUT),
+            // Consensus has its own deadline, and only the client may end a wait for an event.
+            Wait::Member => None,
+        }
+    }
+
+    /// Ready when the time is over.
+    fn check(
+        &mut self,
+        progress: &Progress,
+        mut clock: Pin<&mut Sleep>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let (wait, moved) = progress.look();
+        if moved || wait != self.wait {
+            self.wait = wait;
+            self.at = self.limit().map(|limit| Instant::now() + limit);
+            if let Some(at) = self.at.filter(|at| *at < clock.deadline()) {
+                clock.as_mut().reset(at);
+            }
+        }
+        while clock.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            match self.at {
+                Some(at) if at <= now => return Poll::Ready(()),
+                Some(at) => clock.as_mut().reset(at),
+                None => {
+                    // A connection that has ended is noticed elsewhere.
+                    let _ = self.keep_alive.draw(self.socket);
+                    clock.as_mut().reset(now + self.keep_alive.kept_for());
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Reads what the client still sends, and forgets it.
+async fn discard(socket: &OwnedWriteHalf) {
+    let socket: &TcpStream = socket.as_ref();
+    let mut scratch = vec![0; 16 << 10];
+    let mut bytes = 0;
+    while bytes < LINGER_BYTES_MAX {
+        match socket.try_read(&mut scratch) {
+            Ok(0) => return,
+            Ok(read) => bytes += read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if socket.readable().await.is_err() {
+                    return;
+                }
+            }
+            Err(_) => return,
+        }
+    }
+}
