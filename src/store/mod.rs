@@ -14,6 +14,7 @@ mod history;
 mod members;
 mod operations;
 mod snapshot;
+mod summary;
 mod tree;
 
 use crate::model::{KeyPath, LogTime, MemberId, Refusal, Reply, Stamp, StoreIndex, WallOffset};
