@@ -116,6 +116,15 @@ impl Removed {
         }
     }
 
+    /// How many nodes these are; the least that it can be when they are not listed.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Paths(paths) => paths.len() as u64,
+            Self::Many => Self::PATHS_MAX as u64 + 1,
+        }
+    }
+
     fn weight(&self) -> usize {
         match self {
             Self::Nothing | Self::Many => 0,

@@ -212,7 +212,9 @@ impl Checkpoints {
             commit.put_meta(MEMBERSHIP, &encoding::encode_stored_membership(&to.membership))
         })?;
         (self.committed)(begun.elapsed());
-        *lock(&self.latest) = Some(to.clone());
+        let before = lock(&self.latest).replace(to.clone());
+        // Not under the lock: a large tree takes its time, and what applies entries asks for the latest.
+        drop(before);
         let position = to.applied.as_ref().map(types::position).unwrap_or_default();
         info!(target: "etcdserver", "saved snapshot at index {}", position.index);
         Ok(())

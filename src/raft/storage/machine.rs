@@ -15,7 +15,7 @@ use crate::raft::adapter::types::{
 use crate::raft::clock::LogClock;
 use crate::raft::requests::tickets::Tickets;
 use crate::raft::storage::checkpoint::{Checkpoint, CheckpointBuilder, Checkpoints};
-use crate::store::{Applied, Event, Store};
+use crate::store::{Applied, Event, Remains, Store};
 
 /// Entries that are applied before their outcome is published; more would let the first ones wait.
 const BATCH_MAX: usize = 256;
@@ -52,6 +52,8 @@ pub(in crate::raft) struct Machine {
     facts: Box<dyn Fn(&View) + Send + Sync>,
     member: MemberId,
     checkpoints: Arc<Checkpoints>,
+    /// Kept until no newer view holds on to it, and then dropped elsewhere.
+    remains: Remains,
 }
 
 /// An applied entry on its way out.
@@ -91,6 +93,7 @@ impl Machine {
             facts,
             member,
             checkpoints,
+            remains: Remains::default(),
         }
     }
 
@@ -104,7 +107,9 @@ impl Machine {
         let (applied, origin) = match entry.payload {
             EntryPayload::Blank => (Applied::Known, None),
             EntryPayload::Normal(Proposal { stamp, origin, command }) => {
-                (self.store.apply(stamp, &command), Some(origin))
+                let (applied, remains) = self.store.apply_and_keep(stamp, &command);
+                self.remains.append(remains);
+                (applied, Some(origin))
             }
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(entry.log_id), membership);
@@ -122,7 +127,7 @@ impl Machine {
     }
 
     /// Lets readers, watchers and writers know, in this order: who is woken sees the change.
-    fn publish(&self, batch: &mut Vec<Applying>) {
+    fn publish(&mut self, batch: &mut Vec<Applying>) {
         let Some(view) = self.view() else { return };
         if batch.iter().any(|done| matches!(done.answer.applied, Applied::Recorded)) {
             (self.facts)(&view);
@@ -139,6 +144,9 @@ impl Machine {
             Some((origin.ticket, done.answer))
         });
         self.tickets.applied(view.position.index, view.position.term, ours);
+        if !self.remains.is_empty() {
+            self.checkpoints.let_go(Some(std::mem::take(&mut self.remains)));
+        }
         // openraft wants to hear of each entry that it took from us.
         for responder in responders {
             responder.send(());
