@@ -416,28 +416,40 @@ pub(super) fn walk_after(
 
 /// The paths below a directory that is being removed, relative to it.
 pub(super) fn removed_below(dir: &Node) -> Removed {
-    match usize::try_from(dir.nodes_below()) {
-        Ok(0) => Removed::Nothing,
-        Ok(nodes) if nodes <= Removed::PATHS_MAX => {
-            let mut paths = Vec::with_capacity(nodes);
-            collect_below(dir, &mut Vec::new(), &mut paths);
-            paths.sort_unstable();
-            Removed::Paths(paths.into())
-        }
-        Ok(_) | Err(_) => Removed::Many,
+    let nodes = dir.nodes_below();
+    if nodes == 0 {
+        return Removed::Nothing;
     }
+    if nodes > Removed::PATHS_MAX as u64 {
+        return Removed::Many;
+    }
+    let (mut paths, mut bytes_left) = (Vec::new(), Removed::BYTES_MAX);
+    if collect_below(dir, &mut Vec::new(), &mut paths, &mut bytes_left).is_break() {
+        return Removed::Many;
+    }
+    paths.sort_unstable();
+    Removed::Paths(paths.into())
 }
 
-fn collect_below(node: &Node, rest: &mut Vec<u8>, paths: &mut Vec<Box<[u8]>>) {
-    let Content::Dir(dir) = &node.content else { return };
+/// Breaks when there are more bytes than may be.
+fn collect_below(
+    node: &Node,
+    rest: &mut Vec<u8>,
+    paths: &mut Vec<Box<[u8]>>,
+    bytes_left: &mut usize,
+) -> ControlFlow<()> {
+    let Content::Dir(dir) = &node.content else { return ControlFlow::Continue(()) };
     for (name, child) in &dir.children {
         let length = rest.len();
         rest.push(b'/');
         rest.extend_from_slice(name);
+        let Some(left) = bytes_left.checked_sub(rest.len()) else { return ControlFlow::Break(()) };
+        *bytes_left = left;
         paths.push(Box::from(&rest[..]));
-        collect_below(child, rest, paths);
+        collect_below(child, rest, paths, bytes_left)?;
         rest.truncate(length);
     }
+    ControlFlow::Continue(())
 }
 
 #[cfg(test)]
@@ -476,6 +488,29 @@ mod tests {
         assert!(matches!(removed, Removed::Paths(_)));
         assert!(removed.contains(b"/inner") && removed.contains(b"/inner/000007"));
         assert!(!removed.contains(b"/000000") && !removed.contains(b"/inner/"));
+    }
+
+    #[test]
+    fn the_limit_of_removed_nodes_counts_the_bytes_of_long_paths() {
+        let mut tree = Tree::default();
+        let deep = "/directory-with-a-long-name".repeat(500);
+        let put = |tree: &mut Tree, n: u64| {
+            let path = KeyPath::from(format!("/d{deep}/{n}").as_str());
+            let node = Node::file(StoreIndex(1), None, Value::from(&b""[..]));
+            tree.put(&path, node).expect("nothing is in the way");
+        };
+        put(&mut tree, 0);
+        let dir = KeyPath::from("/d");
+        let Removed::Paths(paths) = removed_below(tree.find(&dir).expect("it is there")) else {
+            panic!("the chain of directories is short enough");
+        };
+        let chain: usize = paths.iter().map(|path| path.len()).sum();
+        let room = (Removed::BYTES_MAX - chain) / deep.len();
+        for n in 0..=room as u64 + 1 {
+            put(&mut tree, n);
+        }
+        let removed = removed_below(tree.find(&dir).expect("it is there"));
+        assert!(removed == Removed::Many, "they take more bytes than may be listed");
     }
 
     #[test]
