@@ -2,10 +2,13 @@
 //!
 //! Times are the best of several runs, so that a busy machine does not fail them; the tight bounds hold for release builds.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cairn::model::{KeyPath, LogTime};
-use cairn::store::{Applied, Command, HistoryLimits, Loader, RecordChange, Store, Write};
+use cairn::model::{KeyPath, LogTime, Ttl};
+use cairn::store::{
+    Applied, Command, Event, HistoryLimits, Loader, RecordChange, Removed, Store, Write,
+};
 
 const LIMITS: HistoryLimits = HistoryLimits { events_max: 1000, bytes_max: 1 << 26 };
 
@@ -65,6 +68,67 @@ fn a_clone_and_a_difference_cost_what_changed_and_not_what_is_there() {
     });
     assert!(clones < bound_ms(5, 50), "1000 clones took {clones:?}");
     eprintln!("100,000 keys: difference of 10 in {diff:?}, clone in {:?}", clones / 1000);
+}
+
+/// The walk through the subtree and through all deadlines took a quarter of a second for so many keys.
+#[test]
+fn a_large_removal_costs_no_more_than_a_small_one_and_leaves_the_memory_to_the_caller() {
+    let mut store = Store::new(LIMITS);
+    for n in 0..150_000 {
+        let ttl = Ttl::from_s(n % 50 + 1);
+        let write = Write { value: b"v".as_slice().into(), dir: false, ttl, refresh: false };
+        let path = KeyPath::from(format!("/all/{}/{n}", n % 100).as_str());
+        store.apply(LogTime(1), &Command::Set { path, write });
+    }
+    set(&mut store, "/other", "v");
+    let full = store.clone();
+    let delete = Command::Delete { path: KeyPath::from("/all"), dir: true, recursive: true };
+    let removal = best_of(5, || {
+        let mut store = full.clone();
+        let (applied, remains) = store.apply_and_keep(LogTime(2), &delete);
+        let Applied::Changed(event) = applied else { panic!("nothing refuses it") };
+        assert_eq!(event.removed, Removed::Many);
+        assert!(!remains.is_empty(), "the caller drops what was removed");
+        assert_eq!(store.next_deadline(), None);
+    });
+    assert!(removal < bound_ms(1, 5), "150,000 keys with deadlines were removed in {removal:?}");
+    store.apply(LogTime(2), &delete);
+    store.check();
+}
+
+#[test]
+fn mass_expiry_goes_in_ticks_of_a_thousand_nodes_soonest_first() {
+    let mut store = Store::new(LIMITS);
+    for n in 0..3500 {
+        let write =
+            Write { value: b"v"[..].into(), dir: false, ttl: Ttl::from_s(1), refresh: false };
+        let path = KeyPath::from(format!("/{}/{n}", n % 7).as_str());
+        store.apply(LogTime(5000 - n), &Command::Set { path, write });
+    }
+    let now = LogTime(1).after(Ttl::from_s(10).expect("it is short"));
+    let (mut sizes, mut deadlines) = (Vec::new(), Vec::new());
+    while store.next_deadline().is_some_and(|at| at <= now) {
+        let applied = store.apply(now, &Command::tick());
+        sizes.push(applied.events().len());
+        let deadline = |event: &Arc<Event>| event.prev.as_ref().and_then(|prev| prev.expires);
+        deadlines.extend(applied.events().iter().map(deadline));
+    }
+    assert_eq!(sizes, [1000, 1000, 1000, 500]);
+    assert!(deadlines.is_sorted());
+    // What versions without a limit wrote to the log still kills all at once.
+    let mut store = large_with_deadlines();
+    assert_eq!(store.apply(now, &Command::Tick { nodes_max: None }).events().len(), 2000);
+}
+
+fn large_with_deadlines() -> Store {
+    let mut store = Store::new(LIMITS);
+    for n in 0..2000 {
+        let write =
+            Write { value: b"v"[..].into(), dir: false, ttl: Ttl::from_s(1), refresh: false };
+        let path = KeyPath::from(format!("/{n}").as_str());
+        store.apply(LogTime(1), &Command::Set { path, write });
+    }
+    store
 }
 
 #[test]

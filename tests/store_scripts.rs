@@ -9,7 +9,7 @@
 //! repeat N COMMAND                             runs it N times, prints only the last; `$n` counts from 1
 //! set|create|post|update PATH [value=V] [ttl=N] [dir] [refresh]
 //! cas PATH [prevValue=V] [prevIndex=N] [value=V] [ttl=N] [refresh]
-//! delete PATH [dir] [recursive]   cad PATH [prevValue=V] [prevIndex=N]   tick
+//! delete PATH [dir] [recursive]   cad PATH [prevValue=V] [prevIndex=N]   tick [nodes=N]
 //! member add ID [checked=N] URL..   member update ID URL..   member publish ID NAME URL..   version V
 //! member remove ID [checked=N]                 only if so many joined and left before
 //! get PATH   ls PATH   tree   stats   members   index   deadline   history
@@ -369,7 +369,11 @@ fn command(words: &[&str]) -> Command {
     let texts = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let id = |text: &&str| MemberId::parse(text).expect("a member id in hex");
     match words {
-        ["tick"] => return Command::Tick,
+        ["tick"] => return Command::tick(),
+        ["tick", nodes_max] => {
+            let nodes_max = nodes_max.strip_prefix("nodes=").expect("tick nodes=N");
+            return Command::Tick { nodes_max: Some(number(nodes_max)) };
+        }
         ["version", version] => {
             return Command::SetClusterVersion { version: (*version).to_owned() };
         }
@@ -485,8 +489,8 @@ fn list(path: &KeyPath, node: &Node, at: LogTime, hidden_too: bool, out: &mut St
     let name = path.split_last().map_or("/".into(), |(_, name)| name.escape_ascii().to_string());
     writeln!(out, "{indent}{name} {}", show_node(node, at)).expect("strings take all");
     if hidden_too {
-        if let Content::Dir(children) = &node.content {
-            for (name, child) in children {
+        if let Content::Dir(dir) = &node.content {
+            for (name, child) in dir.children() {
                 list(&path.child(name), child, at, true, out);
             }
         }

@@ -59,8 +59,12 @@ pub enum Command {
         /// What must hold.
         condition: Condition,
     },
-    /// Let the keys die whose deadline has passed by this entry's stamp.
-    Tick,
+    /// Let keys die whose deadline has passed by this entry's stamp, soonest first. [`Command::tick`] makes one.
+    Tick {
+        /// Once so many nodes are gone, those inside of dying directories included, no further key dies. `None`: all die, as
+        /// in the entries of versions that knew no limit.
+        nodes_max: Option<u64>,
+    },
     /// A member belongs to the cluster from here on.
     AddMember {
         /// Its identity.
@@ -124,7 +128,15 @@ pub struct Condition {
 
 const VERSION: u8 = 1;
 
+/// Nodes that go in one tick, before other commands get their turn: a few milliseconds of work.
+const TICK_NODES_MAX: u64 = 1000;
+
 impl Command {
+    /// A tick as leaders propose it. While more keys are due, another one has to follow.
+    pub const fn tick() -> Self {
+        Self::Tick { nodes_max: Some(TICK_NODES_MAX) }
+    }
+
     /// The stored form.
     pub fn encode(&self, out: &mut Writer) {
         out.u8(VERSION);
@@ -145,8 +157,11 @@ impl Command {
                 out.u8(7).bytes(path.as_bytes());
                 encode_condition(out, condition);
             }
-            Self::Tick => {
+            Self::Tick { nodes_max: None } => {
                 out.u8(8);
+            }
+            Self::Tick { nodes_max: Some(nodes_max) } => {
+                out.u8(16).varint(*nodes_max);
             }
             Self::AddMember { id, peer_urls, checked: None } => {
                 encode_texts(out.u8(9).u64(id.0), peer_urls);
@@ -209,7 +224,7 @@ impl Command {
                 path: decode_path(input)?,
                 condition: decode_condition(input)?,
             },
-            8 => Self::Tick,
+            8 => Self::Tick { nodes_max: None },
             9 => Self::AddMember {
                 id: decode_id(input)?,
                 peer_urls: decode_texts(input)?,
@@ -232,6 +247,7 @@ impl Command {
                 let checked = Some(decode_revision(input)?);
                 Self::RemoveMember { id: decode_id(input)?, checked }
             }
+            16 => Self::Tick { nodes_max: Some(input.varint("nodes of a tick")?) },
             tag => return Err(DecodeError::Unknown { what: "command", found: tag.into() }),
         })
     }
@@ -331,10 +347,10 @@ mod tests {
 
     fn commands() -> impl Strategy<Value = Command> {
         let path = "(/[a-z_]{1,3}){0,4}".prop_map(|text| KeyPath::from(text.as_str()));
-        (0..13, path, writes(), conditions(), any::<u64>(), any::<(bool, bool)>()).prop_map(
-            |(which, path, write, condition, id, (dir, recursive))| {
-                let checked = dir.then_some(MembersRevision(id));
-                let id = MemberId(id);
+        (0..14, path, writes(), conditions(), any::<u64>(), any::<(bool, bool)>()).prop_map(
+            |(which, path, write, condition, number, (dir, recursive))| {
+                let checked = dir.then_some(MembersRevision(number));
+                let id = MemberId(number);
                 let urls = vec!["http://127.0.0.1:2380".to_owned()];
                 match which {
                     0 => Command::Set { path, write },
@@ -344,7 +360,8 @@ mod tests {
                     4 => Command::CompareAndSwap { path, write, condition },
                     5 => Command::Delete { path, dir, recursive },
                     6 => Command::CompareAndDelete { path, condition },
-                    7 => Command::Tick,
+                    7 => Command::Tick { nodes_max: None },
+                    13 => Command::Tick { nodes_max: Some(number) },
                     8 => Command::AddMember { id, peer_urls: urls, checked },
                     9 => Command::UpdateMember { id, peer_urls: urls },
                     10 => Command::PublishMember { id, name: "n".into(), client_urls: urls },
@@ -381,6 +398,21 @@ mod tests {
         };
         assert_eq!(stored(None), [1, 12, 7, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(stored(Some(MembersRevision(300))), [1, 15, 0xac, 2, 7, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_stored_forms_of_a_tick_are_fixed() {
+        let stored = |command: Command| {
+            let mut out = Writer::default();
+            command.encode(&mut out);
+            out.finish()
+        };
+        assert_eq!(
+            stored(Command::Tick { nodes_max: None }),
+            [1, 8],
+            "of versions without a limit"
+        );
+        assert_eq!(stored(Command::tick()), [1, 16, 0xe8, 7]);
     }
 
     #[test]

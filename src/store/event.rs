@@ -99,13 +99,18 @@ pub enum Removed {
     Nothing,
     /// These, relative to the directory (`/x/y`), in bytewise order.
     Paths(Arc<[Box<[u8]>]>),
-    /// More than [`Removed::PATHS_MAX`]: whoever watches below is told, whether the node existed or not.
+    /// More than [`Removed::PATHS_MAX`], or longer ones than [`Removed::BYTES_MAX`]: every watcher below is told, whether its
+    /// node existed or not.
     Many,
 }
 
 impl Removed {
     /// Paths that are listed one by one; beyond it a list would weigh more than the odd needless wake-up.
     pub const PATHS_MAX: usize = 100_000;
+
+    /// Bytes of all paths that are listed. Each repeats the directories on its way: without this limit, thousands of writes of
+    /// long keys and one delete would make an event of more than a gigabyte.
+    pub const BYTES_MAX: usize = 8 << 20;
 
     /// Was there a node at `rest`, relative to the directory?
     pub fn contains(&self, rest: &[u8]) -> bool {
@@ -116,12 +121,35 @@ impl Removed {
         }
     }
 
+    /// How many nodes these are; the least that it can be when they are not listed.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Paths(paths) => paths.len() as u64,
+            Self::Many => Self::PATHS_MAX as u64 + 1,
+        }
+    }
+
     fn weight(&self) -> usize {
         match self {
             Self::Nothing | Self::Many => 0,
-            Self::Paths(paths) => paths.iter().map(|path| path.len() + 32).sum(),
+            Self::Paths(paths) => {
+                let pointers = shared(size_of_val(&**paths));
+                paths.iter().fold(pointers, |sum, path| sum + allocated(path.len()))
+            }
         }
     }
+}
+
+/// What an allocation of so many bytes takes.
+fn allocated(bytes: usize) -> usize {
+    const STEP: usize = 16;
+    bytes.next_multiple_of(STEP)
+}
+
+/// What so many bytes behind an [`Arc`] take: its two counters stand in front of them.
+fn shared(bytes: usize) -> usize {
+    allocated(bytes + 2 * size_of::<usize>())
 }
 
 const VERSION: u8 = 2;
@@ -130,12 +158,15 @@ const VERSION: u8 = 2;
 const VERSION_WITHOUT_OFFSET: u8 = 1;
 
 impl Event {
-    /// Bytes that it keeps alive, roughly: what the history's byte limit counts.
+    /// Bytes that it takes in the history: what `--history-bytes` counts. A value that the key still has is counted all the
+    /// same, for the event alone keeps it once the key is written again.
     pub fn weight(&self) -> usize {
-        const OVERHEAD: usize = 200;
-        let value = |shown: &Shown| shown.value.as_ref().map_or(0, |value| value.len());
-        OVERHEAD
-            + self.path.as_bytes().len()
+        /// Its slot, and its part of the summaries that searches read.
+        const IN_HISTORY: usize = 32;
+        let value = |shown: &Shown| shown.value.as_ref().map_or(0, |value| shared(value.len()));
+        IN_HISTORY
+            + shared(size_of::<Self>())
+            + shared(self.path.as_bytes().len())
             + value(&self.node)
             + self.prev.as_ref().map_or(0, value)
             + self.removed.weight()
@@ -298,6 +329,39 @@ mod tests {
             bytes.insert(0, 1);
             let _ = Event::decode(&mut Reader::new(&bytes));
         }
+    }
+
+    #[test]
+    fn an_event_weighs_what_it_keeps_in_memory() {
+        let shown = |value: Option<&[u8]>| Shown {
+            value: value.map(Into::into),
+            dir: false,
+            modified: StoreIndex(1),
+            created: StoreIndex(1),
+            expires: None,
+        };
+        let mut event = Event {
+            action: Action::Set,
+            index: StoreIndex(1),
+            at: LogTime(1),
+            offset: WallOffset(0),
+            path: KeyPath::from("/a"),
+            node: shown(None),
+            prev: None,
+            refresh: false,
+            removed: Removed::Nothing,
+        };
+        let empty = event.weight();
+        assert!((size_of::<Event>()..size_of::<Event>() + 128).contains(&empty), "{empty}");
+        event.node = shown(Some(&[0; 1000]));
+        event.prev = Some(shown(Some(&[0; 5000])));
+        event.path = KeyPath::from(format!("/{}", "k".repeat(2000)).as_str());
+        let with_values = event.weight() - empty;
+        assert!((8000..8100).contains(&with_values), "{with_values}");
+        // A short path takes a pointer, a length and one allocation.
+        event.removed = Removed::Paths((0..1000).map(|_| Box::from(&b"/x"[..])).collect());
+        let with_paths = event.weight() - empty - with_values;
+        assert!((32_000..32_100).contains(&with_paths), "{with_paths}");
     }
 
     #[test]

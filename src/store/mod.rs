@@ -7,13 +7,14 @@
 
 mod command;
 mod counters;
+mod deaths;
 mod event;
-mod expiry;
 mod filter;
 mod history;
 mod members;
 mod operations;
 mod snapshot;
+mod summary;
 mod tree;
 
 use crate::model::{KeyPath, LogTime, MemberId, Refusal, Reply, Stamp, StoreIndex, WallOffset};
@@ -25,12 +26,11 @@ pub use filter::Filter;
 pub use history::{Found, History, HistoryLimits, Scan};
 pub use members::{MemberRecord, Members, MembersRevision};
 pub use snapshot::{Header, Loader, Position, Record, RecordChange};
-pub use tree::{Content, Node};
+pub use tree::{Content, Dir, Link, Node, Remains};
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use expiry::Deadlines;
 use tree::Tree;
 
 /// While the leader's wall clock differs by no more than this from what is known of it, dates that are shown stay as they are.
@@ -44,10 +44,11 @@ pub struct Store {
     offset: WallOffset,
     index: StoreIndex,
     tree: Tree,
-    deadlines: Deadlines,
     history: History,
     members: Members,
     counters: Counters,
+    /// Of the command that is being applied; nothing at other times.
+    remains: Remains,
 }
 
 /// What came of a command.
@@ -57,7 +58,7 @@ pub enum Applied {
     Changed(Arc<Event>),
     /// A change was refused; nothing changed.
     Refused(Refusal),
-    /// A tick: the keys that died, soonest deadline first; often none.
+    /// A tick: the keys that died, soonest deadline first; often none. More may be due: [`Store::next_deadline`] tells.
     Expired(Vec<Arc<Event>>),
     /// A fact of the cluster was recorded. Watchers of keys never see it.
     Recorded,
@@ -86,10 +87,10 @@ impl Store {
             offset: WallOffset::default(),
             index: StoreIndex::default(),
             tree: Tree::default(),
-            deadlines: Deadlines::default(),
             history: History::new(limits),
             members: Members::default(),
             counters: Counters::default(),
+            remains: Remains::default(),
         }
     }
 
@@ -98,14 +99,27 @@ impl Store {
     /// Time never runs backwards: an older stamp than the last one (of two that were put into the log at the same moment)
     /// counts as the last one.
     pub fn apply(&mut self, stamp: impl Into<Stamp>, command: &Command) -> Applied {
-        let stamp = stamp.into();
+        self.apply_and_keep(stamp, command).0
+    }
+
+    /// The same, and what a large removal took out of the tree: the caller decides where that is dropped.
+    pub fn apply_and_keep(
+        &mut self,
+        stamp: impl Into<Stamp>,
+        command: &Command,
+    ) -> (Applied, Remains) {
+        let applied = self.apply_stamped(stamp.into(), command);
+        (applied, std::mem::take(&mut self.remains))
+    }
+
+    fn apply_stamped(&mut self, stamp: Stamp, command: &Command) -> Applied {
         self.now = self.now.max(stamp.at);
         if self.offset.differs_by(stamp.offset) > OFFSET_TOLERANCE {
             self.offset = stamp.offset;
         }
         let before = self.index;
         let applied = match command {
-            Command::Tick => self.expire(),
+            Command::Tick { nodes_max } => self.expire(*nodes_max),
             Command::AddMember { .. }
             | Command::UpdateMember { .. }
             | Command::PublishMember { .. }
@@ -155,7 +169,7 @@ impl Store {
 
     /// When the next key dies; the leader proposes a tick then.
     pub fn next_deadline(&self) -> Option<LogTime> {
-        self.deadlines.next()
+        self.tree.next_death()
     }
 
     /// Events kept for `waitIndex`.
@@ -186,19 +200,10 @@ impl Store {
         self.members.get(member).is_some()
     }
 
-    /// Panics unless every node with a deadline stands among the deadlines exactly once. For tests; walks everything.
+    /// Panics unless every directory knows how many nodes are below it and when the first of them dies. For tests; walks
+    /// everything.
     pub fn check(&self) {
-        let mut with_deadline = Vec::new();
-        self.tree.walk(&mut |path, node| {
-            if let Some(at) = node.expires {
-                with_deadline.push((at, path.clone()));
-            }
-        });
-        with_deadline.sort();
-        assert!(
-            with_deadline.iter().eq(self.deadlines.iter()),
-            "the deadlines and the tree must agree"
-        );
+        self.tree.check();
     }
 }
 

@@ -32,7 +32,7 @@ impl Store {
             Command::CompareAndDelete { path, condition } => {
                 self.compare_and_delete(path, condition)
             }
-            Command::Tick
+            Command::Tick { .. }
             | Command::AddMember { .. }
             | Command::UpdateMember { .. }
             | Command::PublishMember { .. }
@@ -94,11 +94,11 @@ impl Store {
     fn delete(&mut self, path: &KeyPath, dir: bool, recursive: bool) -> Result<Event, Refusal> {
         refuse_root(path)?;
         let node = self.tree.find(path)?;
-        if let Content::Dir(children) = &node.content {
+        if node.is_dir() {
             if !dir && !recursive {
                 return Err(Refusal::NotAFile { path: Some(path.clone()) });
             }
-            if !children.is_empty() && !recursive {
+            if node.nodes_below() > 0 && !recursive {
                 return Err(Refusal::DirNotEmpty { path: path.clone() });
             }
         }
@@ -114,13 +114,19 @@ impl Store {
         Ok(self.remove(Action::CompareAndDelete, path))
     }
 
-    /// Lets everything die whose deadline has passed, soonest first; each takes an index of its own.
-    pub(super) fn expire(&mut self) -> Applied {
+    /// Lets keys die whose deadline has passed, soonest first, until `nodes_max` nodes are gone; each takes an index of its own.
+    ///
+    /// What counts is what an event shows, for that is the same on each member. A directory goes whole, however much is in it.
+    pub(super) fn expire(&mut self, nodes_max: Option<u64>) -> Applied {
         let mut events = Vec::new();
-        while let Some(path) = self.deadlines.due(self.now) {
+        let mut gone = 0;
+        while nodes_max.is_none_or(|max| gone < max)
+            && let Some(path) = self.tree.due(self.now)
+        {
             let event = Arc::new(self.remove(Action::Expire, &path));
             self.counters.count(Counter::ExpireCount);
             self.history.push(Arc::clone(&event));
+            gone += 1 + event.removed.len();
             events.push(event);
         }
         Applied::Expired(events)
@@ -155,7 +161,7 @@ impl Store {
             | Command::CompareAndSwap { .. }
             | Command::Delete { .. }
             | Command::CompareAndDelete { .. }
-            | Command::Tick => unreachable!("apply sends these elsewhere"),
+            | Command::Tick { .. } => unreachable!("apply sends these elsewhere"),
         };
         for _ in 0..slots {
             self.index = self.index.next();
@@ -187,10 +193,8 @@ impl Store {
         prev: Option<Shown>,
         refresh: bool,
     ) -> Result<Event, Refusal> {
-        let (shown, was) = (node.shown(), prev.as_ref().and_then(|prev| prev.expires));
-        let expires = node.expires;
+        let shown = node.shown();
         self.tree.put(path, node)?;
-        self.deadlines.moved(path, was, expires);
         self.index = self.index.next();
         Ok(Event { refresh, ..self.event(action, path, shown, prev) })
     }
@@ -199,18 +203,20 @@ impl Store {
     fn replace(&mut self, action: Action, path: &KeyPath, write: &Write) -> Event {
         let expires = self.deadline(write);
         self.index = self.index.next();
-        let node = self.tree.find_mut(path);
-        let prev = node.shown();
-        node.expires = expires;
-        if let Content::File(value) = &mut node.content {
-            if !write.refresh {
-                *value = Arc::clone(&write.value);
+        let index = self.index;
+        let (prev, shown) = self.tree.change(path, |node| {
+            let prev = node.shown();
+            node.expires = expires;
+            if let Content::File(value) = &mut node.content {
+                if !write.refresh {
+                    *value = Arc::clone(&write.value);
+                }
+                // A directory keeps the index it was made with, as in etcd: some clients compare listings.
+                node.modified = index;
             }
-            // A directory keeps the index it was made with, as in etcd: some clients compare listings.
-            node.modified = self.index;
-        }
-        let shown = Shown { modified: self.index, ..node.shown() };
-        self.deadlines.moved(path, prev.expires, expires);
+            (prev, node.shown())
+        });
+        let shown = Shown { modified: index, ..shown };
         Event { refresh: write.refresh, ..self.event(action, path, shown, Some(prev)) }
     }
 
@@ -218,11 +224,6 @@ impl Store {
     fn remove(&mut self, action: Action, path: &KeyPath) -> Event {
         self.index = self.index.next();
         let node = self.tree.remove(path);
-        let deadlines = &mut self.deadlines;
-        deadlines.moved(path, node.expires, None);
-        tree::walk_below(path, &node, &mut |path, node| {
-            deadlines.moved(path, node.expires, None);
-        });
         let shown = Shown {
             value: None,
             dir: node.is_dir(),
@@ -231,7 +232,9 @@ impl Store {
             expires: None,
         };
         let removed = tree::removed_below(&node);
-        Event { removed, ..self.event(action, path, shown, Some(node.shown())) }
+        let event = Event { removed, ..self.event(action, path, shown, Some(node.shown())) };
+        self.remains.bury(node);
+        event
     }
 
     fn event(&self, action: Action, path: &KeyPath, node: Shown, prev: Option<Shown>) -> Event {
@@ -276,7 +279,7 @@ impl Store {
                 Counter::CompareAndDeleteFail,
                 failed && !on_dir && !unequal,
             ),
-            Command::Tick
+            Command::Tick { .. }
             | Command::AddMember { .. }
             | Command::UpdateMember { .. }
             | Command::PublishMember { .. }

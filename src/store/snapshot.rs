@@ -9,10 +9,9 @@ use crate::model::{DecodeError, KeyPath, LogTime, Reader, StoreIndex, Value, Wal
 use crate::store::Store;
 use crate::store::counters::Counters;
 use crate::store::event::Event;
-use crate::store::expiry::Deadlines;
 use crate::store::history::{History, HistoryLimits};
 use crate::store::members::Members;
-use crate::store::tree::{self, Content, Link, Node, Tree};
+use crate::store::tree::{self, Content, Link, Node, Remains, Tree};
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -135,7 +134,7 @@ fn encode_slot(slot: Option<&Arc<Event>>) -> Vec<u8> {
 fn diff(path: &KeyPath, old: &Link, new: &Link, visit: &mut impl FnMut(RecordChange)) {
     let empty = imbl::OrdMap::new();
     let children = |node: &Node| match &node.content {
-        Content::Dir(children) => children.clone(),
+        Content::Dir(dir) => dir.children().clone(),
         Content::File(_) => empty.clone(),
     };
     let (old_children, new_children) = (children(old), children(new));
@@ -244,9 +243,17 @@ impl Loader {
         input.end("store header")?;
         let mut history = History::new(limits);
         history.restart(oldest);
-        let (tree, deadlines) = (Tree::default(), Deadlines::default());
         Ok(Self {
-            store: Store { now, offset, index, tree, deadlines, history, members, counters },
+            store: Store {
+                now,
+                offset,
+                index,
+                tree: Tree::default(),
+                history,
+                members,
+                counters,
+                remains: Remains::default(),
+            },
         })
     }
 
@@ -262,7 +269,6 @@ impl Loader {
         if !self.store.tree.find(&dir).is_ok_and(Node::is_dir) {
             return Err(orphan);
         }
-        self.store.deadlines.moved(&path, None, node.expires);
         self.store.tree.put(&path, node).map_err(|_| orphan)
     }
 

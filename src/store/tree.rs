@@ -1,7 +1,9 @@
 //! Files and directories.
 //!
-//! Owns: what is where. Never knows: deadlines' order, indexes to come, who may read.
+//! Owns: what is where, and when the next node dies. Never knows: indexes to come, who may read.
 //! A write copies only the nodes on its path; everything else is shared with older trees.
+//! Holds: each directory knows how many nodes are below it and which of them dies first, so that neither the removal of a
+//! subtree nor the search for the next death has to walk through it.
 
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::model::{KEYS_PREFIX_HIDDEN, KeyPath, LogTime, Name, Refusal, StoreIndex, Value};
+use crate::store::deaths::{Deaths, First};
 use crate::store::event::{Removed, Shown};
 
 /// A file or a directory.
@@ -29,8 +32,71 @@ pub struct Node {
 pub enum Content {
     /// A value.
     File(Value),
+    /// Children. In a box, because most nodes are files.
+    Dir(Box<Dir>),
+}
+
+/// What a directory holds.
+#[derive(Clone, Debug, Default)]
+pub struct Dir {
+    children: OrdMap<Name, Link>,
+    /// How many nodes are below, on all levels.
+    nodes: u64,
+    deaths: Deaths,
+}
+
+/// What the directories above a node know of it. Nothing of a node that is not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Trace {
+    /// The node and all that is below it.
+    nodes: u64,
+    first: Option<First>,
+}
+
+impl Trace {
+    fn of(node: &Node) -> Self {
+        let own = node.expires.map(|at| First { at, below: false });
+        let Content::Dir(dir) = &node.content else { return Self { nodes: 1, first: own } };
+        let below = dir.deaths.next().map(|(first, _)| First { at: first.at, below: true });
+        let first = match (own, below) {
+            (Some(own), Some(below)) if below.at < own.at => Some(below),
+            (own, below) => own.or(below),
+        };
+        Self { nodes: 1 + dir.nodes, first }
+    }
+}
+
+impl Dir {
     /// Children by name, in bytewise order.
-    Dir(OrdMap<Name, Link>),
+    pub fn children(&self) -> &OrdMap<Name, Link> {
+        &self.children
+    }
+
+    /// What is known of the child `name` changed.
+    fn settle(&mut self, name: &Name, before: Trace, after: Trace) {
+        self.nodes = self.nodes - before.nodes + after.nodes;
+        self.deaths.moved(name, before.first, after.first);
+    }
+
+    /// Panics unless what is known of the children is true, on all levels.
+    fn check(&self) {
+        let mut nodes = 0;
+        let mut deaths = Vec::new();
+        for (name, child) in &self.children {
+            let trace = Trace::of(child);
+            nodes += trace.nodes;
+            deaths.extend(trace.first.map(|first| (first, name)));
+            if let Content::Dir(dir) = &child.content {
+                dir.check();
+            }
+        }
+        assert_eq!(self.nodes, nodes, "a directory must know how many nodes are below it");
+        deaths.sort_by_key(|(_, name)| Name::clone(name));
+        let mut known: Vec<_> = self.deaths.iter().collect();
+        assert!(known.is_sorted_by_key(|(first, _)| first.at), "the soonest comes first");
+        known.sort_by_key(|(_, name)| Name::clone(name));
+        assert_eq!(known, deaths, "the deaths and the tree must agree");
+    }
 }
 
 /// A shared node. Two links are equal when they are the same node, which makes comparing two trees cheap.
@@ -54,7 +120,7 @@ impl std::ops::Deref for Link {
 impl Node {
     /// An empty directory.
     pub(super) fn dir(created: StoreIndex, expires: Option<LogTime>) -> Self {
-        Self { created, modified: created, expires, content: Content::Dir(OrdMap::new()) }
+        Self { created, modified: created, expires, content: Content::Dir(Box::default()) }
     }
 
     /// A file.
@@ -78,7 +144,7 @@ impl Node {
     /// A child, hidden or not.
     pub fn child(&self, name: &[u8]) -> Option<&Self> {
         match &self.content {
-            Content::Dir(children) => children.get(name).map(|link| &**link),
+            Content::Dir(dir) => dir.children.get(name).map(|link| &**link),
             Content::File(_) => None,
         }
     }
@@ -94,7 +160,7 @@ impl Node {
         from: Bound<&'a [u8]>,
     ) -> impl Iterator<Item = (&'a Name, &'a Self)> {
         let children = match &self.content {
-            Content::Dir(children) => Some(children.range::<_, [u8]>((from, Bound::Unbounded))),
+            Content::Dir(dir) => Some(dir.children.range::<_, [u8]>((from, Bound::Unbounded))),
             Content::File(_) => None,
         };
         let shown = |name: &Name| name.first() != Some(&KEYS_PREFIX_HIDDEN);
@@ -116,9 +182,17 @@ impl Node {
         }
     }
 
-    fn children_mut(&mut self) -> Option<&mut OrdMap<Name, Link>> {
+    /// How many nodes are below it, on all levels.
+    pub(super) fn nodes_below(&self) -> u64 {
+        match &self.content {
+            Content::Dir(dir) => dir.nodes,
+            Content::File(_) => 0,
+        }
+    }
+
+    fn dir_mut(&mut self) -> Option<&mut Dir> {
         match &mut self.content {
-            Content::Dir(children) => Some(children),
+            Content::Dir(dir) => Some(dir),
             Content::File(_) => None,
         }
     }
@@ -144,28 +218,26 @@ impl Tree {
     pub(super) fn find(&self, path: &KeyPath) -> Result<&Node, Refusal> {
         let mut node = &*self.root;
         for (depth, name) in path.names().enumerate() {
-            let Content::Dir(children) = &node.content else {
+            let Content::Dir(dir) = &node.content else {
                 return Err(Refusal::NotADirectory { path: path.ancestor(depth) });
             };
-            node = children
+            node = dir
+                .children
                 .get(name)
                 .ok_or_else(|| Refusal::KeyNotFound { path: path.ancestor(depth + 1) })?;
         }
         Ok(node)
     }
 
-    /// The node at `path`, to be changed; the nodes on the way are copied if they are shared.
+    /// Changes the node at `path`; the nodes on the way are copied if they are shared.
     ///
     /// # Panics
-    /// When there is none: ask [`Tree::find`] first.
-    pub(super) fn find_mut(&mut self, path: &KeyPath) -> &mut Node {
-        let mut node = Arc::make_mut(&mut self.root.0);
-        for name in path.names() {
-            let children = node.children_mut().expect("find has seen directories all the way");
+    /// When there is none, and for the root: ask [`Tree::find`] first.
+    pub(super) fn change<T>(&mut self, path: &KeyPath, change: impl FnOnce(&mut Node) -> T) -> T {
+        self.edit(path, None, |children, name| {
             let link = children.get_mut(name).expect("find has seen this child");
-            node = Arc::make_mut(&mut link.0);
-        }
-        node
+            change(Arc::make_mut(&mut link.0))
+        })
     }
 
     /// Puts `node` at `path` and makes the directories on the way, marked with the node's index.
@@ -176,35 +248,68 @@ impl Tree {
         if let Err(refusal @ Refusal::NotADirectory { .. }) = self.find(path) {
             return Err(refusal);
         }
-        let (dir, name) = path.split_last().expect("the root is never put");
         let index = node.created;
-        let mut at = Arc::make_mut(&mut self.root.0);
-        for name in dir.names() {
-            let children = at.children_mut().expect("find has seen no file in the way");
-            if !children.contains_key(name) {
-                children.insert(Name::from(name), Link(Arc::new(Node::dir(index, None))));
-            }
-            let link = children.get_mut(name).expect("it is there or was just put there");
-            at = Arc::make_mut(&mut link.0);
-        }
-        let children = at.children_mut().expect("find has seen no file in the way");
-        match children.get_mut(name) {
+        self.edit(path, Some(index), |children, name| match children.get_mut(name) {
             Some(link) => *link = Link(Arc::new(node)),
             None => {
-                children.insert(Name::from(name), Link(Arc::new(node)));
+                children.insert(Name::clone(name), Link(Arc::new(node)));
             }
-        }
+        });
         Ok(())
     }
 
     /// Takes the node at `path` out, with whatever is below it.
     ///
     /// # Panics
-    /// When there is none: ask [`Tree::find`] first.
+    /// When there is none, and for the root: ask [`Tree::find`] first.
     pub(super) fn remove(&mut self, path: &KeyPath) -> Link {
-        let (dir, name) = path.split_last().expect("the root is never removed");
-        let children = self.find_mut(&dir).children_mut().expect("the parent is a directory");
-        children.remove(name).expect("find has seen this child")
+        self.edit(path, None, |children, name| {
+            children.remove(name).expect("find has seen this child")
+        })
+    }
+
+    /// When the next node dies.
+    pub(super) fn next_death(&self) -> Option<LogTime> {
+        Trace::of(&self.root).first.map(|first| first.at)
+    }
+
+    /// The node that dies first, if its time has come by `now`. Of two that die at the same moment it is the one whose path
+    /// comes first in bytewise order.
+    pub(super) fn due(&self, now: LogTime) -> Option<KeyPath> {
+        let mut path = Vec::new();
+        let mut node = &*self.root;
+        loop {
+            let Content::Dir(dir) = &node.content else { return None };
+            let (first, name) = dir.deaths.next()?;
+            if first.at > now {
+                return None;
+            }
+            path.push(b'/');
+            path.extend_from_slice(name);
+            if !first.below {
+                return Some(KeyPath::from_stored(&path));
+            }
+            node = dir.children.get(name)?;
+        }
+    }
+
+    /// Panics unless every directory knows what is below it. Walks everything.
+    pub(super) fn check(&self) {
+        if let Content::Dir(dir) = &self.root.content {
+            dir.check();
+        }
+    }
+
+    /// Lets `edit` change one name among the children of the directory above `path`. Directories on the way that are missing are
+    /// made with the index `make`.
+    fn edit<T>(
+        &mut self,
+        path: &KeyPath,
+        make: Option<StoreIndex>,
+        edit: impl FnOnce(&mut OrdMap<Name, Link>, &Name) -> T,
+    ) -> T {
+        let names: Vec<_> = path.names().collect();
+        edit_below(Arc::make_mut(&mut self.root.0), &names, make, edit)
     }
 
     /// Calls `visit` with every node but the root, parents first, names in bytewise order.
@@ -218,10 +323,64 @@ impl Tree {
     }
 }
 
+/// What large removals took out of the tree. To drop it gives back memory node by node, a tenth of a second for each few hundred
+/// thousand nodes: not on a thread that has something else to do.
+#[derive(Clone, Debug, Default)]
+pub struct Remains(Vec<Link>);
+
+impl Remains {
+    /// What has fewer nodes is dropped at once.
+    const NODES_MIN: u64 = 1000;
+
+    /// Is there nothing to be dropped?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds what is in `others`.
+    pub fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+
+    pub(super) fn bury(&mut self, node: Link) {
+        if node.nodes_below() >= Self::NODES_MIN {
+            self.0.push(node);
+        }
+    }
+}
+
+fn edit_below<T>(
+    node: &mut Node,
+    names: &[&[u8]],
+    make: Option<StoreIndex>,
+    edit: impl FnOnce(&mut OrdMap<Name, Link>, &Name) -> T,
+) -> T {
+    let dir = node.dir_mut().expect("find has seen no file in the way");
+    let (name, rest) = names.split_first().expect("the root is never edited");
+    let known = dir.children.get_key_value(*name);
+    let before = known.map_or_else(Trace::default, |(_, link)| Trace::of(link));
+    let name = known.map_or_else(|| Name::from(*name), |(name, _)| Name::clone(name));
+    if rest.is_empty() {
+        let done = edit(&mut dir.children, &name);
+        let after = dir.children.get(&name).map_or_else(Trace::default, |link| Trace::of(link));
+        dir.settle(&name, before, after);
+        return done;
+    }
+    if let Some(index) = make.filter(|_| before == Trace::default()) {
+        dir.children.insert(Name::clone(&name), Link(Arc::new(Node::dir(index, None))));
+    }
+    let link = dir.children.get_mut(&name).expect("find has seen it, or it was just put there");
+    let child = Arc::make_mut(&mut link.0);
+    let done = edit_below(child, rest, make, edit);
+    let after = Trace::of(child);
+    dir.settle(&name, before, after);
+    done
+}
+
 /// Calls `visit` with every node below `node`, which stands at `path`; parents first.
 pub(super) fn walk_below(path: &KeyPath, node: &Node, visit: &mut impl FnMut(&KeyPath, &Node)) {
-    if let Content::Dir(children) = &node.content {
-        for (name, child) in children {
+    if let Content::Dir(dir) = &node.content {
+        for (name, child) in &dir.children {
             let child_path = path.child(name);
             visit(&child_path, child);
             walk_below(&child_path, child, visit);
@@ -237,17 +396,17 @@ pub(super) fn walk_after(
     after: &[&[u8]],
     visit: &mut impl FnMut(&KeyPath, &Node) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    let Content::Dir(children) = &node.content else { return ControlFlow::Continue(()) };
+    let Content::Dir(dir) = &node.content else { return ControlFlow::Continue(()) };
     let from = match after.split_first() {
         Some((name, rest)) => {
-            if let Some(child) = children.get(*name) {
+            if let Some(child) = dir.children.get(*name) {
                 walk_after(&path.child(name), child, rest, visit)?;
             }
             Bound::Excluded(*name)
         }
         None => Bound::Unbounded,
     };
-    for (name, child) in children.range::<_, [u8]>((from, Bound::Unbounded)) {
+    for (name, child) in dir.children.range::<_, [u8]>((from, Bound::Unbounded)) {
         let child_path = path.child(name);
         visit(&child_path, child)?;
         walk_after(&child_path, child, &[], visit)?;
@@ -257,36 +416,40 @@ pub(super) fn walk_after(
 
 /// The paths below a directory that is being removed, relative to it.
 pub(super) fn removed_below(dir: &Node) -> Removed {
-    let mut paths = Vec::new();
-    let mut rest = Vec::new();
-    if !collect_below(dir, &mut rest, &mut paths) {
+    let nodes = dir.nodes_below();
+    if nodes == 0 {
+        return Removed::Nothing;
+    }
+    if nodes > Removed::PATHS_MAX as u64 {
         return Removed::Many;
     }
-    if paths.is_empty() {
-        return Removed::Nothing;
+    let (mut paths, mut bytes_left) = (Vec::new(), Removed::BYTES_MAX);
+    if collect_below(dir, &mut Vec::new(), &mut paths, &mut bytes_left).is_break() {
+        return Removed::Many;
     }
     paths.sort_unstable();
     Removed::Paths(paths.into())
 }
 
-/// `false` when there are too many.
-fn collect_below(node: &Node, rest: &mut Vec<u8>, paths: &mut Vec<Box<[u8]>>) -> bool {
-    let Content::Dir(children) = &node.content else { return true };
-    for (name, child) in children {
-        if paths.len() == Removed::PATHS_MAX {
-            return false;
-        }
+/// Breaks when there are more bytes than may be.
+fn collect_below(
+    node: &Node,
+    rest: &mut Vec<u8>,
+    paths: &mut Vec<Box<[u8]>>,
+    bytes_left: &mut usize,
+) -> ControlFlow<()> {
+    let Content::Dir(dir) = &node.content else { return ControlFlow::Continue(()) };
+    for (name, child) in &dir.children {
         let length = rest.len();
         rest.push(b'/');
         rest.extend_from_slice(name);
+        let Some(left) = bytes_left.checked_sub(rest.len()) else { return ControlFlow::Break(()) };
+        *bytes_left = left;
         paths.push(Box::from(&rest[..]));
-        let few = collect_below(child, rest, paths);
+        collect_below(child, rest, paths, bytes_left)?;
         rest.truncate(length);
-        if !few {
-            return false;
-        }
     }
-    true
+    ControlFlow::Continue(())
 }
 
 #[cfg(test)]
@@ -294,11 +457,14 @@ mod tests {
     use super::*;
 
     fn dir_with(count: usize) -> Node {
-        let leaf = Link(Arc::new(Node::file(StoreIndex(1), None, Value::from(&b""[..]))));
-        let name = |n: usize| Name::from(format!("{n:06}").as_bytes());
-        let mut dir = Node::dir(StoreIndex(1), None);
-        dir.content = Content::Dir((0..count).map(|n| (name(n), leaf.clone())).collect());
-        dir
+        let leaf = || Node::file(StoreIndex(1), None, Value::from(&b""[..]));
+        let mut tree = Tree::default();
+        for n in 0..count {
+            tree.put(&KeyPath::from(format!("/{n:06}").as_str()), leaf())
+                .expect("nothing is there");
+        }
+        tree.check();
+        Node::clone(&tree.root)
     }
 
     #[test]
@@ -314,16 +480,65 @@ mod tests {
 
     #[test]
     fn the_limit_of_removed_nodes_counts_all_levels() {
-        let mut outer = dir_with(1);
-        let inner = Link(Arc::new(dir_with(Removed::PATHS_MAX - 1)));
-        let Content::Dir(children) = &mut outer.content else { panic!("it is a directory") };
-        children.insert(Name::from(&b"inner"[..]), inner);
-        assert_eq!(removed_below(&outer), Removed::Many);
-        let Content::Dir(children) = &mut outer.content else { panic!("it is a directory") };
-        children.remove(&b"000000"[..]);
-        let removed = removed_below(&outer);
+        let mut tree = Tree { root: Link(Arc::new(dir_with(1))) };
+        tree.put(&KeyPath::from("/inner"), dir_with(Removed::PATHS_MAX - 1)).expect("it is free");
+        assert_eq!(removed_below(&tree.root), Removed::Many);
+        tree.remove(&KeyPath::from("/000000"));
+        let removed = removed_below(&tree.root);
         assert!(matches!(removed, Removed::Paths(_)));
         assert!(removed.contains(b"/inner") && removed.contains(b"/inner/000007"));
         assert!(!removed.contains(b"/000000") && !removed.contains(b"/inner/"));
+    }
+
+    #[test]
+    fn the_limit_of_removed_nodes_counts_the_bytes_of_long_paths() {
+        let mut tree = Tree::default();
+        let deep = "/directory-with-a-long-name".repeat(500);
+        let put = |tree: &mut Tree, n: u64| {
+            let path = KeyPath::from(format!("/d{deep}/{n}").as_str());
+            let node = Node::file(StoreIndex(1), None, Value::from(&b""[..]));
+            tree.put(&path, node).expect("nothing is in the way");
+        };
+        put(&mut tree, 0);
+        let dir = KeyPath::from("/d");
+        let Removed::Paths(paths) = removed_below(tree.find(&dir).expect("it is there")) else {
+            panic!("the chain of directories is short enough");
+        };
+        let chain: usize = paths.iter().map(|path| path.len()).sum();
+        let room = (Removed::BYTES_MAX - chain) / deep.len();
+        for n in 0..=room as u64 + 1 {
+            put(&mut tree, n);
+        }
+        let removed = removed_below(tree.find(&dir).expect("it is there"));
+        assert!(removed == Removed::Many, "they take more bytes than may be listed");
+    }
+
+    #[test]
+    fn of_two_that_die_at_once_the_path_decides_byte_by_byte() {
+        let mut tree = Tree::default();
+        let keys = ["/a.b", "/a/x", "/a", "/a0", "/b/y/z", "/b/y"];
+        for key in keys.iter().filter(|key| **key != "/a" && **key != "/b/y") {
+            let node = Node::file(StoreIndex(1), Some(LogTime(5)), Value::from(&b""[..]));
+            tree.put(&KeyPath::from(*key), node).expect("nothing is in the way");
+        }
+        for dir in ["/a", "/b/y"] {
+            tree.change(&KeyPath::from(dir), |node| node.expires = Some(LogTime(5)));
+        }
+        tree.check();
+        assert_eq!((tree.next_death(), tree.due(LogTime(4))), (Some(LogTime(5)), None));
+        let mut died = Vec::new();
+        while let Some(path) = tree.due(LogTime(5)) {
+            // Only the node itself: what is below it dies on its own here.
+            if tree.find(&path).is_ok_and(Node::is_dir) {
+                tree.change(&path, |node| node.expires = None);
+            } else {
+                tree.remove(&path);
+            }
+            tree.check();
+            died.push(path);
+        }
+        let mut sorted = keys.map(KeyPath::from);
+        sorted.sort();
+        assert_eq!(died, sorted);
     }
 }

@@ -32,7 +32,7 @@ enum Op {
         recursive: bool,
     },
     DeleteIf,
-    Tick,
+    Tick(Option<u64>),
     /// A set of the name that the next in-order key will want.
     TakeName,
     Member(u8, u8),
@@ -85,7 +85,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => Just(Op::Swap),
         6 => any::<(bool, bool)>().prop_map(|(dir, recursive)| Op::Delete { dir, recursive }),
         4 => Just(Op::DeleteIf),
-        6 => Just(Op::Tick),
+        3 => Just(Op::Tick(None)),
+        6 => (0..5u64).prop_map(|nodes_max| Op::Tick(Some(nodes_max))),
         1 => Just(Op::TakeName),
         2 => (0..4u8, 1..4u8).prop_map(|(what, who)| Op::Member(what, who)),
         1 => (1..5u8).prop_map(Op::Version),
@@ -152,7 +153,7 @@ impl Step {
             Op::Swap => Command::CompareAndSwap { path, write, condition },
             Op::Delete { dir, recursive } => Command::Delete { path, dir, recursive },
             Op::DeleteIf => Command::CompareAndDelete { path, condition },
-            Op::Tick => Command::Tick,
+            Op::Tick(nodes_max) => Command::Tick { nodes_max },
             Op::TakeName => {
                 let name = format!("{:020}", model.index + 2);
                 Command::Set { path: path.child(name.as_bytes()), write }

@@ -97,7 +97,7 @@ impl Model {
             Command::CompareAndDelete { .. } => {
                 ("CompareAndDeleteSuccess", "CompareAndDeleteFail", &[101, 102])
             }
-            Command::Tick
+            Command::Tick { .. }
             | Command::AddMember { .. }
             | Command::UpdateMember { .. }
             | Command::PublishMember { .. }
@@ -111,7 +111,7 @@ impl Model {
     pub(crate) fn apply(&mut self, at: u64, command: &Command) -> Result<Vec<Happened>, No> {
         self.now = self.now.max(at);
         let result = match command {
-            Command::Tick => return Ok(self.tick()),
+            Command::Tick { nodes_max } => return Ok(self.tick(*nodes_max)),
             Command::AddMember { .. }
             | Command::UpdateMember { .. }
             | Command::PublishMember { .. }
@@ -187,7 +187,7 @@ impl Model {
             | Command::CompareAndSwap { .. }
             | Command::Delete { .. }
             | Command::CompareAndDelete { .. }
-            | Command::Tick => {}
+            | Command::Tick { .. } => {}
         }
         u64::from(before != (self.members.clone(), self.version.clone()))
     }
@@ -273,9 +273,13 @@ impl Model {
         Ok(self.remove("compareAndDelete", path))
     }
 
-    fn tick(&mut self) -> Vec<Happened> {
-        let mut all = Vec::new();
+    fn tick(&mut self, nodes_max: Option<u64>) -> Vec<Happened> {
+        let mut all: Vec<Happened> = Vec::new();
         loop {
+            let gone: usize = all.iter().map(|happened| 1 + happened.gone.len()).sum();
+            if nodes_max.is_some_and(|max| gone as u64 >= max) {
+                return all;
+            }
             let due = |(path, entry): (&Names, &Entry)| {
                 entry.dies.filter(|dies| *dies <= self.now).map(|dies| (dies, text(path)))
             };

@@ -68,8 +68,8 @@ pub(crate) fn happened_of(event: &Event) -> Happened {
 
 pub(crate) fn entries_of(store: &Store) -> BTreeMap<Names, Entry> {
     fn collect(path: &Names, node: &Node, all: &mut BTreeMap<Names, Entry>) {
-        let Content::Dir(children) = &node.content else { return };
-        for (name, child) in children {
+        let Content::Dir(dir) = &node.content else { return };
+        for (name, child) in dir.children() {
             let mut path = path.clone();
             path.push(name.to_vec());
             all.insert(path.clone(), entry_of(child));

@@ -16,7 +16,7 @@ use crate::raft::clock::LogClock;
 use crate::raft::requests::tickets::Tickets;
 use crate::raft::storage::checkpoint::{Checkpoint, CheckpointBuilder, Checkpoints};
 use crate::raft::storage::log::Log;
-use crate::store::{Applied, Event, Store};
+use crate::store::{Applied, Event, Remains, Store};
 
 /// Entries that are applied before their outcome is published; more would let the first ones wait.
 const BATCH_MAX: usize = 256;
@@ -63,6 +63,8 @@ pub(in crate::raft) struct Machine {
     /// None in openraft's own suite, which applies what stands in no log.
     log: Option<Log>,
     checkpoints: Arc<Checkpoints>,
+    /// Kept until no newer view holds on to it, and then dropped elsewhere.
+    remains: Remains,
 }
 
 /// An applied entry on its way out.
@@ -89,7 +91,8 @@ impl Machine {
         (listeners.facts)(&view);
         listeners.observer.replaced(&view);
         listeners.tickets.skipped(position.index, position.term);
-        Self { store, applied, membership, published, listeners, member, log, checkpoints }
+        let remains = Remains::default();
+        Self { store, applied, membership, published, listeners, member, log, checkpoints, remains }
     }
 
     /// Where views appear.
@@ -102,7 +105,9 @@ impl Machine {
         let (applied, origin) = match entry.payload {
             EntryPayload::Blank => (Applied::Known, None),
             EntryPayload::Normal(Proposal { stamp, origin, command }) => {
-                (self.store.apply(stamp, &command), Some(origin))
+                let (applied, remains) = self.store.apply_and_keep(stamp, &command);
+                self.remains.append(remains);
+                (applied, Some(origin))
             }
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(entry.log_id), membership);
@@ -123,7 +128,7 @@ impl Machine {
     ///
     /// Not before it is on this member's own disk, though a majority of others may have it: what a member has shown it holds
     /// after a restart, so it may show that at once.
-    async fn publish(&self, batch: &mut Vec<Applying>) -> io::Result<()> {
+    async fn publish(&mut self, batch: &mut Vec<Applying>) -> io::Result<()> {
         if let (Some(log), Some(applied)) = (&self.log, &self.applied) {
             log.until_safe(applied.index).await?;
         }
@@ -131,7 +136,7 @@ impl Machine {
         Ok(())
     }
 
-    fn announce(&self, batch: &mut Vec<Applying>) {
+    fn announce(&mut self, batch: &mut Vec<Applying>) {
         let Some(view) = self.view() else { return };
         if batch.iter().any(|done| matches!(done.answer.applied, Applied::Recorded)) {
             (self.listeners.facts)(&view);
@@ -148,6 +153,9 @@ impl Machine {
             Some((origin.ticket, done.answer))
         });
         self.listeners.tickets.applied(view.position.index, view.position.term, ours);
+        if !self.remains.is_empty() {
+            self.checkpoints.let_go(Some(std::mem::take(&mut self.remains)));
+        }
         // openraft wants to hear of each entry that it took from us.
         for responder in responders {
             responder.send(());

@@ -64,6 +64,6 @@ impl Replica {
             return;
         }
         // The next look tries again.
-        let _ = self.inner.raft.propose(Command::Tick).await;
+        let _ = self.inner.raft.propose(Command::tick()).await;
     }
 }

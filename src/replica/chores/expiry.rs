@@ -13,6 +13,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 impl Replica {
     /// Proposes a tick whenever a key is due, while this member leads; for as long as it runs.
+    ///
+    /// A tick lets only so many keys die. While more are due the next one follows at once, through the log like the first:
+    /// what clients write meanwhile gets its turn between two ticks.
     pub async fn tick(self) {
         let mut deadlines = self.inner.hub.next_deadline();
         let mut leadership = self.inner.raft.leadership();
@@ -25,7 +28,7 @@ impl Replica {
             };
             if wait.is_zero() {
                 // Some other error than a lost leadership ends the member elsewhere.
-                if self.inner.raft.propose(Command::Tick).await.is_err() {
+                if self.inner.raft.propose(Command::tick()).await.is_err() {
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
                 continue;
