@@ -158,4 +158,13 @@ fn an_idle_member_that_was_killed_knows_what_is_committed_before_it_hears_of_a_l
     });
     assert_eq!(metrics.and_then(applied), index, "no other member is there to tell");
     assert!(index > Some(5));
+    // That is all that this member can have shown, so plain reads need no leader.
+    let mut kept = None;
+    cluster.wait_until("it answers plain reads", |cluster| {
+        let read = Request::get("/v2/keys/n/4");
+        kept = http::ask_within(cluster.member(alone).addr(), &read, Duration::from_secs(1)).ok();
+        kept.is_some()
+    });
+    let kept = kept.expect("an answer");
+    assert!(kept.status() == 200 && kept.text().contains("kept"), "{}", kept.text());
 }
