@@ -26,7 +26,7 @@ pub(crate) struct Case {
 /// Set for the run under callgrind.
 const COUNTED: &str = "CAIRN_COSTS_COUNTED";
 /// Bytes of the smallest input; the others have twice and four times as many.
-const BYTES: usize = 6_000;
+const BYTES: usize = 2_000;
 /// How much more the second doubling may add than the first: 2 when costs are linear, 4 when they are quadratic.
 const GROWTH_MAX: f64 = 3.0;
 
@@ -34,7 +34,7 @@ const GROWTH_MAX: f64 = 3.0;
 /// that the counting works.
 const QUADRATIC: Case = Case {
     name: "slashes, counted again and again",
-    input: |bytes| b"/.a".repeat(bytes / 60),
+    input: |bytes| b"/.a".repeat(bytes / 20),
     read: |input| {
         let slashes = || std::hint::black_box(input).iter().filter(|byte| **byte == b'/').count();
         let mut places = input.split(|byte| *byte == b'/').enumerate();
