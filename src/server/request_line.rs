@@ -182,6 +182,10 @@ impl Framing {
 
     /// Where a header leads: on to the next, unless it says something of the body that can be read in two ways.
     fn header(&mut self, line: &[u8], cut: bool) -> Place {
+        if line.starts_with(b" ") || line.starts_with(b"\t") {
+            // It belongs to the header before.
+            return Place::Lost;
+        }
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
             // The name alone is longer than all those that matter, or this is no header.
             return if cut { Place::Header } else { Place::Lost };
@@ -196,11 +200,7 @@ impl Framing {
             // Whether a body follows is decided later.
             None
         } else {
-            return if line.starts_with(b" ") || line.starts_with(b"\t") {
-                Place::Lost
-            } else {
-                Place::Header
-            };
+            return Place::Header;
         };
         match body {
             Some(body) if self.body == Length::None && !cut => {

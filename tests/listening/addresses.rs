@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::member::{PATIENCE, free_port, has_ipv6, port, start, takes_connections};
 use crate::support::process::Process;
@@ -39,6 +40,28 @@ fn each_unspecified_address_means_both_families() {
                 });
             }
         }
+    }
+}
+
+/// Each first attempt fails as it does where the system has no IPv6.
+#[test]
+fn without_ipv6_the_unspecified_address_is_that_of_ipv4() {
+    let can =
+        Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
+    if !can.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: there is no strace, or it may not trace here");
+        return;
+    }
+    let inject = "exec strace -D -f -o strace -e trace=socket -e inject=socket:error=EAFNOSUPPORT:when=1..3+2 \"$0\" \"$@\";";
+    let args =
+        ["--listen-client-urls=http://0.0.0.0:0", "--advertise-client-urls=http://127.0.0.1:1"]
+            .into_iter()
+            .chain(["--listen-peer-urls=http://0.0.0.0:0", "--data-dir=data"]);
+    let mut member = start(inject, &args.map(str::to_owned).collect::<Vec<_>>());
+    for words in ["listening for peers on 0.0.0.0:", "serving insecure client requests on 0.0.0.0:"]
+    {
+        let port = port(&mut member, words);
+        takes_connections(Ipv4Addr::LOCALHOST.into(), port).expect("IPv4 is there");
     }
 }
 

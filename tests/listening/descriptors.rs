@@ -1,9 +1,9 @@
 //! More clients than file descriptors.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::member::{free_port, local, port, start};
+use crate::member::{PATIENCE, free_port, local, port, start};
 use crate::support::http::{self, Client, Request};
 
 /// More than the hard limit below.
@@ -21,7 +21,7 @@ fn clients_leave_descriptors_for_the_disk_and_the_peers() {
             .into_iter()
             .chain(["--listen-peer-urls=http://127.0.0.1:0", "--data-dir=data"]);
     let args: Vec<_> = args.map(str::to_owned).collect();
-    let mut member = start("ulimit -Hn 256; ulimit -Sn 100;", &args);
+    let mut member = start("ulimit -Sn 100; ulimit -Hn 256;", &args);
     member.line("ready to serve client requests");
     let warning = member.line("--max-connections");
     assert!(warning.contains("may open 256 files, so only 120 clients"), "{warning}");
@@ -43,7 +43,12 @@ fn clients_leave_descriptors_for_the_disk_and_the_peers() {
     let add = Request::new("POST", "/v2/members").header("Content-Type", "application/json");
     let add = add.body(format!("{{\"peerURLs\":[\"{url}\"]}}"));
     assert_eq!(client.ask(&add).expect("an answer").status(), 201);
-    called.accept().expect("the new member is called");
+    called.set_nonblocking(true).expect("it can be asked");
+    let deadline = Instant::now() + PATIENCE;
+    while called.accept().is_err() {
+        assert!(Instant::now() < deadline, "the new member is not called:\n{}", member.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
     assert!(member.is_alive());
     drop(idle);
     // Those that waited were never refused: now there is room for more.

@@ -57,8 +57,8 @@ fn every_byte_of_a_request_line_is_taken_as_etcd_takes_it() {
 fn a_raw_line_is_served_in_one_piece_in_many_and_with_another_behind_it() {
     let server = Server::start(Flavor::Subject);
     let line = b"PUT /v2/keys/k<>`\xff?value={\"host\":\"1.1.1.1\"}# HTTP/1.1\r\n";
-    let rest = b"Host: a\r\nContent-Length: 3\r\nContent-Type: text/plain\r\n\r\n\"#<";
-    let request = [&line[..], rest].concat();
+    let rest = "Host: a\r\nContent-Length: 5\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\na=\"#<";
+    let request = [&line[..], rest.as_bytes()].concat();
     let expected = r##""key":"/k\u003c\u003e`\ufffd","value":"{\"host\":\"1.1.1.1\"}#""##;
     for pieces in [request.len(), 1, 7, 30] {
         let mut connection = Connection::open(server.addr()).expect("the server accepts");
