@@ -1,7 +1,9 @@
 //! Serves one connection from its first byte to its last: HTTP/1, time limits, and the end of the client.
 //!
 //! HTTP reads from the socket only when it can use what it reads. A client that sends one byte too many behind a request would
-//! hide its own end behind that byte, so the end is also looked for beside HTTP: the system tells of it whatever is unread.
+//! hide its own end behind that byte, so the end is also looked for beside HTTP: the system tells of it whatever is unread. Only
+//! behind more bytes than the system itself takes, about 64 KiB, the end cannot arrive; such a client is gone for keep-alive when
+//! its own system has given up sending the rest, after some minutes.
 
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};

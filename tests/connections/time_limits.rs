@@ -118,6 +118,8 @@ fn a_reader_that_takes_nothing_is_cut() {
     for target in ["/v2/keys/large?recursive=true", "/v2/keys/large"] {
         let mut reader = narrow(&member);
         write!(reader, "GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").expect("bytes can be sent");
+        // The answer has begun, so the connection was accepted.
+        assert_eq!(reader.peek(&mut [0]).expect("an answer"), 1);
         let sockets = || open_sockets(&member);
         let before = sockets();
         wait_until(&format!("{target} is cut"), || sockets() < before);
