@@ -34,7 +34,7 @@ impl Api {
     /// Puts the API of one member together.
     pub fn new(replica: Replica, metrics: Arc<Metrics>, settings: Settings) -> Arc<Self> {
         let context = Context::new(replica, metrics, settings);
-        // Whoever reads a body says how much of it; what nobody reads is no danger.
+        // The reader of a body says how much of it; a body that is not read takes no memory.
         let timeout = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ROUTE_TIMEOUT);
         let client_routes = Router::new()
             .route("/v2/members", any(members::serve))

@@ -36,7 +36,7 @@ const REPLACE_PAUSE: Duration = Duration::from_millis(200);
 /// How long names of peers may take to have an address, as in etcd.
 const RESOLVE_MAX: Duration = Duration::from_secs(30);
 
-/// How long a member that joins looks for somebody who knows the cluster.
+/// How long a member that joins looks for a member that knows the cluster.
 const JOIN_MAX: Duration = Duration::from_secs(5);
 
 /// Why a member cannot find its place.
@@ -55,7 +55,7 @@ pub enum BootstrapError {
          joins again"
     )]
     AlreadyBootstrapped(MemberId, String),
-    /// Nobody in the list answers.
+    /// No member of the list answers.
     #[error(
         "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs ({0}): check \
          --initial-cluster and that a majority of its members runs"
@@ -141,7 +141,7 @@ pub enum BootstrapError {
 pub(super) struct MemberIdentity {
     pub(super) cluster: ClusterId,
     pub(super) member: MemberId,
-    /// Those who found the cluster together; nobody when it was there before this member.
+    /// The members that found the cluster together; none when it was there before this member.
     pub(super) founders: Vec<(MemberId, Vec<String>)>,
     /// Where members were reached when that was last known.
     pub(super) peers: Vec<(MemberId, Vec<String>)>,

@@ -13,7 +13,7 @@ use crate::transport::{Dial, Stream};
 /// A peer that is gone without a word is noticed within a few of these.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// Bytes that nobody acknowledges for so long end the connection.
+/// Bytes that are not acknowledged for so long end the connection.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 
 /// Opens TCP connections to `http://host:port`.

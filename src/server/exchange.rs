@@ -1,4 +1,4 @@
-//! One request and its answer, as far as they are HTTP and not the API: expectations, bodies that nobody reads, and whether the
+//! One request and its answer, as far as they are HTTP and not the API: expectations, bodies that are not read, and whether the
 //! connection goes on behind them.
 
 use std::pin::Pin;

@@ -70,7 +70,9 @@ pub enum ServerError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// An address cannot be taken.
-    #[error("listen {network} {address}: {source}; stop whoever has it, or choose another {flag}")]
+    #[error(
+        "listen {network} {address}: {source}; stop the program that has it, or choose another {flag}"
+    )]
     Listen {
         /// `tcp` or `unix`.
         network: &'static str,
@@ -266,7 +268,7 @@ async fn serve(
     };
     match &end {
         End::Failed(failure) => error!(target: "etcdserver", "{failure}"),
-        // Whoever leads hands over while it still answers everybody.
+        // A leader hands over while it still answers all clients.
         End::Stopped => raft.hand_over().await,
         End::Removed => {
             error!(target: "etcdserver", "the member has been permanently removed from the cluster");
@@ -423,7 +425,7 @@ fn announce(face: Face, address: &Address) {
         }
         Face::Clients => warn!(
             target: "embed",
-            "serving insecure client requests on {address}, this is strongly discouraged! Anybody who reaches this address \
+            "serving insecure client requests on {address}, this is strongly discouraged! Every host that reaches this address \
              can read and change everything"
         ),
     }

@@ -113,7 +113,7 @@ pub struct Write {
     pub dir: bool,
     /// Lifetime, counted from the entry's stamp; `None` for ever.
     pub ttl: Option<Ttl>,
-    /// Keep the value, move the deadline, wake nobody.
+    /// Keep the value, move the deadline, wake no watcher.
     pub refresh: bool,
 }
 

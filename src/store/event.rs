@@ -86,7 +86,7 @@ pub struct Event {
     pub node: Shown,
     /// Before, if there was something.
     pub prev: Option<Shown>,
-    /// A refresh: takes an index and a slot in the history, wakes nobody.
+    /// A refresh: takes an index and a slot in the history, wakes no watcher.
     pub refresh: bool,
     /// What else went with a directory.
     pub removed: Removed,

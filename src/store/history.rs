@@ -1,7 +1,7 @@
 //! Events kept for `waitIndex`.
 //!
 //! Holds: one slot for each store index from the oldest kept to the newest, without a gap. Facts of the cluster take a slot
-//! that nobody sees.
+//! that no watcher sees.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -60,7 +60,7 @@ impl Members {
         self.version.as_deref()
     }
 
-    /// Is somebody other than `except` reached at one of these URLs?
+    /// Is a member other than `except` reached at one of these URLs?
     pub fn has_url(&self, peer_urls: &[String], except: Option<MemberId>) -> bool {
         let asked: BTreeSet<&String> = peer_urls.iter().collect();
         let at = |record: &MemberRecord| record.peer_urls.iter().any(|url| asked.contains(url));
@@ -74,7 +74,7 @@ impl Members {
             && self.version == other.version
     }
 
-    /// A member is here from now on. One that is here already or left for good is not added, nor one at somebody else's
+    /// A member is here from now on. One that is here already or left for good is not added, nor one at another member's
     /// URL. `false` when nothing changed; so say the others.
     pub(super) fn add(&mut self, id: MemberId, peer_urls: &[String]) -> bool {
         let known = self.present.contains_key(&id) || self.removed.contains(&id);
@@ -86,7 +86,7 @@ impl Members {
         true
     }
 
-    /// A member moved; nobody who is not here can, nor to where somebody else is.
+    /// A member moved; only a known one can, and not to the URL of another.
     pub(super) fn update(&mut self, id: MemberId, peer_urls: &[String]) -> bool {
         if self.has_url(peer_urls, Some(id)) {
             return false;

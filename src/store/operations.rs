@@ -132,7 +132,7 @@ impl Store {
         Applied::Expired(events)
     }
 
-    /// Records a fact of the cluster. It takes as many indexes as in etcd, where such facts are keys that nobody sees; a
+    /// Records a fact of the cluster. It takes as many indexes as in etcd, where such facts are hidden keys; a
     /// fact that is known already takes none, so that two leaders in a row may both say it.
     pub(super) fn record(&mut self, command: &Command) -> Applied {
         if let Command::AddMember { checked, .. } | Command::RemoveMember { checked, .. } = command
