@@ -243,7 +243,8 @@ fn escape(out: &mut Vec<u8>, target: &[u8]) {
     }
 }
 
-/// Where in `written` an empty error begins that nothing follows. Those of the API have a content type.
+/// Where in `written` an empty error begins that nothing follows. Those of the API have a content type; a refused expectation (417)
+/// is empty in etcd too.
 fn bare_error(written: &[u8]) -> Option<usize> {
     if !written.ends_with(b"\r\n\r\n") {
         return None;
@@ -251,7 +252,7 @@ fn bare_error(written: &[u8]) -> Option<usize> {
     let last = written.len().saturating_sub(BARE_ANSWER_BYTES_MAX);
     let begin = written[last..].windows(7).rposition(|bytes| bytes == b"HTTP/1.")? + last;
     let head = std::str::from_utf8(&written[begin..]).ok()?.to_ascii_lowercase();
-    let is_error = head.get(9..10) == Some("4");
+    let is_error = head.get(9..10) == Some("4") && head.get(9..12) != Some("417");
     let is_empty =
         head.contains("\r\ncontent-length: 0\r\n") && !head.contains("\r\ncontent-type:");
     (is_error && is_empty).then_some(begin)
