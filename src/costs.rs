@@ -34,7 +34,7 @@ const GROWTH_MAX: f64 = 3.0;
 /// that the counting works.
 const QUADRATIC: Case = Case {
     name: "slashes, counted again and again",
-    input: |bytes| b"/.a".repeat(bytes / 20),
+    input: |bytes| b"/.a".repeat(bytes / 6),
     read: |input| {
         let slashes = || std::hint::black_box(input).iter().filter(|byte| **byte == b'/').count();
         let mut places = input.split(|byte| *byte == b'/').enumerate();
@@ -169,6 +169,9 @@ fn count(dir: &Path) -> Vec<f64> {
 #[test]
 fn twice_the_bytes_take_twice_the_steps() {
     if std::env::var_os(COUNTED).is_some() {
+        // The first call of all also counts what is done once in a program.
+        begin_count();
+        read_counted(QUADRATIC.read, b"/.a");
         for case in [&QUADRATIC].into_iter().chain(cases()) {
             for input in inputs(case) {
                 begin_count();
@@ -183,7 +186,7 @@ fn twice_the_bytes_take_twice_the_steps() {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");
-    let counts = count(dir.path());
+    let counts = count(dir.path()).split_off(1);
     assert_eq!(counts.len(), 3 * (1 + cases().count()), "callgrind did not count every call");
     let mut wrong = Vec::new();
     for (case, counts) in [&QUADRATIC].into_iter().chain(cases()).zip(counts.chunks_exact(3)) {
