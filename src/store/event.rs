@@ -105,8 +105,9 @@ pub enum Removed {
 }
 
 impl Removed {
-    /// Paths that are listed one by one; beyond it a list would weigh more than the odd needless wake-up.
-    pub const PATHS_MAX: usize = 100_000;
+    /// Paths that are listed one by one. The list is made while the entry is applied, half a microsecond for each path: more of
+    /// them would hold up other writes for longer than the odd needless wake-up is worth.
+    pub const PATHS_MAX: usize = 65_536;
 
     /// Bytes of all paths that are listed. Each repeats the directories on its way: without this limit, thousands of writes of
     /// long keys and one delete would make an event of more than a gigabyte.
