@@ -17,8 +17,6 @@ const LANE: (usize, u8) = (19, 5);
 const WRITERS: usize = 4;
 const BREAKS: usize = 60;
 const PAUSE: Duration = Duration::from_millis(40);
-/// Well below the deadline of a write, which is 7 s here; on a quiet machine the slowest takes a tenth of a second.
-const SLOWEST_MAX: Duration = Duration::from_secs(3);
 
 /// What stands in front of a member's peer port. It goes on until the test ends.
 struct Proxy {
@@ -96,7 +94,7 @@ fn post(to: SocketAddr, writer: usize, stop: &AtomicBool) -> (usize, Duration) {
 /// A follower's connection to its leader broke while the leader stayed leader: the writes that were under way on it waited for
 /// their deadline, and then their outcome was unknown.
 #[test]
-fn a_broken_connection_to_a_leader_that_stays_costs_its_writers_no_error_and_no_deadline() {
+fn a_broken_connection_to_a_leader_that_stays_costs_its_writers_no_error_and_no_second() {
     let mut nodes = ["n1", "n2", "n3"].map(Node::named);
     let proxies = nodes.each_ref().map(|node| Proxy::before(node.peer_addr()));
     for (node, proxy) in nodes.iter_mut().zip(&proxies) {
@@ -138,7 +136,7 @@ fn a_broken_connection_to_a_leader_that_stays_costs_its_writers_no_error_and_no_
     eprintln!(
         "{written} writes over {broken} connections that broke; the slowest took {slowest:?}"
     );
-    assert!(slowest < SLOWEST_MAX, "the slowest write took {slowest:?}");
+    assert!(slowest < Duration::from_millis(800), "the slowest write took {slowest:?}");
 
     // Each write made a node, so one that happened twice would be there twice.
     let listing = json(&nodes[led].get("/v2/keys/queue?quorum=true"));

@@ -27,8 +27,7 @@ fn round(members: usize, fault: Fault, second: Option<Fault>) {
     let checked = report.checked;
     let silences: Vec<_> = report.struck.iter().map(|struck| struck.silence).collect();
     eprintln!("{} calls, longest silence {silences:?}, {checked:?}", report.calls);
-    // Enough to say something, also on a busy machine.
-    assert!(checked.written > 30 && checked.quorum_reads > 10 && checked.plain_reads > 10);
+    assert!(checked.written > 100 && checked.quorum_reads > 10 && checked.plain_reads > 10);
     assert!(checked.watched > checked.events, "watchers at every member saw something");
 }
 
