@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// Takes a lock, also one that a panicking thread held.
 ///
-/// The program itself ends at a panic, so only tests see a poisoned lock. For those, a value that is locked with this function
-/// must keep what is behind it sound at every step at which it could panic.
+/// The program itself ends at a panic, so only tests see a poisoned lock. For those, code that holds the lock must leave what is
+/// behind it sound at every step that could panic.
 pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,10 +6,10 @@
 
 mod chores;
 mod consensus;
-mod curtain;
 mod hub;
 pub mod identity;
 mod membership;
+mod read_gate;
 mod reconcile;
 mod stats;
 mod watch;
@@ -21,7 +21,7 @@ use crate::model::{Clock, ClusterId, LogTime, MemberId, WallTime};
 use crate::raft::{Raft, Status, View};
 use crate::store::Members;
 
-use curtain::Curtain;
+use read_gate::ReadGate;
 
 pub use chores::Facts;
 pub use consensus::request_timeout;
@@ -42,7 +42,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     reads: Reads,
     stats: SelfStats,
-    curtain: Curtain,
+    read_gate: ReadGate,
     member: LocalMember,
 }
 
@@ -63,8 +63,8 @@ impl Replica {
     /// Puts a member together. `hub` must be the observer that `raft` was started with.
     pub fn new(raft: Raft, hub: Arc<Hub>, clock: Arc<dyn Clock>, member: LocalMember) -> Self {
         let stats = SelfStats::new(clock.wall());
-        let (reads, curtain) = (Reads::default(), Curtain::default());
-        Self { inner: Arc::new(Inner { raft, hub, clock, reads, stats, curtain, member }) }
+        let (reads, read_gate) = (Reads::default(), ReadGate::default());
+        Self { inner: Arc::new(Inner { raft, hub, clock, reads, stats, read_gate, member }) }
     }
 
     /// What this member is and belongs to.

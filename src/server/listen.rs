@@ -26,12 +26,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The first bytes between members come at once.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What all listeners of a member share.
-#[derive(Clone)]
+/// What each connection is held to.
+#[derive(Clone, Copy)]
 pub(super) struct Limits {
-    pub(super) connections: Arc<Semaphore>,
-    pub(super) peer_connections: Arc<Semaphore>,
-    pub(super) metrics_connections: Arc<Semaphore>,
     pub(super) timeouts: Timeouts,
     pub(super) header_bytes_max: usize,
     pub(super) headers_max: usize,
@@ -45,18 +42,6 @@ pub(super) enum Face {
     Metrics,
 }
 
-impl Limits {
-    /// The same for a listener. However many clients there are, peers and programs that look after the member get in.
-    pub(super) fn of(&self, face: Face) -> Self {
-        let connections = match face {
-            Face::Clients => &self.connections,
-            Face::Peers => &self.peer_connections,
-            Face::Metrics => &self.metrics_connections,
-        };
-        Self { connections: Arc::clone(connections), ..self.clone() }
-    }
-}
-
 /// One socket and what is behind it.
 pub(super) struct Listener {
     pub(super) socket: Socket,
@@ -64,6 +49,8 @@ pub(super) struct Listener {
     pub(super) api: Arc<Api>,
     pub(super) raft: Raft,
     pub(super) limits: Limits,
+    /// One for each connection; shared with the other listeners of this face.
+    pub(super) permits: Arc<Semaphore>,
     pub(super) connections: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -75,7 +62,7 @@ impl Listener {
         loop {
             // Beyond the limit connections wait in the backlog.
             let permit = tokio::select! {
-                permit = Arc::clone(&self.limits.connections).acquire_owned() => permit,
+                permit = Arc::clone(&self.permits).acquire_owned() => permit,
                 () = self.stop.cancelled() => return,
             };
             let Ok(permit) = permit else { return };
@@ -105,7 +92,7 @@ impl Listener {
         let terms = Terms {
             face: self.face,
             api: Arc::clone(&self.api),
-            limits: self.limits.clone(),
+            limits: self.limits,
             stop: self.stop.clone(),
         };
         if self.face != Face::Peers {

@@ -221,10 +221,10 @@ async fn serve(
 ) -> Result<(), ServerError> {
     let shares = descriptors::share(descriptors::limit());
     let clients = config.connections_max.min(shares.clients).min(Semaphore::MAX_PERMITS);
+    // However many clients there are, peers and programs that look after the member get in.
+    let [clients, peers, metrics] =
+        [clients, shares.peers, shares.metrics].map(|count| Arc::new(Semaphore::new(count)));
     let limits = Limits {
-        connections: Arc::new(Semaphore::new(clients)),
-        peer_connections: Arc::new(Semaphore::new(shares.peers)),
-        metrics_connections: Arc::new(Semaphore::new(shares.metrics)),
         timeouts: Timeouts { head: config.header_timeout, idle: config.idle_timeout },
         header_bytes_max: config.header_bytes_max,
         headers_max: config.headers_max,
@@ -239,7 +239,12 @@ async fn serve(
             face,
             api: Arc::clone(&api),
             raft: raft.clone(),
-            limits: limits.of(face),
+            limits,
+            permits: Arc::clone(match face {
+                Face::Clients => &clients,
+                Face::Peers => &peers,
+                Face::Metrics => &metrics,
+            }),
             connections: connections.clone(),
             stop,
             socket: listener,

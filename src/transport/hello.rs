@@ -16,7 +16,8 @@ pub const PREFACE: &[u8; 8] = b"\0cairn\r\n";
 /// | 2 | snapshots in parts; a fence behind a connection that broke with writes under way |
 pub const VERSION: u8 = 2;
 
-/// The oldest version that it understands as well: the one before, so that a cluster is upgraded member by member.
+/// The oldest version that it understands as well: the one before. Entries of the log have versions of their own; the changelog
+/// says when members of two versions must not run together.
 pub const VERSION_OLDEST: u8 = 1;
 
 /// Enough for any introduction.

@@ -16,7 +16,7 @@ thread_local! {
     static SEEDED: RefCell<Option<Arc<dyn Random>>> = const { RefCell::new(None) };
 }
 
-/// Lets the members that run on this thread draw their election time-outs from `random`, all of them. openraft asks
+/// Lets all members that run on this thread draw their election time-outs from `random`. openraft asks
 /// for numbers without saying for whom; a world that is to come out the same each time therefore lives on one thread.
 pub fn seed_elections(random: Arc<dyn Random>) {
     SEEDED.with(|seeded| *seeded.borrow_mut() = Some(random));

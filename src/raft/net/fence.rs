@@ -6,10 +6,11 @@
 //! still stands in its buffers; also not from one whose task has yet to begin. See `requests/tickets.rs` for what follows from it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::base::lock;
 use crate::model::MemberId;
 
 /// The connections on which followers ask.
@@ -51,7 +52,7 @@ impl Fences {
     ) -> Option<Served> {
         let (cancel, ended) = (CancellationToken::new(), CancellationToken::new());
         {
-            let mut followers = self.lock();
+            let mut followers = lock(&self.followers);
             let known = followers.entry(follower).or_default();
             if number < known.first {
                 return None;
@@ -66,7 +67,7 @@ impl Fences {
     /// Ends the service of all connections of a follower before `number`, and returns when it has ended.
     pub(in crate::raft) async fn fence_off(&self, follower: MemberId, number: u64) {
         let ending: Vec<_> = {
-            let mut followers = self.lock();
+            let mut followers = lock(&self.followers);
             let known = followers.entry(follower).or_default();
             known.first = known.first.max(number);
             let earlier = known.served.range(..number);
@@ -78,11 +79,6 @@ impl Fences {
         for (_, ended) in ending {
             ended.cancelled().await;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<MemberId, Follower>> {
-        // Nothing below panics half-way, so a poisoned lock still guards a whole map.
-        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,7 +94,7 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let mut followers = self.fences.lock();
+        let mut followers = lock(&self.fences.followers);
         if let Some(known) = followers.get_mut(&self.follower) {
             known.served.remove(&self.number);
             // Only members set up fences, so what stays behind is bounded by the cluster's size.
@@ -164,6 +160,6 @@ mod tests {
         let fences = Arc::new(Fences::default());
         drop(fences.enter(ONE, 1));
         assert_eq!(fences.enter(ONE, 2).unwrap().run(async { 1 }).await, Some(1));
-        assert!(fences.lock().is_empty());
+        assert!(lock(&fences.followers).is_empty());
     }
 }

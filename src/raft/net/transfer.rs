@@ -4,8 +4,8 @@
 //! holds more than a block beside its stores. When the connection breaks, the receiver keeps what it has, and says so the
 //! next time: the rest is sent.
 //!
-//! A block holds at least one record, and a record may be larger than a frame: the event of a recursive delete names up to
-//! 100,000 paths, that of a write two values. So blocks, and the header with all members in it, travel in parts.
+//! A block holds at least one record, and a record may be larger than a frame: the event of a write holds two values. So blocks,
+//! and the header with all members in it, travel in parts.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -29,8 +29,9 @@ const BLOCK_BYTES: usize = 256 << 10;
 /// What is larger than this goes out in several frames.
 const PART_BYTES: usize = 1 << 20;
 
-/// The most that is put together again from parts. The largest record is the event of a recursive delete: 100,000 paths
-/// (`Removed::PATHS_MAX`) of 16 KiB (`--max-key-bytes`) are 1.6 GiB. Memory is taken as the parts come, not ahead of them.
+/// The most that is put together again from parts. The largest record is the event of a recursive delete that a build without
+/// `Removed::BYTES_MAX` recorded: 100,000 paths of 16 KiB (`--max-key-bytes`) are 1.6 GiB. Memory is taken as the parts come, not
+/// ahead of them.
 const WHOLE_BYTES_MAX: usize = 2 << 30;
 
 /// Version of the protocol that knows parts.

@@ -15,18 +15,18 @@ use crate::replica::Replica;
 /// How long a plain read waits for a member that has just started: a leader is found within an election or two.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a member holds is shown or it is not; once it is, it stays so.
+/// Closed until plain reads may be answered, and open from then on.
 #[derive(Debug, Default)]
-pub(super) struct Curtain {
-    /// As `risen`, but a look costs no lock.
+pub(super) struct ReadGate {
+    /// As `opened`, but a look costs no lock.
     open: AtomicBool,
-    risen: CancellationToken,
+    opened: CancellationToken,
 }
 
-impl Curtain {
-    fn rise(&self) {
+impl ReadGate {
+    fn open(&self) {
         self.open.store(true, Ordering::Release);
-        self.risen.cancel();
+        self.opened.cancel();
     }
 }
 
@@ -36,17 +36,17 @@ impl Replica {
     /// # Errors
     /// [`Unavailable::Regaining`].
     pub async fn until_shown(&self) -> Result<(), Unavailable> {
-        let curtain = &self.inner.curtain;
-        if curtain.open.load(Ordering::Acquire) {
+        let read_gate = &self.inner.read_gate;
+        if read_gate.open.load(Ordering::Acquire) {
             return Ok(());
         }
-        let risen = tokio::time::timeout(PATIENCE, curtain.risen.cancelled()).await;
-        risen.map_err(|_| Unavailable::Regaining)
+        let opened = tokio::time::timeout(PATIENCE, read_gate.opened.cancelled()).await;
+        opened.map_err(|_| Unavailable::Regaining)
     }
 
     /// Plain reads may be answered from now on.
     pub fn show(&self) {
-        self.inner.curtain.rise();
+        self.inner.read_gate.open();
     }
 
     /// Shows what a member that starts again holds, as soon as that is all that it can have shown before. One that has never
