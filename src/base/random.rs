@@ -2,6 +2,8 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use crate::model::scatter;
+
 /// A number that the system has chosen at random, another one each time.
 ///
 /// The standard library seeds each of its hashers with the system's randomness; the hash of nothing shows 64 bits of it. Good
@@ -27,10 +29,7 @@ impl SplitMix {
     )]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        scatter(self.0)
     }
 }
 

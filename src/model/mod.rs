@@ -21,7 +21,7 @@ pub use id::{ClusterId, MemberId};
 pub use index::{LogIndex, LogPosition, StoreIndex, Term};
 pub(crate) use path::has_hidden;
 pub use path::{KEYS_PREFIX_HIDDEN, KeyPath, Name, PathLimits};
-pub use random::Random;
+pub use random::{Random, scatter};
 pub use refusal::{Refusal, Reply};
 pub use time::{Clock, LogTime, Stamp, TTL_MAX_S, Ttl, WallOffset, WallTime};
 pub use unavailable::{Fate, TimeOut, Unavailable};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use imbl::Vector;
 
-use crate::model::{KEYS_PREFIX_HIDDEN, KeyPath, StoreIndex};
+use crate::model::{KEYS_PREFIX_HIDDEN, KeyPath, StoreIndex, scatter};
 use crate::store::event::{Event, Removed};
 use crate::store::filter::Filter;
 
@@ -174,7 +174,8 @@ fn names(event: &Event) -> usize {
     event.path.depth() + 1 + removed
 }
 
-/// The hash of a key, byte by byte (FNV-1a), so that its directories come for free.
+/// The hash of a key, byte by byte (FNV-1a), so that its directories come for free. It is scattered in the end: FNV alone hardly
+/// changes its upper bits for short keys.
 #[derive(Clone, Copy)]
 struct Hash(u64);
 
@@ -197,13 +198,6 @@ impl Hash {
     fn below(self) -> u64 {
         scatter(!self.0)
     }
-}
-
-/// Lets each bit depend on each other (the last steps of splitmix64): FNV alone hardly changes its upper bits for short keys.
-fn scatter(hash: u64) -> u64 {
-    let mixed = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 /// A set that may hold more than was put in, never less.

@@ -357,22 +357,34 @@ fn edit_below<T>(
 ) -> T {
     let dir = node.dir_mut().expect("find has seen no file in the way");
     let (name, rest) = names.split_first().expect("the root is never edited");
+    if !rest.is_empty()
+        && let Some(link) = dir.children.get_mut(*name)
+    {
+        let before = Trace::of(link);
+        let child = Arc::make_mut(&mut link.0);
+        let done = edit_below(child, rest, make, edit);
+        let after = Trace::of(child);
+        // Most writes change nothing that the directories above know.
+        if before != after {
+            let (name, _) = dir.children.get_key_value(*name).expect("it was there just now");
+            let name = Name::clone(name);
+            dir.settle(&name, before, after);
+        }
+        return done;
+    }
     let known = dir.children.get_key_value(*name);
     let before = known.map_or_else(Trace::default, |(_, link)| Trace::of(link));
     let name = known.map_or_else(|| Name::from(*name), |(name, _)| Name::clone(name));
-    if rest.is_empty() {
-        let done = edit(&mut dir.children, &name);
-        let after = dir.children.get(&name).map_or_else(Trace::default, |link| Trace::of(link));
-        dir.settle(&name, before, after);
-        return done;
-    }
-    if let Some(index) = make.filter(|_| before == Trace::default()) {
-        dir.children.insert(Name::clone(&name), Link(Arc::new(Node::dir(index, None))));
-    }
-    let link = dir.children.get_mut(&name).expect("find has seen it, or it was just put there");
-    let child = Arc::make_mut(&mut link.0);
-    let done = edit_below(child, rest, make, edit);
-    let after = Trace::of(child);
+    let done = if rest.is_empty() {
+        edit(&mut dir.children, &name)
+    } else {
+        let index = make.expect("find has seen each directory on the way");
+        let mut child = Node::dir(index, None);
+        let done = edit_below(&mut child, rest, make, edit);
+        dir.children.insert(Name::clone(&name), Link(Arc::new(child)));
+        done
+    };
+    let after = dir.children.get(&name).map_or_else(Trace::default, |link| Trace::of(link));
     dir.settle(&name, before, after);
     done
 }
