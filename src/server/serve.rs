@@ -71,7 +71,10 @@ async fn drive(
         let (api, progress) = (Arc::clone(&api), Arc::clone(&progress));
         // Not inside: HTTP looks for the end of the stream before it awaits an answer for the first time.
         let request = RequestBody::track(request, &progress);
-        async move { Ok::<_, Infallible>(exchange(&api, face, request, progress, patience).await) }
+        // In a place of its own, which is gone when a long poll begins to wait; HTTP would keep room for it for ever.
+        Box::pin(async move {
+            Ok::<_, Infallible>(exchange(&api, face, request, progress, patience).await)
+        })
     });
     let http = http1::Builder::new()
         .half_close(false)
