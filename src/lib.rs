@@ -41,4 +41,5 @@ pub mod raft;
 pub mod replica;
 pub mod server;
 pub mod store;
+pub mod tls;
 pub mod transport;

@@ -34,3 +34,8 @@ pub const ETCD_VERSION: &str = "3.4.23";
 
 /// What `/version` shows for the cluster.
 pub const CLUSTER_VERSION: &str = "3.4.0";
+
+/// The common names in the certificate chain that a client has shown and that was verified, as an extension of its requests. Only
+/// where `--client-cert-auth` gives them a meaning.
+#[derive(Clone, Debug)]
+pub struct ClientNames(pub std::sync::Arc<[String]>);

@@ -57,6 +57,27 @@ impl fmt::Debug for Address {
     }
 }
 
+/// A place to listen at, and whether TLS is spoken there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listener {
+    /// The place.
+    pub address: Address,
+    /// Its URL begins with `https`.
+    pub tls: bool,
+}
+
+impl Listener {
+    pub(super) fn of(url: &Url) -> Option<Self> {
+        Some(Self { address: Address::of(url)?, tls: url.scheme() == "https" })
+    }
+
+    /// As a URL.
+    pub fn url(&self) -> String {
+        let url = self.address.url();
+        if self.tls { url.replacen("http://", "https://", 1) } else { url }
+    }
+}
+
 /// All listeners so far, each with its flag.
 #[derive(Default)]
 pub(super) struct Listeners<'a> {
@@ -69,8 +90,9 @@ impl<'a> Listeners<'a> {
     ///
     /// # Errors
     /// The first that takes what another one has; it would fail later with fewer words.
-    pub(super) fn add(&mut self, flag: &'a str, addresses: &'a [Address]) -> Result<(), Failure> {
-        for address in addresses {
+    pub(super) fn add(&mut self, flag: &'a str, listeners: &'a [Listener]) -> Result<(), Failure> {
+        for listener in listeners {
+            let address = &listener.address;
             let other = match address {
                 Address::Tcp(place) => self.add_port(flag, address, *place),
                 Address::Unix(name) => {
@@ -85,7 +107,7 @@ impl<'a> Listeners<'a> {
                 };
                 return Err(Failure::verifying(format!(
                     "--{other}={url} and --{flag}={} {both}: leave one of them out, or give it another port",
-                    address.url()
+                    listener.url()
                 )));
             }
         }
