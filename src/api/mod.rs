@@ -2,6 +2,7 @@
 //!
 //! Owns: every path that is served, and the form of every answer. Never knows: sockets, TLS, flags.
 
+mod access;
 mod body;
 mod context;
 mod cors;
@@ -23,6 +24,7 @@ mod security;
 mod stats;
 mod time;
 
+pub use access::{ClientAddress, ClientNames};
 pub use body::Body;
 pub use context::Settings;
 pub use cors::Cors;
