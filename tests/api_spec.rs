@@ -24,12 +24,13 @@ fn refusals() -> Vec<Refusal> {
     let index = StoreIndex(1);
     vec![
         Refusal::KeyNotFound { path: path.clone() },
-        Refusal::CompareFailed { cause: Vec::new() },
+        Refusal::CompareFailed { values: None, indexes: None },
         Refusal::NotAFile { path: Some(path.clone()) },
         Refusal::NotADirectory { path: path.clone() },
         Refusal::KeyExists { path: path.clone() },
         Refusal::RootReadOnly,
         Refusal::DirNotEmpty { path },
+        Refusal::NotAllowed,
         Refusal::PrevValueRequired,
         Refusal::TtlNotANumber,
         Refusal::IndexNotANumber { field: "prevIndex" },
@@ -51,6 +52,7 @@ const fn listed(refusal: &Refusal) {
         | Refusal::KeyExists { .. }
         | Refusal::RootReadOnly
         | Refusal::DirNotEmpty { .. }
+        | Refusal::NotAllowed
         | Refusal::PrevValueRequired
         | Refusal::TtlNotANumber
         | Refusal::IndexNotANumber { .. }

@@ -258,6 +258,9 @@ impl Run {
             Applied::Recorded => self.say(format!("{} recorded", self.store.index())),
             Applied::Known => self.say(format!("{} known", self.store.index())),
             Applied::Outdated => self.say(format!("{} outdated", self.store.index())),
+            Applied::AuthChanged(_) | Applied::AuthRefused(_) => {
+                unreachable!("no script changes users")
+            }
         }
         for event in applied.events() {
             for watcher in &mut self.watchers {

@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("raft", &["base", "model", "store", "disk", "transport"]),
     ("replica", &["base", "model", "store", "raft"]),
     // Roles and views come from raft as they are: wrapping them once more would say nothing new.
-    ("api", &["model", "store", "transport", "raft", "replica"]),
+    ("api", &["base", "model", "store", "transport", "raft", "replica"]),
     (
         "server",
         &[
@@ -46,6 +46,8 @@ const HIDDEN: &[(&str, &[&str])] = &[
     ("openraft::", &["src/raft/"]),
     ("redb::", &["src/disk/tables.rs"]),
     ("prometheus::", &["src/api/metrics/"]),
+    ("bcrypt::", &["src/api/access/passwords.rs"]),
+    ("base64::", &["src/api/access/basic.rs"]),
     ("hyper::", &["src/server/", "src/discovery/http_client.rs"]),
     ("rustls::", &["src/tls/"]),
     ("rcgen::", &["src/tls/auto.rs"]),

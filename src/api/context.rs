@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tokio::sync::Semaphore;
 
+use crate::api::access::Passwords;
 use crate::api::cors::Cors;
 use crate::api::error;
 use crate::api::metrics::Metrics;
@@ -37,6 +38,7 @@ pub(super) struct Context {
     pub(super) settings: Settings,
     /// Large listings are rendered by so many threads at a time.
     pub(super) renderers: Arc<Semaphore>,
+    pub(super) passwords: Arc<Passwords>,
 }
 
 impl Context {
@@ -44,6 +46,7 @@ impl Context {
         let cluster_header = error::cluster_header(replica.member().cluster);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let renderers = Arc::new(Semaphore::new(processors));
-        Arc::new(Self { replica, metrics, cluster_header, settings, renderers })
+        let passwords = Passwords::new();
+        Arc::new(Self { replica, metrics, cluster_header, settings, renderers, passwords })
     }
 }

@@ -11,11 +11,12 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
 use http::uri::Authority;
 use http::{HeaderValue, Method, Response, StatusCode};
 
+use crate::api::access::{self, Denied};
 use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::error;
 use crate::model::{KeyPath, Value};
-use crate::store::{Applied, Command, Write};
+use crate::store::{Access, Applied, Command, Intent, Write};
 
 /// What the public service took for "no size given".
 const SIZE_DEFAULT: u32 = 3;
@@ -46,6 +47,16 @@ pub(super) async fn new(State(api): State<Arc<Context>>, request: Request) -> Re
     let path = KeyPath::from(format!("/_etcd/registry/{token}/_config/size").as_str());
     let value = Value::from(size.to_string().as_bytes());
     let write = Write { value, dir: false, ttl: None, refresh: false };
+    let intent = Intent::Write;
+    let access = Access { path: path.clone(), slash: false, recursive: false, intent };
+    let (head, _) = request.into_parts();
+    let admitted = match api.replica.until_decided().await {
+        Ok(()) => access::admitted(&api, &head, &access).await,
+        Err(why) => Err(Denied::Unavailable(why)),
+    };
+    if let Err(denied) = admitted {
+        return error::denied_management(denied);
+    }
     let answer = match api.replica.write(Command::Create { path, write }).await {
         Ok(answer) => answer,
         Err(why) => return error::unavailable(why),

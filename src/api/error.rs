@@ -3,6 +3,7 @@
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 
+use crate::api::access::Denied;
 use crate::api::body::Body;
 use crate::api::json;
 use crate::api::keys::render;
@@ -30,17 +31,20 @@ pub(super) fn refused(refusal: &Refusal, index: StoreIndex) -> Response<Body> {
 pub(super) fn unavailable(why: Unavailable) -> Response<Body> {
     let index = StoreIndex(0);
     let body = render::error(300, "Raft Internal Error", why.to_string().as_bytes(), index);
-    let status = match why {
-        Unavailable::TooManyWatchers | Unavailable::Overloaded { .. } => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+    etcd_error(status_of(why), body, index)
+}
+
+fn status_of(why: Unavailable) -> StatusCode {
+    match why {
+        Unavailable::TooManyWatchers
+        | Unavailable::TooManyPasswords
+        | Unavailable::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Unavailable::TimedOut { .. }
         | Unavailable::NotLeader { .. }
         | Unavailable::Stopped
         | Unavailable::Interrupted
         | Unavailable::Regaining => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    etcd_error(status, body, index)
+    }
 }
 
 fn etcd_error(status: StatusCode, body: bytes::Bytes, index: StoreIndex) -> Response<Body> {
@@ -60,6 +64,35 @@ pub(super) fn message(status: StatusCode, text: &str) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
+}
+
+/// The client may not manage users, roles and members; or it is not known whether it may.
+pub(super) fn denied_management(denied: Denied) -> Response<Body> {
+    match denied {
+        Denied::Insufficient => message(StatusCode::UNAUTHORIZED, "Insufficient credentials"),
+        Denied::Unavailable(why) => unavailable_message(why),
+    }
+}
+
+/// No answer from consensus, for those who expect a message. In etcd the reason is in the log alone.
+pub(super) fn unavailable_message(why: Unavailable) -> Response<Body> {
+    match status_of(why) {
+        StatusCode::SERVICE_UNAVAILABLE => {
+            message(StatusCode::SERVICE_UNAVAILABLE, &why.to_string())
+        }
+        status => {
+            tracing::warn!(target: "etcdhttp", "a change of users or roles got no answer: {why}");
+            message(status, "Internal Server Error")
+        }
+    }
+}
+
+/// The client may not do this to the key; or it is not known whether it may.
+pub(super) fn denied(denied: Denied) -> Response<Body> {
+    match denied {
+        Denied::Insufficient => refused(&Refusal::NotAllowed, StoreIndex(0)),
+        Denied::Unavailable(why) => unavailable(why),
+    }
 }
 
 /// The shape of everything else: one line of text.

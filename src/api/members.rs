@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::error::{self, X_ETCD_CLUSTER_ID};
-use crate::api::{intake, json};
+use crate::api::{access, intake, json};
 use crate::model::{MemberId, Url, UrlError};
 use crate::replica::MemberRefusal;
 use crate::store::{MemberRecord, Members};
@@ -19,9 +19,15 @@ const ALLOWED: &str = "GET,POST,DELETE,PUT";
 pub(super) async fn serve(State(api): State<Arc<Context>>, request: Request) -> Response<Body> {
     let rest = request.uri().path().strip_prefix("/v2/members").unwrap_or_default().to_owned();
     let id = rest.strip_prefix('/').unwrap_or(&rest).to_owned();
-    if matches!(*request.method(), Method::POST | Method::PUT | Method::DELETE) {
-        api.replica.reads().count_auth_lookup();
+    let writes = matches!(*request.method(), Method::POST | Method::PUT | Method::DELETE);
+    let (head, body) = request.into_parts();
+    if writes {
+        api.replica.reads().count_auth_lookup(api.replica.view().store.auth().prepared());
+        if let Err(denied) = access::manages(&api, &head).await {
+            return error::denied_management(denied);
+        }
     }
+    let request = Request::from_parts(head, body);
     let mut response = match *request.method() {
         Method::GET => return with_cluster(&api, list(&api, &rest)),
         Method::POST => add(&api, request).await,

@@ -2,6 +2,7 @@
 //!
 //! Owns: every path that is served, and the form of every answer. Never knows: sockets, TLS, flags.
 
+mod access;
 mod body;
 mod context;
 mod cors;
@@ -23,6 +24,7 @@ mod security;
 mod stats;
 mod time;
 
+pub use access::{ClientAddress, ClientNames};
 pub use body::Body;
 pub use context::Settings;
 pub use cors::Cors;
@@ -34,8 +36,3 @@ pub const ETCD_VERSION: &str = "3.4.23";
 
 /// What `/version` shows for the cluster.
 pub const CLUSTER_VERSION: &str = "3.4.0";
-
-/// The common names in the certificate chain that a client has shown and that was verified, as an extension of its requests. Only
-/// where `--client-cert-auth` gives them a meaning.
-#[derive(Clone, Debug)]
-pub struct ClientNames(pub std::sync::Arc<[String]>);

@@ -81,7 +81,7 @@ impl Listener {
 /// All listeners so far, each with its flag.
 #[derive(Default)]
 pub(super) struct Listeners<'a> {
-    ports: BTreeMap<u16, BTreeMap<IpAddr, (&'a str, &'a Address)>>,
+    ports: BTreeMap<u16, BTreeMap<IpAddr, (&'a str, &'a Listener)>>,
     files: BTreeMap<&'a str, &'a str>,
 }
 
@@ -94,13 +94,13 @@ impl<'a> Listeners<'a> {
         for listener in listeners {
             let address = &listener.address;
             let other = match address {
-                Address::Tcp(place) => self.add_port(flag, address, *place),
+                Address::Tcp(place) => self.add_port(flag, listener, *place),
                 Address::Unix(name) => {
                     self.files.insert(name, flag).map(|flag| (flag, address.url()))
                 }
             };
             if let Some((other, url)) = other {
-                let both = if url == address.url() {
+                let both = if url == listener.url() {
                     "are the same"
                 } else {
                     "overlap (0.0.0.0 and [::] each take all addresses of this machine, IPv4 and IPv6)"
@@ -117,7 +117,7 @@ impl<'a> Listeners<'a> {
     fn add_port(
         &mut self,
         flag: &'a str,
-        address: &'a Address,
+        listener: &'a Listener,
         place: SocketAddr,
     ) -> Option<(&'a str, String)> {
         if place.port() == 0 {
@@ -128,8 +128,8 @@ impl<'a> Listeners<'a> {
         let there = self.ports.entry(place.port()).or_default();
         let other =
             if ip == any { there.values().next() } else { there.get(&ip).or(there.get(&any)) };
-        let other = other.map(|(flag, address)| (*flag, address.url()));
-        there.insert(ip, (flag, address));
+        let other = other.map(|(flag, listener)| (*flag, listener.url()));
+        there.insert(ip, (flag, listener));
         other
     }
 }

@@ -47,6 +47,9 @@ pub enum TlsVersion {
     Tls13,
 }
 
+/// Versions that etcd takes for `--tls-min-version` as well.
+const OLD_VERSIONS: [&str; 2] = ["TLS1.0", "TLS1.1"];
+
 impl TlsFlags {
     /// Is there a certificate to show, or will there be one?
     pub fn is_on(&self) -> bool {
@@ -55,7 +58,18 @@ impl TlsFlags {
 }
 
 /// Reads the flags for clients. `data_dir` is where a certificate is kept that is made here.
-pub(super) fn for_clients(raw: &Raw, data_dir: &Path) -> Result<TlsFlags, Failure> {
+pub(super) fn for_clients(
+    raw: &Raw,
+    data_dir: &Path,
+    notices: &mut Vec<Notice>,
+) -> Result<TlsFlags, Failure> {
+    let oldest = raw.get("tls-min-version");
+    if OLD_VERSIONS.contains(&oldest) {
+        let text = format!(
+            "--tls-min-version={oldest}: TLS before 1.2 is broken and not spoken here; clients that know nothing newer are refused"
+        );
+        notices.push(Notice { level: Level::Warning, text });
+    }
     let ca = path(raw, "trusted-ca-file").or_else(|| path(raw, "ca-file"));
     let flags = TlsFlags {
         cert: path(raw, "cert-file"),
@@ -115,9 +129,7 @@ fn version(flag: &str, text: &str, default: TlsVersion) -> Result<TlsVersion, Fa
         "" => Ok(default),
         "TLS1.2" => Ok(TlsVersion::Tls12),
         "TLS1.3" => Ok(TlsVersion::Tls13),
-        "TLS1.0" | "TLS1.1" if flag == "tls-min-version" => Err(Failure::verifying(format!(
-            "--{flag}={text}: TLS before 1.2 is broken and not spoken here: write TLS1.2 or TLS1.3"
-        ))),
+        old if OLD_VERSIONS.contains(&old) && flag == "tls-min-version" => Ok(TlsVersion::Tls12),
         _ => Err(Failure::verifying(format!(
             "unexpected TLS version {text:?}: --{flag} takes TLS1.2 or TLS1.3"
         ))),

@@ -79,7 +79,7 @@ pub(super) fn validate(
         }
         said => PathBuf::from(said),
     };
-    let client_tls = tls::for_clients(raw, &data_dir)?;
+    let client_tls = tls::for_clients(raw, &data_dir, notices)?;
     let peer_tls = tls::for_peers(raw, &data_dir)?;
     let clients = [client_listeners.as_slice(), &metrics_listeners].concat();
     tls::fits(&client_tls, "client", &clients, &client_urls, notices)?;

@@ -37,14 +37,20 @@ pub(super) async fn found(
     suffix: &str,
     own: &Own<'_>,
 ) -> Result<Founders, DiscoveryError> {
-    let (mut targets, mut services) = (Vec::new(), Vec::new());
+    let (mut targets, mut services) = (Vec::<Place>::new(), Vec::new());
     for (scheme, name) in SERVICES {
         let service = service(name, suffix, domain);
         let fail = |why| DiscoveryError::Dns { service: service.clone(), why };
         for target in dns.targets(&service).await.map_err(fail)? {
             let url = target.url(scheme);
             let addresses = dns.addresses(&target.host).await.map_err(fail)?;
-            targets.push(Place { url, host: target.host, port: target.port, addresses });
+            let place = Place { url, host: target.host, port: target.port, addresses };
+            // Only one of the two can be spoken at a port; the records with TLS come first and count.
+            if !targets.iter().any(|known| {
+                known.url != place.url && known.host == place.host && known.port == place.port
+            }) {
+                targets.push(place);
+            }
         }
         services.push(service);
     }

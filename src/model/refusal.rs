@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::model::{KeyPath, StoreIndex};
+use crate::model::{KeyPath, StoreIndex, Value};
+
+/// Stands for a value that the client may not read.
+const UNSEEN: &[u8] = b"(another value, which you may not read)";
 
 /// A request that is refused. It is part of the replicated result: the same on every member.
 ///
@@ -16,8 +19,10 @@ pub enum Refusal {
     },
     /// A condition does not hold.
     CompareFailed {
-        /// `[given != actual]` for each condition that failed; values are any bytes.
-        cause: Vec<u8>,
+        /// The value that was given and the one that is there, if they differ.
+        values: Option<(Value, Value)>,
+        /// The same of the indexes.
+        indexes: Option<(StoreIndex, StoreIndex)>,
     },
     /// A directory where a file is needed.
     NotAFile {
@@ -41,6 +46,8 @@ pub enum Refusal {
         /// The directory.
         path: KeyPath,
     },
+    /// The client has no right to do this, or is not who it says it is.
+    NotAllowed,
     /// `prevValue` is there and empty.
     PrevValueRequired,
     /// `ttl` is no number, or beyond [`crate::model::TTL_MAX_S`].
@@ -91,6 +98,7 @@ impl Refusal {
             Self::KeyExists { .. } => (105, "Key already exists", 412),
             Self::RootReadOnly => (107, "Root is read only", 400),
             Self::DirNotEmpty { .. } => (108, "Directory not empty", 403),
+            Self::NotAllowed => (110, "The request requires user authentication", 401),
             Self::PrevValueRequired => (201, "PrevValue is Required in POST form", 400),
             Self::TtlNotANumber => (202, "The given TTL in POST form is not a number", 400),
             Self::IndexNotANumber { .. } => {
@@ -107,6 +115,16 @@ impl Refusal {
         }
     }
 
+    /// The same without the value that is there, for those who may not read it.
+    #[must_use]
+    pub fn unseen(&self) -> Cow<'_, Self> {
+        if let Self::CompareFailed { values: Some((given, _)), indexes } = self {
+            let values = Some((given.clone(), Value::from(UNSEEN)));
+            return Cow::Owned(Self::CompareFailed { values, indexes: *indexes });
+        }
+        Cow::Borrowed(self)
+    }
+
     /// What exactly is wrong; empty when the message says it all.
     ///
     /// Bytes, because keys and values are; the JSON writer replaces what is not UTF-8.
@@ -119,9 +137,10 @@ impl Refusal {
             Self::NotAFile { path } => {
                 path.as_ref().map(KeyPath::as_bytes).unwrap_or_default().into()
             }
-            Self::CompareFailed { cause } => cause.as_slice().into(),
+            Self::CompareFailed { values, indexes } => unequal(values.as_ref(), *indexes).into(),
             Self::InvalidField { cause } | Self::InvalidForm { cause } => cause.as_bytes().into(),
             Self::RootReadOnly => Cow::Borrowed(b"/"),
+            Self::NotAllowed => Cow::Borrowed(b"Insufficient credentials"),
             Self::PrevValueRequired => Cow::Borrowed(b"\"prevValue\" cannot be empty"),
             Self::TtlNotANumber => Cow::Borrowed(b"invalid value for \"ttl\""),
             Self::IndexNotANumber { field } => said(format!("invalid value for \"{field}\"")),
@@ -135,6 +154,18 @@ impl Refusal {
             }
         }
     }
+}
+
+/// `[given != actual]` for each condition that failed.
+fn unequal(values: Option<&(Value, Value)>, indexes: Option<(StoreIndex, StoreIndex)>) -> Vec<u8> {
+    let mut causes = Vec::new();
+    if let Some((given, actual)) = values {
+        causes.push([b"[", &given[..], b" != ", &actual[..], b"]"].concat());
+    }
+    if let Some((given, actual)) = indexes {
+        causes.push(format!("[{given} != {actual}]").into_bytes());
+    }
+    causes.join(&b' ')
 }
 
 fn said(text: String) -> Cow<'static, [u8]> {

@@ -47,6 +47,12 @@ pub enum Unavailable {
          the others know: etcdctl member update"
     )]
     Regaining,
+    /// As many passwords wait to be checked as may.
+    #[error(
+        "too many passwords are being checked on this member, or too many wrong ones came for this user; nothing was done. Try \
+         again in a few seconds"
+    )]
+    TooManyPasswords,
     /// As many watchers wait as `--max-watchers` allows.
     #[error(
         "too many watchers are waiting on this member; raise --max-watchers or use another member"

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::model::{Fate, TimeOut, Unavailable};
 use crate::raft::{Answer, ByteBudget, Reserved};
 use crate::replica::Replica;
-use crate::store::Command;
+use crate::store::{AuthCommand, Command};
 
 /// etcd waits this long for consensus, and two elections more.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,6 +30,14 @@ impl Replica {
     /// As there.
     pub async fn write(&self, command: Command) -> Result<Answer, Unavailable> {
         self.write_held(command, None).await
+    }
+
+    /// Changes users, roles or the flag.
+    ///
+    /// # Errors
+    /// As [`Replica::write_held`].
+    pub async fn change_auth(&self, command: AuthCommand) -> Result<Answer, Unavailable> {
+        self.write(Command::Auth(command)).await
     }
 
     /// What requests that are under way may hold of this member's memory.
@@ -92,14 +100,14 @@ impl Replica {
         }
     }
 
-    fn deadline(&self) -> Deadline<'_> {
+    pub(super) fn deadline(&self) -> Deadline<'_> {
         let timeout = request_timeout(self.inner.member.election);
         Deadline { replica: self, begun: Instant::now(), until: Instant::now() + timeout }
     }
 }
 
 /// How long a request waits for consensus.
-struct Deadline<'a> {
+pub(super) struct Deadline<'a> {
     replica: &'a Replica,
     begun: Instant,
     until: Instant,
@@ -107,7 +115,7 @@ struct Deadline<'a> {
 
 impl Deadline<'_> {
     /// Awaits `attempt` until the request's deadline; `fate` is what became of it if that passes.
-    async fn limit<T>(
+    pub(super) async fn limit<T>(
         &self,
         attempt: impl Future<Output = Result<T, Unavailable>>,
         fate: Fate,

@@ -2,7 +2,8 @@
 //!
 //! Owns: who waits for which key. Never knows: the history, how an event is rendered, who the client is.
 //! Holds: a registered watcher gets every event that its filter sees from its first index on, once each, in order, until its
-//! channel ends; it ends when the watcher reads too slowly, when a snapshot takes the place of the state, and at a stop.
+//! channel ends; it ends when the watcher reads too slowly, when a snapshot takes the place of the state, when the right to what
+//! it waits for is lost, and at a stop.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -16,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::base::lock;
 use crate::model::{KeyPath, LogTime, StoreIndex, Unavailable};
 use crate::raft::{Observer, View};
-use crate::store::{Event, Filter, Members};
+use crate::store::{Access, Asker, Event, Filter, Intent, Members};
 
 /// Events a stream may lag behind before it reads from the history again.
 const EVENTS_BUFFERED: usize = 64;
@@ -51,6 +52,8 @@ pub struct Hub {
     next_deadline: watch::Sender<Option<LogTime>>,
     members: watch::Sender<Members>,
     watchers_max: usize,
+    /// What the rights of the waiting watchers were last decided on.
+    auth: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -64,8 +67,17 @@ struct Watchers {
 #[derive(Debug)]
 struct Entry {
     recursive: bool,
+    slash: bool,
+    asker: Asker,
     from: StoreIndex,
     sink: Sink,
+}
+
+impl Entry {
+    fn access(&self, path: &KeyPath) -> Access {
+        let (slash, recursive, intent) = (self.slash, self.recursive, Intent::Read);
+        Access { path: path.clone(), slash, recursive, intent }
+    }
 }
 
 /// How many events a watcher wants.
@@ -94,6 +106,7 @@ impl Hub {
             next_deadline: watch::Sender::new(None),
             members: watch::Sender::new(Members::default()),
             watchers_max,
+            auth: AtomicU64::new(0),
         })
     }
 
@@ -145,7 +158,8 @@ impl Hub {
     /// What `search` returns; [`Unavailable::TooManyWatchers`], [`Unavailable::Stopped`].
     pub(super) fn register<E: From<Unavailable>>(
         self: &Arc<Self>,
-        filter: &Filter,
+        access: &Access,
+        asker: &Asker,
         kind: Kind,
         search: impl FnOnce(Option<&View>) -> Result<Option<StoreIndex>, E>,
     ) -> Result<Option<Registration>, E> {
@@ -168,7 +182,7 @@ impl Hub {
             }
         };
         watchers.registered += 1;
-        let place = (filter.path.clone(), watchers.registered);
+        let place = (access.path.clone(), watchers.registered);
         let (sink, feed) = match kind {
             Kind::Once => {
                 let (event_tx, event_rx) = oneshot::channel();
@@ -179,7 +193,8 @@ impl Hub {
                 (Sink::Stream(events_tx), Feed::Stream(events_rx))
             }
         };
-        watchers.entries.insert(place.clone(), Entry { recursive: filter.recursive, from, sink });
+        let (recursive, slash, asker) = (access.recursive, access.slash, asker.clone());
+        watchers.entries.insert(place.clone(), Entry { recursive, slash, asker, from, sink });
         drop(watchers);
         Ok(Some(Registration { hub: Arc::clone(self), place, feed, ended: false }))
     }
@@ -197,6 +212,21 @@ impl Hub {
         drop(entry);
     }
 
+    /// Takes out the watchers that have lost the right to what they wait for. They look into the history next, and end there.
+    ///
+    /// This is the only time that a waiting watcher's right costs anything: a walk over all of them when users or roles change.
+    fn cut(&self, view: &View) {
+        let mut watchers = self.lock();
+        let keeps = |path, entry: &Entry| view.store.allows(&entry.asker, &entry.access(path));
+        let places = watchers.entries.iter().filter(|((path, _), entry)| !keeps(path, entry));
+        let places: Vec<_> = places.map(|(place, _)| place.clone()).collect();
+        let lost: Vec<_> =
+            places.iter().filter_map(|place| watchers.entries.remove(place)).collect();
+        self.count.store(watchers.entries.len(), Ordering::Relaxed);
+        drop(watchers);
+        drop(lost);
+    }
+
     fn announce(&self, events: &[Arc<Event>]) {
         let mut watchers = self.lock();
         for event in events {
@@ -208,11 +238,18 @@ impl Hub {
 
 impl Observer for Hub {
     fn published(&self, view: &Arc<View>, events: &[Arc<Event>]) {
-        self.show(view);
+        let rights_changed = self.show(view);
         // A registration raises the count and then looks at `view`; this stores `view` and then looks at the count. The
         // fences make sure that one of the two sees the other.
         fence(Ordering::SeqCst);
-        if !events.is_empty() && self.count.load(Ordering::Relaxed) > 0 {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        // Before the events: those behind the change of rights must not get out, and they cannot be told from those before it.
+        if rights_changed {
+            self.cut(view);
+        }
+        if !events.is_empty() {
             self.announce(events);
         }
     }
@@ -245,8 +282,8 @@ enum Feed {
 }
 
 impl Registration {
-    /// The next event. `None` when no more come this way: the hub is closed, a snapshot came, or the watcher read too slowly;
-    /// the history knows more.
+    /// The next event. `None` when no more come this way: the hub is closed, a snapshot came, the right to it was lost, or the
+    /// watcher read too slowly; the history knows more.
     pub(super) async fn next(&mut self) -> Option<Arc<Notice>> {
         match &mut self.feed {
             Feed::Once(event_rx) => {
@@ -272,7 +309,8 @@ impl Drop for Registration {
 }
 
 impl Hub {
-    fn show(&self, view: &Arc<View>) {
+    /// Returns whether users, roles or the flag changed.
+    fn show(&self, view: &Arc<View>) -> bool {
         self.view.store(Some(Arc::clone(view)));
         let next = view.store.next_deadline();
         self.next_deadline.send_if_modified(|deadline| {
@@ -288,6 +326,8 @@ impl Hub {
             }
             changed
         });
+        let auth = view.store.auth().revision().0;
+        self.auth.swap(auth, Ordering::Relaxed) != auth
     }
 }
 

@@ -81,7 +81,9 @@ impl Replica {
                 Applied::Recorded
                 | Applied::Changed(_)
                 | Applied::Refused(_)
-                | Applied::Expired(_) => break,
+                | Applied::Expired(_)
+                | Applied::AuthChanged(_)
+                | Applied::AuthRefused(_) => break,
             }
         }
         let record = self.view().store.members().get(id).cloned();
@@ -158,7 +160,9 @@ impl Replica {
                 Applied::Recorded
                 | Applied::Changed(_)
                 | Applied::Refused(_)
-                | Applied::Expired(_) => break,
+                | Applied::Expired(_)
+                | Applied::AuthChanged(_)
+                | Applied::AuthRefused(_) => break,
             }
         }
         self.until_left(id, request_timeout(self.inner.member.election)).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::model::Unavailable;
+use crate::model::{Fate, Unavailable};
 use crate::replica::Replica;
 
 /// How long a plain read waits for a member that has just started: a leader is found within an election or two.
@@ -37,11 +37,34 @@ impl Replica {
     /// [`Unavailable::Regaining`].
     pub async fn until_shown(&self) -> Result<(), Unavailable> {
         let read_gate = &self.inner.read_gate;
-        if read_gate.open.load(Ordering::Acquire) {
+        if self.is_shown() {
             return Ok(());
         }
         let opened = tokio::time::timeout(PATIENCE, read_gate.opened.cancelled()).await;
         opened.map_err(|_| Unavailable::Regaining)
+    }
+
+    /// Is that so already?
+    pub fn is_shown(&self) -> bool {
+        self.inner.read_gate.open.load(Ordering::Acquire)
+    }
+
+    /// Waits until this member may decide who has which rights: as plain reads, a decision never goes back. Waits for as long as
+    /// a write does, because it comes before one.
+    ///
+    /// # Errors
+    /// After the request's time-out.
+    pub async fn until_decided(&self) -> Result<(), Unavailable> {
+        if self.is_shown() {
+            return Ok(());
+        }
+        let deadline = self.deadline();
+        let opened = self.inner.read_gate.opened.cancelled();
+        let opened = async {
+            opened.await;
+            Ok(())
+        };
+        deadline.limit(opened, Fate::NotWritten).await
     }
 
     /// Plain reads may be answered from now on.

@@ -25,9 +25,10 @@ impl Reads {
         if found { &self.success } else { &self.fail }.fetch_add(1, Relaxed);
     }
 
-    /// Counts the look-up whether authentication is on, which etcd makes for each request in the same store.
-    pub fn count_auth_lookup(&self) {
-        self.fail.fetch_add(1, Relaxed);
+    /// Counts the look-up whether authentication is on, which etcd makes for each request in the same store; it finds something
+    /// once users or roles were changed.
+    pub fn count_auth_lookup(&self, found: bool) {
+        if found { &self.success } else { &self.fail }.fetch_add(1, Relaxed);
     }
 
     /// `getsSuccess` and `getsFail`.

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use crate::model::{Refusal, Reply, StoreIndex, Unavailable};
 use crate::raft::View;
 use crate::replica::hub::{Hub, Kind, Notice, Registration};
-use crate::store::{Event, Filter, Found, Scan};
+use crate::store::{Access, Asker, Event, Filter, Found, Scan};
 
 /// One watch under way.
 #[derive(Debug)]
 pub struct Watch {
     hub: Arc<Hub>,
+    access: Access,
+    asker: Asker,
     filter: Filter,
     /// The first index that was not looked at yet.
     next: StoreIndex,
@@ -32,7 +34,7 @@ enum Source {
 
 /// Why a watch cannot go on.
 enum Missed {
-    Cleared(Refusal),
+    Refused(Refusal),
     Unavailable(Unavailable),
 }
 
@@ -45,15 +47,19 @@ impl From<Unavailable> for Missed {
 impl Hub {
     /// Starts a watch at `view`, or at whatever is newer.
     ///
+    /// `asker` must have the right to read at the start, and the watch ends when that is lost, on whatever member it was changed.
+    ///
     /// `from` is the first index of interest; `None` means from the next change on. The reply's index is the store's when
     /// the watch began.
     ///
     /// # Errors
-    /// [`Unavailable::TooManyWatchers`], [`Unavailable::Stopped`]; in the reply [`Refusal::HistoryCleared`].
+    /// [`Unavailable::TooManyWatchers`], [`Unavailable::Stopped`]; in the reply [`Refusal::HistoryCleared`],
+    /// [`Refusal::NotAllowed`].
     pub fn watch(
         self: &Arc<Self>,
         view: &View,
-        filter: Filter,
+        access: Access,
+        asker: Asker,
         from: Option<StoreIndex>,
         stream: bool,
     ) -> Result<Reply<Watch>, Unavailable> {
@@ -62,13 +68,15 @@ impl Hub {
         let mut watch = Watch {
             hub: Arc::clone(self),
             next: from.unwrap_or(index.next()),
-            filter,
+            filter: Filter { path: access.path.clone(), recursive: access.recursive },
+            access,
+            asker,
             kind: if stream { Kind::Stream } else { Kind::Once },
             source: Source::History,
         };
         let outcome = match watch.look_up(view) {
             Ok(()) => Ok(watch),
-            Err(Missed::Cleared(refusal)) => Err(refusal),
+            Err(Missed::Refused(refusal)) => Err(refusal),
             Err(Missed::Unavailable(why)) => return Err(why),
         };
         Ok(Reply { index, outcome })
@@ -76,8 +84,8 @@ impl Hub {
 }
 
 impl Watch {
-    /// The next event; waits for it. `None` ends the watch: a poll has had its event, the member stops, or the watcher was
-    /// so slow that the history no longer reaches back to where it stood.
+    /// The next event; waits for it. `None` ends the watch: a poll has had its event, the member stops, the right to it was lost,
+    /// or the watcher was so slow that the history no longer reaches back to where it stood.
     pub async fn next(&mut self) -> Option<Arc<Notice>> {
         loop {
             match &mut self.source {
@@ -99,6 +107,15 @@ impl Watch {
         }
     }
 
+    /// May the watcher see the values in this event? A watch on `/a/` may be one of somebody who may see what is below `/a`, but
+    /// not a file in its place.
+    pub fn shows(&self, notice: &Notice) -> bool {
+        if !self.access.slash || notice.event.path != self.access.path {
+            return true;
+        }
+        self.hub.newest().is_some_and(|view| view.store.shows(&self.asker, &self.access.path))
+    }
+
     fn deliver(&mut self, notice: Arc<Notice>) -> Arc<Notice> {
         self.next = notice.event.index.next();
         if self.kind == Kind::Once {
@@ -113,8 +130,8 @@ impl Watch {
             return Ok(());
         }
         let hub = Arc::clone(&self.hub);
-        let (filter, kind) = (self.filter.clone(), self.kind);
-        let live = hub.register(&filter, kind, |newest| match newest {
+        let (access, asker, kind) = (self.access.clone(), self.asker.clone(), self.kind);
+        let live = hub.register(&access, &asker, kind, |newest| match newest {
             Some(newest) if self.search(newest)? => Ok(None),
             Some(_) | None => Ok::<_, Missed>(Some(self.next)),
         })?;
@@ -126,6 +143,9 @@ impl Watch {
 
     /// `true` when the history has the next event.
     fn search(&mut self, view: &View) -> Result<bool, Missed> {
+        if !view.store.allows(&self.asker, &self.access) {
+            return Err(Missed::Refused(Refusal::NotAllowed));
+        }
         let scan = Scan { from: self.next, filter: &self.filter };
         match view.store.history().find(scan) {
             Ok(Found::Event(event)) => {
@@ -136,7 +156,7 @@ impl Watch {
                 self.next = next;
                 Ok(false)
             }
-            Err(refusal) => Err(Missed::Cleared(refusal)),
+            Err(refusal) => Err(Missed::Refused(refusal)),
         }
     }
 }

@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::Request;
+use http::header::AUTHORIZATION;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -23,7 +26,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::api::{Api, ClientNames};
+use crate::api::{Api, ClientAddress, ClientNames};
 use crate::server::connection::{ClientStream, Progress, RawSocket, Timeouts, Wait};
 use crate::server::exchange::{RequestBody, exchange};
 use crate::server::handshake::{self, Accepted};
@@ -98,11 +101,10 @@ where
     let Terms { face, api, limits, stop, tls } = terms;
     let stream = ClientStream::new(stream, Arc::clone(&progress));
     let patience = limits.timeouts.head;
+    let address = socket.peer_addr().ok().map(|from| ClientAddress(from.ip()));
     let service = service_fn(|mut request| {
         let (api, progress) = (Arc::clone(&api), Arc::clone(&progress));
-        if let Some(names) = &names {
-            request.extensions_mut().insert(names.clone());
-        }
+        tell_who_asks(&mut request, names.as_ref(), address);
         // Not inside: HTTP looks for the end of the stream before it awaits an answer for the first time.
         let request = RequestBody::track(request, &progress);
         // In a place of its own, which is gone when a long poll begins to wait; HTTP would keep room for it for ever.
@@ -151,6 +153,22 @@ where
             error.is_parse() || progress.lingers()
         }
         Err(None) => false,
+    }
+}
+
+/// What the API may want to know of a request's client; most requests come without, and take no memory for it.
+fn tell_who_asks(
+    request: &mut Request<Incoming>,
+    names: Option<&ClientNames>,
+    address: Option<ClientAddress>,
+) {
+    if let Some(names) = names {
+        request.extensions_mut().insert(names.clone());
+    }
+    if request.headers().contains_key(AUTHORIZATION)
+        && let Some(address) = address
+    {
+        request.extensions_mut().insert(address);
     }
 }
 

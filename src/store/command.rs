@@ -1,6 +1,7 @@
 //! What a log entry may ask of the store, and its stored form.
 
 use crate::model::{DecodeError, KeyPath, MemberId, Reader, StoreIndex, Ttl, Value, Writer};
+use crate::store::auth::{self, AuthCommand};
 use crate::store::members::MembersRevision;
 
 /// A change that the log carries. Variants and fields are only ever appended.
@@ -102,6 +103,8 @@ pub enum Command {
         /// Wire: `etcdcluster`.
         version: String,
     },
+    /// Users, roles, and whether they count.
+    Auth(AuthCommand),
 }
 
 /// What a writing command puts into a node.
@@ -182,6 +185,7 @@ impl Command {
             Self::RemoveMember { id, checked: Some(revision) } => {
                 out.u8(15).varint(revision.0).u64(id.0);
             }
+            Self::Auth(command) => command.encode(out),
         }
     }
 
@@ -248,6 +252,7 @@ impl Command {
                 Self::RemoveMember { id: decode_id(input)?, checked }
             }
             16 => Self::Tick { nodes_max: Some(input.varint("nodes of a tick")?) },
+            tag @ auth::TAG_FIRST..=auth::TAG_LAST => Self::Auth(AuthCommand::decode(tag, input)?),
             tag => return Err(DecodeError::Unknown { what: "command", found: tag.into() }),
         })
     }

@@ -5,6 +5,7 @@
 //! Holds: the same commands at the same log times give the same store on every member, for ever.
 //! Cloning a [`Store`] is O(1), whatever its size: all of its parts are shared persistent maps.
 
+mod auth;
 mod command;
 mod counters;
 mod deaths;
@@ -19,6 +20,10 @@ mod tree;
 
 use crate::model::{KeyPath, LogTime, MemberId, Refusal, Reply, Stamp, StoreIndex, WallOffset};
 
+pub use auth::{
+    Access, Asker, Auth, AuthChange, AuthCommand, AuthRefusal, AuthRevision, GUEST, Identity,
+    Intent, PasswordHash, Permissions, ROOT, User,
+};
 pub use command::{Command, Condition, Write};
 pub use counters::{Counter, Counters};
 pub use event::{Action, Event, Removed, Shown};
@@ -46,6 +51,7 @@ pub struct Store {
     tree: Tree,
     history: History,
     members: Members,
+    auth: Auth,
     counters: Counters,
     /// Of the command that is being applied; nothing at other times.
     remains: Remains,
@@ -66,6 +72,10 @@ pub enum Applied {
     Known,
     /// A member joined or left after the checks that the command rests on; nothing changed.
     Outdated,
+    /// Users, roles or the flag changed. Watchers of keys never see it.
+    AuthChanged(AuthChange),
+    /// Users, roles and the flag stay as they are; all that it may have taken are the indexes of etcd's first record.
+    AuthRefused(AuthRefusal),
 }
 
 impl Applied {
@@ -74,7 +84,12 @@ impl Applied {
         match self {
             Self::Changed(event) => std::slice::from_ref(event),
             Self::Expired(events) => events,
-            Self::Refused(_) | Self::Recorded | Self::Known | Self::Outdated => &[],
+            Self::Refused(_)
+            | Self::Recorded
+            | Self::Known
+            | Self::Outdated
+            | Self::AuthChanged(_)
+            | Self::AuthRefused(_) => &[],
         }
     }
 }
@@ -89,6 +104,7 @@ impl Store {
             tree: Tree::default(),
             history: History::new(limits),
             members: Members::default(),
+            auth: Auth::default(),
             counters: Counters::default(),
             remains: Remains::default(),
         }
@@ -125,6 +141,7 @@ impl Store {
             | Command::PublishMember { .. }
             | Command::RemoveMember { .. }
             | Command::SetClusterVersion { .. } => self.record(command),
+            Command::Auth(command) => self.change_auth(command),
             Command::Set { .. }
             | Command::Create { .. }
             | Command::CreateInOrder { .. }
@@ -180,6 +197,11 @@ impl Store {
     /// The cluster's members and version.
     pub fn members(&self) -> &Members {
         &self.members
+    }
+
+    /// Users, roles, and whether they count.
+    pub fn auth(&self) -> &Auth {
+        &self.auth
     }
 
     /// Outcomes of all commands since the cluster began.

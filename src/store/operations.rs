@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use crate::model::{KeyPath, LogTime, Refusal, StoreIndex};
+use crate::store::auth::AuthCommand;
 use crate::store::command::{Command, Condition, Write};
 use crate::store::counters::Counter;
 use crate::store::event::{Action, Event, Removed, Shown};
@@ -37,7 +38,8 @@ impl Store {
             | Command::UpdateMember { .. }
             | Command::PublishMember { .. }
             | Command::RemoveMember { .. }
-            | Command::SetClusterVersion { .. } => unreachable!("apply sends these elsewhere"),
+            | Command::SetClusterVersion { .. }
+            | Command::Auth(_) => unreachable!("apply sends these elsewhere"),
         };
         self.count(command, result.as_ref().err());
         result
@@ -161,13 +163,29 @@ impl Store {
             | Command::CompareAndSwap { .. }
             | Command::Delete { .. }
             | Command::CompareAndDelete { .. }
-            | Command::Tick { .. } => unreachable!("apply sends these elsewhere"),
+            | Command::Tick { .. }
+            | Command::Auth(_) => unreachable!("apply sends these elsewhere"),
         };
-        for _ in 0..slots {
+        self.take_indexes(slots as u64);
+        if slots > 0 { Applied::Recorded } else { Applied::Known }
+    }
+
+    /// Changes users, roles or the flag.
+    pub(super) fn change_auth(&mut self, command: &AuthCommand) -> Applied {
+        let (outcome, indexes) = self.auth.apply(command);
+        self.take_indexes(indexes);
+        match outcome {
+            Ok(change) => Applied::AuthChanged(change),
+            Err(refusal) => Applied::AuthRefused(refusal),
+        }
+    }
+
+    /// Takes indexes for what no watcher sees.
+    fn take_indexes(&mut self, count: u64) {
+        for _ in 0..count {
             self.index = self.index.next();
             self.history.push_silent();
         }
-        if slots > 0 { Applied::Recorded } else { Applied::Known }
     }
 
     /// A node as `write` wants it, made by the next index.
@@ -284,7 +302,8 @@ impl Store {
             | Command::UpdateMember { .. }
             | Command::PublishMember { .. }
             | Command::RemoveMember { .. }
-            | Command::SetClusterVersion { .. } => return,
+            | Command::SetClusterVersion { .. }
+            | Command::Auth(_) => return,
         };
         self.counters.count(if failed { fail } else { success });
     }
@@ -300,18 +319,12 @@ fn compare(path: &KeyPath, node: &Node, condition: &Condition) -> Result<(), Ref
         let path = (!path.is_root()).then(|| path.clone());
         return Err(Refusal::NotAFile { path });
     };
-    let mut causes = Vec::new();
-    if let Some(wanted) = &condition.value
-        && wanted != value
-    {
-        causes.push([b"[", &wanted[..], b" != ", &value[..], b"]"].concat());
+    let wanted = condition.value.as_ref().filter(|wanted| *wanted != value);
+    let values = wanted.map(|wanted| (Arc::clone(wanted), Arc::clone(value)));
+    let unequal = condition.index != StoreIndex(0) && condition.index != node.modified;
+    let indexes = unequal.then_some((condition.index, node.modified));
+    if values.is_none() && indexes.is_none() {
+        return Ok(());
     }
-    if condition.index != StoreIndex(0) && condition.index != node.modified {
-        causes.push(format!("[{} != {}]", condition.index, node.modified).into_bytes());
-    }
-    if causes.is_empty() {
-        Ok(())
-    } else {
-        Err(Refusal::CompareFailed { cause: causes.join(&b' ') })
-    }
+    Err(Refusal::CompareFailed { values, indexes })
 }

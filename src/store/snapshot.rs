@@ -7,6 +7,7 @@ use imbl::ordmap::DiffItem;
 
 use crate::model::{DecodeError, KeyPath, LogTime, Reader, StoreIndex, Value, WallOffset, Writer};
 use crate::store::Store;
+use crate::store::auth::Auth;
 use crate::store::counters::Counters;
 use crate::store::event::Event;
 use crate::store::history::{History, HistoryLimits};
@@ -47,7 +48,10 @@ pub enum Position {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header(pub Vec<u8>);
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+
+/// Before there were users and roles. Still written while there are none: builds of then can read it.
+const VERSION_WITHOUT_AUTH: u8 = 2;
 
 /// Stamps were dates then.
 const VERSION_WITHOUT_OFFSET: u8 = 1;
@@ -99,10 +103,14 @@ impl Store {
     /// The header record.
     pub fn header(&self) -> Header {
         let mut out = Writer::default();
-        out.u8(VERSION).varint(self.now.0).signed(self.offset.0);
+        let version = if self.auth.is_untouched() { VERSION_WITHOUT_AUTH } else { VERSION };
+        out.u8(version).varint(self.now.0).signed(self.offset.0);
         out.varint(self.index.0).varint(self.history.oldest().0);
         self.counters.encode(&mut out);
         self.members.encode(&mut out);
+        if version == VERSION {
+            self.auth.encode(&mut out);
+        }
         Header(out.finish())
     }
 
@@ -114,6 +122,9 @@ impl Store {
         out.varint(self.now.0).signed(self.offset.0).varint(self.index.0);
         self.counters.encode(&mut out);
         self.members.encode(&mut out);
+        if !self.auth.is_untouched() {
+            self.auth.encode(&mut out);
+        }
         let mut digest = crc32c::crc32c(&out.finish());
         self.tree.walk(&mut |path, node| {
             digest = crc32c::crc32c_append(digest, path.as_bytes());
@@ -240,6 +251,10 @@ impl Loader {
         }
         let counters = Counters::decode(&mut input)?;
         let members = Members::decode(&mut input)?;
+        let auth = match version {
+            VERSION => Auth::decode(&mut input)?,
+            _ => Auth::default(),
+        };
         input.end("store header")?;
         let mut history = History::new(limits);
         history.restart(oldest);
@@ -251,6 +266,7 @@ impl Loader {
                 tree: Tree::default(),
                 history,
                 members,
+                auth,
                 counters,
                 remains: Remains::default(),
             },
@@ -311,7 +327,7 @@ impl Loader {
 mod tests {
     use super::*;
     use crate::model::Ttl;
-    use crate::store::{Command, Write as Writing};
+    use crate::store::{AuthCommand, Command, PasswordHash, Write as Writing};
     use proptest::prelude::*;
 
     const LIMITS: HistoryLimits = HistoryLimits { events_max: 1000, bytes_max: 1 << 20 };
@@ -411,7 +427,7 @@ mod tests {
     fn a_header_of_a_newer_version_or_with_a_byte_more_is_refused() {
         let Header(bytes) = store().header();
         let mut newer = bytes.clone();
-        newer[0] += 1;
+        newer[0] = VERSION + 1;
         assert!(matches!(
             Loader::new(LIMITS, &Header(newer)),
             Err(DecodeError::Unknown { what: "store version", .. })
@@ -436,10 +452,26 @@ mod tests {
     }
 
     #[test]
+    fn a_header_without_users_is_what_it_was_before_there_were_any_and_one_with_users_is_not() {
+        let mut store = store();
+        assert_eq!(store.header().0[0], VERSION_WITHOUT_AUTH);
+        let password = Some(PasswordHash::new("h"));
+        let command = AuthCommand::PutUser { name: "u".into(), password, roles: None };
+        store.apply(LogTime(1), &Command::Auth(command));
+        let Header(bytes) = store.header();
+        assert_eq!(bytes[0], VERSION);
+        for end in 0..bytes.len() {
+            assert!(Loader::new(LIMITS, &Header(bytes[..end].to_vec())).is_err(), "cut at {end}");
+        }
+        let loader = Loader::new(LIMITS, &Header(bytes)).unwrap();
+        assert_eq!(loader.store.auth().user("u"), store.auth().user("u"));
+    }
+
+    #[test]
     fn a_header_whose_indexes_cannot_be_is_refused() {
         for (index, oldest) in [(u64::MAX, 1), (3, 0), (3, 5), (0, u64::MAX)] {
             let mut out = Writer::default();
-            out.u8(VERSION).varint(0).signed(0).varint(index).varint(oldest);
+            out.u8(VERSION_WITHOUT_AUTH).varint(0).signed(0).varint(index).varint(oldest);
             Counters::default().encode(&mut out);
             Members::default().encode(&mut out);
             assert!(Loader::new(LIMITS, &Header(out.finish())).is_err(), "{index} {oldest}");

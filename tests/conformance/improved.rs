@@ -15,6 +15,11 @@ pub(crate) struct Improved {
 }
 
 impl Improved {
+    /// Only what stood there before is left out.
+    pub(crate) fn only_prev(&self) -> bool {
+        self.number == "unseen"
+    }
+
     /// Only the words of a parser differ: status, code and headers must stay.
     pub(crate) fn only_words(&self) -> bool {
         self.number == "26"

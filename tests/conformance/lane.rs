@@ -38,7 +38,7 @@ impl Lane {
         for case in cases {
             let name = text(case, "name");
             let row = improved.get(name);
-            let exact = self.case(case, &Play { improved: row.is_some(), words: true });
+            let exact = self.case(case, &Play { improved: row.is_some(), words: true, prev: true });
             let problems = match row {
                 None => exact,
                 Some(row) if exact.is_empty() && !row.flips => {
@@ -48,7 +48,10 @@ impl Lane {
                     )]
                 }
                 Some(row) if row.only_words() => {
-                    self.case(case, &Play { improved: false, words: false })
+                    self.case(case, &Play { improved: false, words: false, prev: true })
+                }
+                Some(row) if row.only_prev() => {
+                    self.case(case, &Play { improved: false, words: true, prev: false })
                 }
                 Some(_) => Vec::new(),
             };

@@ -42,6 +42,7 @@ macro_rules! areas {
 // The number is that of servers among which the cases are dealt out: areas that wait a lot have more.
 areas! {
     keys_ttl "keys-ttl" 8;
+    auth "auth" 3;
     watch "watch" 4;
     watch_actions "watch-actions" 3;
     stats "stats" 3;

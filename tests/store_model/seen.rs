@@ -150,7 +150,9 @@ pub(crate) fn answer_of(applied: &Applied) -> Result<Vec<Happened>, No> {
         | Applied::Expired(_)
         | Applied::Recorded
         | Applied::Known
-        | Applied::Outdated => {
+        | Applied::Outdated
+        | Applied::AuthChanged(_)
+        | Applied::AuthRefused(_) => {
             Ok(applied.events().iter().map(|event| happened_of(event)).collect())
         }
     }

@@ -7,5 +7,6 @@ mod listing;
 mod parse;
 pub(super) mod render;
 mod serve;
+mod shown;
 
 pub(super) use serve::serve;

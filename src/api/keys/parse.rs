@@ -4,15 +4,13 @@ use http::Method;
 
 use crate::api::keys::form::{Field, Form, is_form};
 use crate::model::{KeyPath, PathLimits, Refusal, StoreIndex, Ttl, Value};
-use crate::store::{Command, Condition, Write};
+use crate::store::{Access, Command, Condition, Intent, Write};
 
 /// A `/v2/keys` request that can no longer be malformed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum KeysRequest {
     /// Read a key or list a directory.
     Get {
-        /// The key.
-        path: KeyPath,
         /// What to show of a directory.
         listed: Listed,
         /// Not stale.
@@ -20,10 +18,6 @@ pub(super) enum KeysRequest {
     },
     /// Wait for a change.
     Watch {
-        /// The key.
-        path: KeyPath,
-        /// Everything below it too.
-        recursive: bool,
         /// The first index of interest; `None` from now on.
         from: Option<StoreIndex>,
         /// Every change instead of the next one.
@@ -36,6 +30,13 @@ pub(super) enum KeysRequest {
         /// Answer without `node` and `prevNode`.
         terse: bool,
     },
+}
+
+/// A request, and what it wants of which key: what it needs the right for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Parsed {
+    pub(super) request: KeysRequest,
+    pub(super) access: Access,
 }
 
 /// How much of a directory to show. Listings are always sorted.
@@ -69,7 +70,7 @@ pub(super) fn reads_body(method: &Method, content_type: Option<&[u8]>) -> Result
 /// Checks everything in the order that decides which error a client sees.
 ///
 /// Source of the order: etcd 3.4 `parseKeyRequest`, observed on 3.4.23.
-pub(super) fn parse(raw: &Raw<'_>) -> Result<KeysRequest, Refusal> {
+pub(super) fn parse(raw: &Raw<'_>) -> Result<Parsed, Refusal> {
     let mut form = Form::default();
     let from_body = match reads_body(raw.method, raw.content_type) {
         Ok(true) => form.read(raw.body),
@@ -110,13 +111,27 @@ pub(super) fn parse(raw: &Raw<'_>) -> Result<KeysRequest, Refusal> {
     if let Some(cause) = path.exceeds(raw.limits) {
         return Err(Refusal::InvalidField { cause });
     }
+    let reads = matches!(*raw.method, Method::GET | Method::HEAD);
+    let access = Access {
+        path: path.clone(),
+        slash: raw.path.last() == Some(&b'/'),
+        recursive,
+        intent: match *raw.method {
+            Method::GET | Method::HEAD => Intent::Read,
+            Method::POST => Intent::WriteBelow,
+            Method::DELETE if dir || recursive => Intent::RemoveAny,
+            _ => Intent::Write,
+        },
+    };
     if *raw.method == Method::GET && wait && !quorum {
         let from = Some(StoreIndex(wait_index)).filter(|index| index.0 > 0);
-        return Ok(KeysRequest::Watch { path, recursive, from, stream });
+        let request = KeysRequest::Watch { from, stream };
+        return Ok(Parsed { request, access });
     }
-    if matches!(*raw.method, Method::GET | Method::HEAD) {
+    if reads {
         let quorum = quorum && *raw.method == Method::GET;
-        return Ok(KeysRequest::Get { path, listed: Listed { recursive }, quorum });
+        let request = KeysRequest::Get { listed: Listed { recursive }, quorum };
+        return Ok(Parsed { request, access });
     }
     let write = Write { value: copied(form.value.as_deref()), dir, ttl, refresh };
     let condition = Condition {
@@ -135,7 +150,7 @@ pub(super) fn parse(raw: &Raw<'_>) -> Result<KeysRequest, Refusal> {
             None => Command::Set { path, write },
         },
     };
-    Ok(KeysRequest::Write { command, terse })
+    Ok(Parsed { request: KeysRequest::Write { command, terse }, access })
 }
 
 /// A copy, so that the log and the tree do not keep the connection's read buffer alive.

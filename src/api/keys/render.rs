@@ -36,6 +36,16 @@ pub(crate) fn event(event: &Event) -> Bytes {
     Bytes::from(out)
 }
 
+/// An event without what stood in the file before, for those who may not read it. Its new value is shown to its writer, who has
+/// just sent it; a refresh has sent none.
+pub(super) fn event_unseen(event: &Event, to_writer: bool) -> Bytes {
+    let mut node = event.node.clone();
+    if event.refresh || !to_writer {
+        node.value = None;
+    }
+    self::event(&Event { node, prev: None, ..event.clone() })
+}
+
 /// The answer to a write that wants to hear as little as possible.
 pub(super) fn terse(action: Action) -> Bytes {
     Bytes::from(format!("{{\"action\":\"{}\"}}\n", action.as_str()))

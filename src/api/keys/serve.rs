@@ -5,21 +5,24 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, Stream};
 use http::header::{CONTENT_TYPE, HeaderName};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
+use crate::api::access::{self, Denied};
 use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::error::{self, X_ETCD_CLUSTER_ID, X_ETCD_INDEX};
 use crate::api::intake::{self, Unread};
 use crate::api::keys::listing::Listing;
-use crate::api::keys::parse::{self, KeysRequest, Listed, Raw};
-use crate::api::keys::render::{self, When};
+use crate::api::keys::parse::{self, KeysRequest, Listed, Parsed, Raw};
+use crate::api::keys::render::When;
+use crate::api::keys::shown;
 use crate::api::metrics::MethodLabel;
 use crate::model::{Clipped, KeyPath, LogPosition, Refusal, Reply, StoreIndex, Unavailable};
-use crate::raft::Reserved;
-use crate::store::{Action, Applied, Command, Filter};
+use crate::raft::{Reserved, View};
+use crate::store::{Access, Action, Applied, Asker, Command, Event};
 
 const X_RAFT_INDEX: HeaderName = HeaderName::from_static("x-raft-index");
 const X_RAFT_TERM: HeaderName = HeaderName::from_static("x-raft-term");
@@ -42,10 +45,7 @@ where
         return error::method_not_allowed("HEAD,GET,PUT,POST,DELETE");
     };
     let mut response = match read(api, path, request).await {
-        Ok(read) => {
-            api.replica.reads().count_auth_lookup();
-            answer(api, label, read).await
-        }
+        Ok(read) => answer(api, label, read).await,
         Err(Unreadable::Overloaded(why)) => error::unavailable(why),
         Err(Unreadable::Refused(refusal)) => error::refused(&refusal, StoreIndex(0)),
         Err(Unreadable::CutOff) => error::text(StatusCode::BAD_REQUEST, "400 Bad Request"),
@@ -63,6 +63,8 @@ enum Unreadable {
 /// A request that was understood, and what it holds of the budget.
 struct Read {
     request: KeysRequest,
+    access: Access,
+    head: Parts,
     held: Option<Arc<Reserved>>,
 }
 
@@ -101,8 +103,8 @@ where
         body: &form,
         limits: api.settings.path,
     };
-    let request = parse::parse(&raw).map_err(Unreadable::Refused)?;
-    Ok(Read { request, held: reserved.map(Arc::new) })
+    let Parsed { request, access } = parse::parse(&raw).map_err(Unreadable::Refused)?;
+    Ok(Read { request, access, head, held: reserved.map(Arc::new) })
 }
 
 /// A write whose body is of another type stores an empty value, as in etcd; the log says so, because it is rarely meant.
@@ -122,35 +124,79 @@ fn warn_of_unread_body(head: &http::request::Parts, body: &impl http_body::Body)
 }
 
 async fn answer(api: &Context, label: MethodLabel, read: Read) -> Response<Body> {
-    match read.request {
-        KeysRequest::Watch { path, recursive, from, stream } => {
-            if let Err(why) = api.replica.until_shown().await {
-                return error::unavailable(why);
-            }
-            watch(api, Filter { path, recursive }, from, stream)
-        }
-        KeysRequest::Get { path, listed, quorum } => {
-            let timer = api.metrics.keys_request(label.quorum(quorum));
-            let response = get(api, path, listed, quorum).await;
-            timer.done(response.status());
-            response
+    let Read { request, access, head, held } = read;
+    api.replica.reads().count_auth_lookup(api.replica.view().store.auth().prepared());
+    let done = match request {
+        KeysRequest::Watch { from, stream } => watch(api, &head, access, from, stream).await,
+        KeysRequest::Get { listed, quorum } => {
+            let label = label.quorum(quorum);
+            get(api, label, &head, access, listed, quorum).await
         }
         KeysRequest::Write { command, terse } => {
+            let asker = match may_write(api, head, &access).await {
+                Ok(asker) => asker,
+                Err(denied) => return error::denied(denied),
+            };
             let timer = api.metrics.keys_request(label);
-            let response = write(api, command, read.held, terse).await;
+            let response = write(api, command, held, terse, &asker, &access.path).await;
             timer.done(response.status());
-            response
+            Ok(response)
         }
-    }
+    };
+    done.unwrap_or_else(error::denied)
 }
 
-async fn get(api: &Context, path: KeyPath, listed: Listed, quorum: bool) -> Response<Body> {
-    let may_read =
-        if quorum { api.replica.read_barrier().await } else { api.replica.until_shown().await };
-    if let Err(why) = may_read {
-        return error::unavailable(why);
+/// The head is not kept while the write waits for consensus.
+async fn may_write(api: &Context, head: Parts, access: &Access) -> Result<Asker, Denied> {
+    api.replica.until_decided().await.map_err(Denied::Unavailable)?;
+    let (_, asker) = access::admitted(api, &head, access).await?;
+    Ok(asker)
+}
+
+/// Rights are those of the state that is shown. A quorum read that would be refused by what this member knows already does not
+/// wait for others to say so.
+async fn get(
+    api: &Context,
+    label: MethodLabel,
+    head: &Parts,
+    access: Access,
+    listed: Listed,
+    quorum: bool,
+) -> Result<Response<Body>, Denied> {
+    let mut known = None;
+    if !quorum || api.replica.is_shown() {
+        api.replica.until_shown().await.map_err(Denied::Unavailable)?;
+        known = Some(access::admitted(api, head, &access).await?);
     }
+    let timer = api.metrics.keys_request(label);
+    let view = match known {
+        Some((view, _)) if !quorum => Ok(view),
+        known => quorum_view(api, head, &access, known.map(|(_, asker)| asker)).await,
+    };
+    let response = match view {
+        Ok(view) => shown_at(api, view, access.path, listed),
+        Err(denied) => error::denied(denied),
+    };
+    timer.done(response.status());
+    Ok(response)
+}
+
+/// A state that is not stale, in which the asker may read.
+async fn quorum_view(
+    api: &Context,
+    head: &Parts,
+    access: &Access,
+    asker: Option<Asker>,
+) -> Result<Arc<View>, Denied> {
+    api.replica.read_barrier().await.map_err(Denied::Unavailable)?;
+    let Some(asker) = asker else {
+        return access::admitted(api, head, access).await.map(|(view, _)| view);
+    };
     let view = api.replica.view();
+    if view.store.allows(&asker, access) { Ok(view) } else { Err(Denied::Insufficient) }
+}
+
+fn shown_at(api: &Context, view: Arc<View>, path: KeyPath, listed: Listed) -> Response<Body> {
     let Reply { index, outcome } = view.store.get(&path);
     let reads = api.replica.reads();
     reads.count(listed.recursive, outcome.is_ok());
@@ -193,46 +239,63 @@ async fn write(
     command: Command,
     held: Option<Arc<Reserved>>,
     terse: bool,
+    asker: &Asker,
+    path: &KeyPath,
 ) -> Response<Body> {
     let answer = match api.replica.write_held(command, held).await {
         Ok(answer) => answer,
         Err(why) => return error::unavailable(why),
     };
-    let event = match answer.applied {
-        Applied::Changed(event) => event,
-        Applied::Refused(refusal) => return error::refused(&refusal, answer.index),
-        Applied::Expired(_) | Applied::Recorded | Applied::Known | Applied::Outdated => {
+    let view = api.replica.view();
+    match &answer.applied {
+        Applied::Changed(event) => {
+            let body = shown::written(&view.store, asker, event, terse);
+            success(written_status(event), Body::whole(body), answer.index, answer.position)
+        }
+        Applied::Refused(refusal) => {
+            error::refused(&shown::refused(&view.store, asker, path, refusal), answer.index)
+        }
+        Applied::Expired(_)
+        | Applied::Recorded
+        | Applied::Known
+        | Applied::Outdated
+        | Applied::AuthChanged(_)
+        | Applied::AuthRefused(_) => {
             unreachable!("no client sends such commands")
         }
-    };
-    let fresh =
-        event.action == Action::Create || (event.action == Action::Set && event.prev.is_none());
-    let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
-    let body = if terse && !event.action.removes() {
-        render::terse(event.action)
-    } else {
-        render::event(&event)
-    };
-    success(status, Body::whole(body), answer.index, answer.position)
+    }
 }
 
-fn watch(api: &Context, filter: Filter, from: Option<StoreIndex>, stream: bool) -> Response<Body> {
-    let view = api.replica.view();
-    let reply = match api.replica.hub().watch(&view, filter, from, stream) {
-        Ok(reply) => reply,
-        Err(why) => return error::unavailable(why),
-    };
+fn written_status(event: &Event) -> StatusCode {
+    let fresh =
+        event.action == Action::Create || (event.action == Action::Set && event.prev.is_none());
+    if fresh { StatusCode::CREATED } else { StatusCode::OK }
+}
+
+async fn watch(
+    api: &Context,
+    head: &Parts,
+    access: Access,
+    from: Option<StoreIndex>,
+    stream: bool,
+) -> Result<Response<Body>, Denied> {
+    api.replica.until_shown().await.map_err(Denied::Unavailable)?;
+    let (view, asker) = access::admitted(api, head, &access).await?;
+    let hub = api.replica.hub();
+    let reply = hub.watch(&view, access, asker, from, stream).map_err(Denied::Unavailable)?;
     let watch = match reply.outcome {
         Ok(watch) => watch,
-        Err(refusal) => return error::refused(&refusal, reply.index),
+        Err(Refusal::NotAllowed) => return Err(Denied::Insufficient),
+        Err(refusal) => return Ok(error::refused(&refusal, reply.index)),
     };
     let events = stream::unfold(watch, async |mut watch| {
         let notice = watch.next().await?;
-        Some((notice.body(render::event), watch))
+        let told = shown::told(watch.shows(&notice), &notice);
+        Some((told, watch))
     });
     let mut response = Response::new(Body::stream(events));
     set_headers(response.headers_mut(), reply.index, view.position);
-    response
+    Ok(response)
 }
 
 fn success(

@@ -63,9 +63,13 @@ fn watch(
     from: Option<StoreIndex>,
     stream: bool,
 ) -> Result<Watch, Unavailable> {
-    let filter = Filter { path: KeyPath::from(path), recursive };
-    let watch = hub.watch(view, filter, from, stream)?;
+    let watch = hub.watch(view, access(path, recursive), Asker::Guest, from, stream)?;
     Ok(watch.outcome.unwrap_or_else(|refusal| panic!("{path}: {refusal:?}")))
+}
+
+fn access(path: &str, recursive: bool) -> Access {
+    let intent = Intent::Read;
+    Access { path: KeyPath::from(path), slash: false, recursive, intent }
 }
 
 fn set(path: &str) -> Command {
@@ -423,8 +427,9 @@ async fn no_more_wait_than_may() {
 async fn a_watch_of_what_is_forgotten_is_refused_and_takes_no_place() {
     let mut publisher = Publisher::new(10, 5);
     (0..20).for_each(|_| publisher.publish(&[set("/a")]));
-    let filter = Filter { path: KeyPath::from("/a"), recursive: false };
-    let reply = publisher.hub.watch(&publisher.view(), filter, Some(StoreIndex(3)), false).unwrap();
+    let (hub, from) = (&publisher.hub, Some(StoreIndex(3)));
+    let reply =
+        hub.watch(&publisher.view(), access("/a", false), Asker::Guest, from, false).unwrap();
     let refused = reply.outcome.err();
     assert!(matches!(refused, Some(Refusal::HistoryCleared { .. })), "{refused:?}");
     assert_eq!((reply.index, publisher.hub.watchers()), (StoreIndex(20), 0));
