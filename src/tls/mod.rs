@@ -109,7 +109,7 @@ impl Tls {
     {
         let server = self.current.load().server.clone();
         let server = server.ok_or_else(|| io::Error::other("there is no certificate to show"))?;
-        tokio_rustls::TlsAcceptor::from(server).accept(stream).await
+        tokio_rustls::TlsAcceptor::from(server).accept(stream).await.map_err(verify::refused)
     }
 
     /// Does the handshake of a connection to `host`, a name or an address.

@@ -205,6 +205,31 @@ impl ServerCertVerifier for NoServer {
     }
 }
 
+/// What the library says of a client that it refuses, and what that means where its words do not say it.
+pub(super) fn refused(error: io::Error) -> io::Error {
+    let kind = error.kind();
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let text = match tls {
+        Some(Error::InvalidCertificate(CertificateError::Other(OtherError(why)))) => {
+            // Those of this file say everything; the library's own have no words, only names.
+            match why.downcast_ref::<NotAllowed>() {
+                Some(why) => why.to_string(),
+                None => format!("its certificate cannot be used: {why:?}"),
+            }
+        }
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            format!(
+                "{error}: its certificate is signed by an authority that is not in the trusted-ca-file here"
+            )
+        }
+        Some(Error::AlertReceived(_)) => {
+            format!("{error}: it does not take the certificate that it is shown here")
+        }
+        Some(_) | None => return error,
+    };
+    io::Error::new(kind, text)
+}
+
 /// What the library says of a connection to `host` that failed, and what to do about it.
 pub(super) fn explained(error: io::Error, host: &str) -> io::Error {
     let kind = error.kind();
