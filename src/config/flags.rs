@@ -223,7 +223,7 @@ pub const SECTIONS: &[Section] = &[
                 "",
                 Text,
                 Works,
-                "Directory of another etcd or cairn in which the founders register, as `curl http://HOST:PORT/new?size=3` prints it; http:// only. Its URL is the token of the cluster.",
+                "Directory of another etcd or cairn in which the founders register, as `curl http://HOST:PORT/new?size=3` prints it. Its URL is the token of the cluster.",
             ),
             row(
                 "discovery-fallback",
@@ -244,7 +244,7 @@ pub const SECTIONS: &[Section] = &[
                 "",
                 Text,
                 Works,
-                "DNS domain whose SRV records _etcd-server._tcp name the founders.",
+                "DNS domain whose SRV records _etcd-server-ssl._tcp and _etcd-server._tcp name the founders.",
             ),
             row(
                 "discovery-srv-name",
