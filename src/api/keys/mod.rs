@@ -6,6 +6,8 @@ mod form;
 mod listing;
 mod parse;
 pub(super) mod render;
+#[cfg(test)]
+mod secrecy;
 mod serve;
 mod shown;
 

@@ -249,11 +249,12 @@ async fn write(
     let view = api.replica.view();
     match &answer.applied {
         Applied::Changed(event) => {
-            let body = shown::written(&view.store, asker, event, terse);
+            let body = shown::written(view.store.shows(asker, &event.path), event, terse);
             success(written_status(event), Body::whole(body), answer.index, answer.position)
         }
         Applied::Refused(refusal) => {
-            error::refused(&shown::refused(&view.store, asker, path, refusal), answer.index)
+            let refusal = shown::refused(view.store.shows(asker, path), refusal);
+            error::refused(&refusal, answer.index)
         }
         Applied::Expired(_)
         | Applied::Recorded

@@ -74,8 +74,8 @@ impl Store {
         if !self.auth.enabled {
             return true;
         }
-        self.auth.allows(asker, access)
-            && (!self.is_about_a_file(access) || self.auth.allows(asker, &access.of_a_file()))
+        let allows = |access: &Access| self.auth.allows_as_written(asker, access);
+        allows(access) && (!self.is_about_a_file(access) || allows(&access.of_a_file()))
     }
 
     fn is_about_a_file(&self, access: &Access) -> bool {
@@ -90,16 +90,17 @@ impl Store {
 
     /// May `asker` be shown the value of exactly this key?
     pub fn shows(&self, asker: &Asker, path: &KeyPath) -> bool {
-        !self.auth.enabled || self.auth.allows(asker, &Access::to_see(path.clone()))
+        let access = || Access::to_see(path.clone());
+        !self.auth.enabled || self.auth.allows_as_written(asker, &access())
     }
 }
 
 impl Auth {
-    /// Does one of the asker's roles permit this?
+    /// Does one of the asker's roles permit this, by the key as it is written?
     ///
     /// Any of the asker's roles is enough; roles that do not exist permit nothing. A user who is gone or has another password by
     /// now may do nothing, guests what the role guest permits. Users do not inherit from guests.
-    fn allows(&self, asker: &Asker, access: &Access) -> bool {
+    pub(crate) fn allows_as_written(&self, asker: &Asker, access: &Access) -> bool {
         self.some_role(asker, |role| {
             role == ROOT
                 || self.roles.get(role).is_some_and(|permissions| permits(permissions, access))
