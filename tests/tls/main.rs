@@ -7,6 +7,7 @@ mod cluster;
 mod pki;
 mod refused;
 mod rotation;
+mod users;
 
 use std::process::{Command, Output};
 
