@@ -118,6 +118,7 @@ fn fields(config: &Config) -> Vec<(&'static str, String)> {
         header_timeout,
         idle_timeout,
         connections_max,
+        connections_per_ip_max,
         watchers_max,
         key_bytes_max,
         key_depth_max,

@@ -59,6 +59,52 @@ const CASES: &[(&str, Case)] = &[
         "force-new-cluster",
         Elsewhere("bootstrap::survivor::a_survivor_goes_on_alone_and_grows_again"),
     ),
+    ("cert-file", Elsewhere("tls::main::both_versions_and_all_kinds_of_keys_are_spoken")),
+    ("key-file", Elsewhere("tls::main::both_versions_and_all_kinds_of_keys_are_spoken")),
+    (
+        "client-cert-auth",
+        Elsewhere("tls::main::the_health_check_speaks_tls_by_the_members_own_flags"),
+    ),
+    ("trusted-ca-file", Elsewhere("tls::refused::an_authority_alone_demands_certificates_too")),
+    ("ca-file", Elsewhere("tls::refused::an_authority_alone_demands_certificates_too")),
+    (
+        "client-crl-file",
+        Elsewhere(
+            "tls::refused::only_certificates_of_the_authority_that_hold_and_are_not_revoked_come_in",
+        ),
+    ),
+    ("client-cert-allowed-hostname", Elsewhere("tls::refused::a_host_name_can_be_demanded")),
+    ("auto-tls", Elsewhere("tls::main::a_member_makes_a_certificate_for_itself_and_keeps_it")),
+    ("peer-auto-tls", Elsewhere("tls::main::a_member_makes_a_certificate_for_itself_and_keeps_it")),
+    (
+        "peer-cert-file",
+        Elsewhere("tls::cluster::members_show_certificates_to_each_other_and_strangers_stay_out"),
+    ),
+    (
+        "peer-key-file",
+        Elsewhere("tls::cluster::members_show_certificates_to_each_other_and_strangers_stay_out"),
+    ),
+    (
+        "peer-client-cert-auth",
+        Elsewhere("tls::cluster::members_show_certificates_to_each_other_and_strangers_stay_out"),
+    ),
+    (
+        "peer-trusted-ca-file",
+        Elsewhere("tls::cluster::members_show_certificates_to_each_other_and_strangers_stay_out"),
+    ),
+    (
+        "peer-cert-allowed-cn",
+        Elsewhere("tls::cluster::members_show_certificates_to_each_other_and_strangers_stay_out"),
+    ),
+    ("peer-ca-file", Elsewhere("tls::cluster::peers_can_be_revoked_and_must_have_the_right_name")),
+    ("peer-crl-file", Elsewhere("tls::cluster::peers_can_be_revoked_and_must_have_the_right_name")),
+    (
+        "peer-cert-allowed-hostname",
+        Elsewhere("tls::cluster::peers_can_be_revoked_and_must_have_the_right_name"),
+    ),
+    ("cipher-suites", Elsewhere("tls::refused::versions_and_suites_can_be_chosen")),
+    ("tls-min-version", Elsewhere("tls::refused::versions_and_suites_can_be_chosen")),
+    ("tls-max-version", Elsewhere("tls::refused::versions_and_suites_can_be_chosen")),
     ("cors", Here(cors)),
     ("host-whitelist", Here(host_whitelist)),
     ("logger", Here(logger)),
@@ -82,6 +128,7 @@ const CASES: &[(&str, Case)] = &[
     ("header-timeout", Here(header_timeout)),
     ("idle-timeout", Here(idle_timeout)),
     ("max-connections", Here(max_connections)),
+    ("max-connections-per-ip", Here(max_connections_per_ip)),
     ("max-watchers", Here(max_watchers)),
     ("max-key-bytes", Here(max_key_bytes)),
     ("max-key-depth", Here(max_key_depth)),
@@ -470,6 +517,23 @@ fn max_connections() {
     assert!(http::ask_within(member.addr, &version, NEVER).is_err(), "the third one waits");
     drop(clients);
     assert_eq!(http::ask(member.addr, &version).expect("its turn has come").status(), 200);
+}
+
+fn max_connections_per_ip() {
+    let mut member = Member::told(&["--max-connections-per-ip=2"]);
+    let version = Request::get("/version");
+    let mut clients = [Client::new(member.addr), Client::new(member.addr)];
+    for client in &mut clients {
+        assert_eq!(client.ask(&version).expect("an answer").status(), 200);
+    }
+    let closed = http::ask(member.addr, &version);
+    assert!(closed.is_err_and(|error| http::is_cut(&error)), "the third one is closed at once");
+    member.process.line("that address has as many as --max-connections-per-ip allows");
+    drop(clients);
+    let deadline = Instant::now() + http::PATIENCE;
+    while !http::ask(member.addr, &version).is_ok_and(|reply| reply.status() == 200) {
+        assert!(Instant::now() < deadline, "places become free");
+    }
 }
 
 fn max_watchers() {

@@ -22,6 +22,8 @@ pub struct Settings {
     pub cors: Cors,
     /// Host names that plain-HTTP requests may name; `None` for any.
     pub hosts: Option<Vec<String>>,
+    /// All clients have shown a certificate.
+    pub certificates: bool,
     /// Refuse membership changes that would endanger the majority.
     pub strict_reconfig: bool,
     /// Serve `/debug/pprof/`.

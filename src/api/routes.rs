@@ -89,6 +89,9 @@ impl Api {
             }
             return response;
         }
+        if let Some(response) = self.refuse_other_sites(&request) {
+            return response;
+        }
         let mut response = match path::percent_decode(request.uri().path().as_bytes()) {
             Ok(decoded) => {
                 let decoded = decoded.into_owned();
@@ -98,6 +101,19 @@ impl Api {
         };
         cors::allow(response.headers_mut(), origin);
         response
+    }
+
+    /// Where nothing else says who asks, pages of other sites must not write through their visitors' browsers.
+    fn refuse_other_sites<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
+        let Context { settings, replica, .. } = &*self.context;
+        if !settings.cors.forbids(request.method(), request.headers()) || settings.certificates {
+            return None;
+        }
+        if replica.view().store.auth().enabled() {
+            return None;
+        }
+        let text = "the Origin of this request is not in --cors: a page of another site may not write here";
+        Some(error::message(StatusCode::FORBIDDEN, text))
     }
 
     async fn dispatch<B>(&self, path: &[u8], request: Request<B>) -> Response<Body>

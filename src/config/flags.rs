@@ -630,6 +630,13 @@ pub const SECTIONS: &[Section] = &[
                 "Connections at a time; more wait to be accepted.",
             ),
             row(
+                "max-connections-per-ip",
+                "0",
+                Number,
+                Works,
+                "Connections of clients from one address at a time; more are closed. 0 for no limit.",
+            ),
+            row(
                 "max-watchers",
                 "100000",
                 Number,

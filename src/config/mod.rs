@@ -106,6 +106,8 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Connections at a time.
     pub connections_max: usize,
+    /// Connections of clients from one address at a time; zero for no limit.
+    pub connections_per_ip_max: usize,
     /// Waiting watches at a time.
     pub watchers_max: usize,
     /// Bytes of a key.

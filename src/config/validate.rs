@@ -125,6 +125,7 @@ pub(super) fn validate(
         header_timeout: Duration::from_millis(within(raw, "header-timeout", 1, WAIT_MS_MAX)?),
         idle_timeout: Duration::from_millis(within(raw, "idle-timeout", 1, WAIT_MS_MAX)?),
         connections_max: within(raw, "max-connections", 1, COUNT_MAX)?,
+        connections_per_ip_max: within(raw, "max-connections-per-ip", 0, COUNT_MAX)?,
         watchers_max: within(raw, "max-watchers", 1, COUNT_MAX)?,
         key_bytes_max: within(raw, "max-key-bytes", 1, 1 << 30)?,
         key_depth_max: within(raw, "max-key-depth", 1, KEY_DEPTH_MAX)?,

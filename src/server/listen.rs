@@ -15,6 +15,7 @@ use crate::api::Api;
 use crate::base::{SplitMix, system_random};
 use crate::raft::Raft;
 use crate::server::connection::{Progress, RawSocket, Timeouts};
+use crate::server::crowd::{Counted, Crowd};
 use crate::server::handshake::{self, Accepted};
 use crate::server::keep_alive::KeepAlive;
 use crate::server::serve::{Terms, close, drive, serve_connection};
@@ -53,6 +54,8 @@ pub(super) struct Listener {
     pub(super) limits: Limits,
     /// One for each connection; shared with the other listeners of this face.
     pub(super) permits: Arc<Semaphore>,
+    /// Counts connections by address.
+    pub(super) crowd: Arc<Crowd>,
     pub(super) connections: TaskTracker,
     pub(super) stop: CancellationToken,
     /// Spoken on it; plain when there is none.
@@ -82,17 +85,31 @@ impl Listener {
                     continue;
                 }
             };
+            let from = stream.peer_addr().ok().map(|from| from.ip());
+            let Some(counted) = self.crowd.enter(from) else {
+                let from = from.map(|from| from.to_string()).unwrap_or_default();
+                warn!(
+                    target: "etcdmain",
+                    "a connection from {from} is closed: that address has as many as --max-connections-per-ip allows"
+                );
+                continue;
+            };
             let mut keep_alive = KeepAlive::new(seeds.next());
             if self.socket.is_tcp()
                 && let Err(error) = stream.set_nodelay(true).and_then(|()| keep_alive.set(&stream))
             {
                 debug!(target: "etcdmain", "cannot tune a connection: {error}");
             }
-            self.spawn(stream, permit, keep_alive);
+            self.spawn(stream, (permit, counted), keep_alive);
         }
     }
 
-    fn spawn(&self, stream: TcpStream, permit: OwnedSemaphorePermit, keep_alive: KeepAlive) {
+    fn spawn(
+        &self,
+        stream: TcpStream,
+        place: (OwnedSemaphorePermit, Counted),
+        keep_alive: KeepAlive,
+    ) {
         let terms = Terms {
             face: self.face,
             api: Arc::clone(&self.api),
@@ -103,7 +120,7 @@ impl Listener {
         if self.face != Face::Peers {
             self.connections.spawn(async move {
                 serve_connection(stream, keep_alive, terms).await;
-                drop(permit);
+                drop(place);
             });
             return;
         }
@@ -114,7 +131,7 @@ impl Listener {
                 None => serve_plain_peer(stream, raft, keep_alive, terms).await,
                 Some(tls) => serve_secure_peer(stream, raft, &tls, keep_alive, terms).await,
             }
-            drop(permit);
+            drop(place);
         });
     }
 }

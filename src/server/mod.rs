@@ -3,6 +3,7 @@
 mod bootstrap;
 mod clock;
 mod connection;
+mod crowd;
 mod descriptors;
 mod dial;
 mod exchange;
@@ -47,6 +48,7 @@ pub use bootstrap::BootstrapError;
 use bootstrap::MemberIdentity;
 pub use clock::SystemClock;
 use connection::Timeouts;
+use crowd::Crowd;
 pub use dial::PeerDial;
 use listen::{Face, Limits};
 pub use random::SystemRandom;
@@ -235,6 +237,7 @@ async fn serve(
     // However many clients there are, peers and programs that look after the member get in.
     let [clients, peers, metrics] =
         [clients, shares.peers, shares.metrics].map(|count| Arc::new(Semaphore::new(count)));
+    let (crowd, uncounted) = (Crowd::new(config.connections_per_ip_max), Crowd::new(0));
     let limits = Limits {
         timeouts: Timeouts { head: config.header_timeout, idle: config.idle_timeout },
         header_bytes_max: config.header_bytes_max,
@@ -256,6 +259,7 @@ async fn serve(
                 Face::Peers => &peers,
                 Face::Metrics => &metrics,
             }),
+            crowd: Arc::clone(if face == Face::Clients { &crowd } else { &uncounted }),
             connections: connections.clone(),
             stop,
             socket: listener,
@@ -397,6 +401,8 @@ fn api_settings(config: &Config, log: LogHandle) -> api::Settings {
         path: PathLimits { bytes_max: config.key_bytes_max, depth_max: config.key_depth_max },
         cors: config.cors.clone().map_or(Cors::Any, Cors::Only),
         hosts: config.hosts.clone(),
+        certificates: config.client_tls.demands_certificate
+            && config.client_listeners.iter().all(|listener| listener.tls),
         strict_reconfig: config.strict_reconfig_check,
         pprof: config.pprof,
         set_log_level: Box::new(move |text| log.set(text)),

@@ -213,3 +213,48 @@ fn a_running_cluster_moves_to_tls_member_by_member() {
     let list = String::from_utf8_lossy(&curl(&[places.url(0, "/v2/members")]).stdout).into_owned();
     assert!(!list.contains(&format!("\"{}\"", places.peer_url(0, "http"))), "{list}");
 }
+
+#[test]
+fn peers_can_be_revoked_and_must_have_the_right_name() {
+    let mut pki = Pki::new();
+    let peers = Wanted { names: &["peer.example"], ..Wanted::SERVER };
+    let revoked = pki.sign("revoked", &peers);
+    pki.sign("good", &peers);
+    pki.sign("own", &Wanted::SERVER);
+    pki.revoke(&[revoked]);
+    let word = |name: &str| pki.word(name);
+    let any = "https://127.0.0.1:0";
+    let mut member = Process::cairn(&[
+        "--listen-peer-urls",
+        any,
+        "--initial-advertise-peer-urls",
+        any,
+        "--initial-cluster",
+        "default=https://127.0.0.1:0",
+        "--peer-cert-file",
+        &word("own.pem"),
+        "--peer-key-file",
+        &word("own.key"),
+        "--peer-ca-file",
+        &word("ca.pem"),
+        "--peer-crl-file",
+        &word("crl.pem"),
+        "--peer-cert-allowed-hostname",
+        "peer.example",
+    ]);
+    member.line("ready to serve client requests");
+    let line = member.line("listening for peers on ");
+    let url = format!("https://{}/members", line.rsplit(' ').next().expect("an address"));
+    let ask = |name: &str| {
+        let (cert, key) = (word(&format!("{name}.pem")), word(&format!("{name}.key")));
+        let words = ["--cacert", &word("ca.pem"), "--cert", &cert, "--key", &key, &url];
+        curl(&words.map(str::to_owned)).status.success()
+    };
+    assert!(ask("good"));
+    assert!(!ask("revoked"));
+    assert!(!ask("own"));
+    member.line("Revoked");
+    member.line(
+        "the certificate is not for \"peer.example\", the only host name that is allowed here",
+    );
+}

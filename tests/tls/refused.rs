@@ -45,11 +45,13 @@ fn only_certificates_of_the_authority_that_hold_and_are_not_revoked_come_in() {
 
 #[test]
 fn an_authority_alone_demands_certificates_too() {
-    let mut pki = Pki::new();
-    pki.sign("alice", &Wanted::ALICE);
-    let secure = Secure::start(pki, &["--trusted-ca-file", "ca.pem"]);
-    assert!(!secure.ask("/version", None, &[]).status.success());
-    assert_eq!(secure.told("/version", Some("alice"), &[]), VERSION);
+    for flag in ["--trusted-ca-file", "--ca-file"] {
+        let mut pki = Pki::new();
+        pki.sign("alice", &Wanted::ALICE);
+        let secure = Secure::start(pki, &[flag, "ca.pem"]);
+        assert!(!secure.ask("/version", None, &[]).status.success());
+        assert_eq!(secure.told("/version", Some("alice"), &[]), VERSION);
+    }
 }
 
 #[test]
