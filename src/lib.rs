@@ -5,11 +5,11 @@
 //! | floor | what it is | look here for |
 //! |---|---|---|
 //! | [`server`] | starts a member bottom-up, runs it, drains it | listeners, time-outs, signals, the log's lines, the only clock |
-//! | [`api`] | the wire: parse, do, render | `/v2/keys` in `api/keys`, every other path in `api/routes.rs`, metrics |
+//! | [`api`] | the wire: parse, do, render | `/v2/keys` in `api/keys`, every other path in `api/routes.rs`, who asks in `api/access`, metrics |
 //! | [`replica`] | one member at work, without HTTP | deadlines of requests, live watchers, expiry, members, ids |
 //! | [`raft`] | consensus; no other floor names openraft | log storage, state machine, checkpoints, recovery |
 //! | [`disk`] | bytes that survive a crash, without meaning | the write-ahead log, redb, the data directory |
-//! | [`store`] | the key space as a pure value | what each command does, history, who sees which event |
+//! | [`store`] | the key space as a pure value | what each command does, history, who sees which event, who may do what in `store/auth` |
 //! | [`model`] | words that all share | paths, indexes, log time, every "no" a client can get |
 //! | [`base`] | what all use of the machine | locks, random numbers |
 //!

@@ -256,6 +256,34 @@ fn a_wrong_content_length_is_refused() {
 /// A client that closes its sending half right behind a whole request still gets the answer. The end of the stream used to reach
 /// the HTTP layer before the request was looked at: one such client in a hundred got nothing, or waited for ever.
 #[test]
+fn pages_of_other_sites_may_not_write() {
+    if subject_is_etcd() {
+        return;
+    }
+    let server = Server::start_with(Flavor::Subject, &["--cors=http://good.example:80"]);
+    let addr = server.addr();
+    let put = |origin: &str| {
+        let put = Request::new("PUT", "/v2/keys/a").form("value=1");
+        ask(addr, &put.header("Origin", origin))
+    };
+    for origin in ["http://evil.example", "null", "https://good.example:80"] {
+        let refused = put(origin);
+        assert_eq!(refused.status(), 403, "{origin}: {}", refused.text());
+        assert!(refused.text().contains("--cors"), "{}", refused.text());
+    }
+    assert_eq!(ask(addr, &Request::get("/v2/keys/a")).status(), 404, "nothing was written");
+    assert_eq!(put("http://good.example:80").status(), 201);
+    assert_eq!(put(&format!("http://{addr}")).status(), 200, "a page of the member's own");
+    let read = Request::get("/v2/keys/a").header("Origin", "http://evil.example");
+    assert_eq!(ask(addr, &read).status(), 200, "the browser keeps it from the page");
+    let root = "{\"user\":\"root\",\"password\":\"secret\"}";
+    let user = Request::new("PUT", "/v2/auth/users/root").body(root);
+    assert_eq!(ask(addr, &user).status(), 201);
+    assert_eq!(ask(addr, &Request::new("PUT", "/v2/auth/enable")).status(), 200);
+    assert_eq!(put("http://evil.example").status(), 200, "now rights decide");
+}
+
+#[test]
 fn a_client_that_has_said_all_gets_its_answer() {
     let fixture = Fixture::start();
     let get = b"GET /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n";

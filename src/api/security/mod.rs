@@ -14,6 +14,7 @@ use axum::extract::{Request, State};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, Response, StatusCode};
+use tracing::warn;
 
 use crate::api::access;
 use crate::api::body::Body;
@@ -23,7 +24,9 @@ use crate::api::intake;
 use crate::api::path;
 use crate::api::security::body::{GivenRole, GivenUser};
 use crate::model::Unavailable;
-use crate::store::{Applied, AuthChange, AuthCommand, AuthRefusal, PasswordHash};
+use crate::store::{
+    Applied, AuthChange, AuthCommand, AuthRefusal, GUEST, PasswordHash, Permissions,
+};
 
 const ALLOW_LIST: &str = "GET";
 const ALLOW_ONE: &str = "GET,PUT,DELETE";
@@ -96,7 +99,11 @@ async fn write(api: &Context, target: Target, deletes: bool, request: Request) -
     let done = |_| (StatusCode::OK, Vec::new());
     match target {
         Target::Enable if deletes => change(api, AuthCommand::Disable).await.map(done),
-        Target::Enable => change(api, AuthCommand::Enable).await.map(done),
+        Target::Enable => {
+            let enabled = change(api, AuthCommand::Enable).await?;
+            warn_of_guests(api);
+            Ok(done(enabled))
+        }
         Target::User(name) if deletes => {
             change(api, AuthCommand::DeleteUser { name }).await.map(done)
         }
@@ -108,6 +115,17 @@ async fn write(api: &Context, target: Target, deletes: bool, request: Request) -
         Target::Users | Target::Roles | Target::TooDeep | Target::Nothing => {
             unreachable!("their methods have been refused")
         }
+    }
+}
+
+/// Who enables authentication wants to keep somebody out, and as in etcd it keeps out nobody at first.
+fn warn_of_guests(api: &Context) {
+    if api.replica.view().store.auth().role(GUEST) == Some(Permissions::everything()) {
+        warn!(
+            target: "auth",
+            "authentication is on, and guests may still read and write every key. To end that: \
+             etcdctl -u root:PASSWORD role revoke guest --path '/*' --readwrite"
+        );
     }
 }
 

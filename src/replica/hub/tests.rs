@@ -8,7 +8,10 @@ use std::time::Duration;
 use super::*;
 use crate::model::{LogIndex, LogPosition, Refusal, Term};
 use crate::replica::Watch;
-use crate::store::{Applied, Command, HistoryLimits, Store, Write};
+use crate::store::{
+    Applied, AuthCommand, Command, GUEST, HistoryLimits, Identity, PasswordHash, Permissions, ROOT,
+    Store, Write,
+};
 
 /// What is not here by then never comes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -486,5 +489,117 @@ async fn who_sees_what() {
             }
         }
         assert_eq!(told, expected, "{command:?}");
+    }
+}
+
+/// Root and `u` are users, and guests and `u` may read below `/d`.
+fn users() -> Vec<Command> {
+    let user = |name: &str, roles: &[&str]| {
+        let roles = (!roles.is_empty()).then(|| roles.iter().map(|role| (*role).into()).collect());
+        let password = Some(PasswordHash::new("hash"));
+        Command::Auth(AuthCommand::PutUser { name: name.into(), password, roles })
+    };
+    let role = |name: &str| {
+        let permissions = Permissions { read: Some(vec!["/d/*".into()]), write: None };
+        Command::Auth(AuthCommand::CreateRole { name: name.into(), permissions })
+    };
+    let enable = Command::Auth(AuthCommand::Enable);
+    vec![user(ROOT, &[]), user("u", &["r"]), role("r"), role(GUEST), enable]
+}
+
+fn delete_role(name: &str) -> Command {
+    Command::Auth(AuthCommand::DeleteRole { name: name.into() })
+}
+
+fn named(publisher: &Publisher, name: &str) -> Asker {
+    let password = publisher.store.auth().user(name).map(|user| user.password_set);
+    Asker::User(Arc::new(Identity { name: name.into(), password }))
+}
+
+fn watch_as(
+    publisher: &Publisher,
+    asker: Asker,
+    path: &str,
+    stream: bool,
+) -> Result<Watch, Refusal> {
+    let slash = path.ends_with('/');
+    let access = Access { slash, ..access(path, slash) };
+    publisher.hub.watch(&publisher.view(), access, asker, None, stream).unwrap().outcome
+}
+
+#[tokio::test]
+async fn who_loses_the_right_is_told_nothing_of_what_comes_with_its_loss() {
+    let mut publisher = Publisher::new(10, 1000);
+    let mut early = watch_as(&publisher, Asker::Guest, "/x", false).unwrap();
+    publisher.publish(&users());
+    assert_eq!(next(&mut early).await, None, "it is on now, and guests have no right to this");
+    let (user, root) = (named(&publisher, "u"), named(&publisher, ROOT));
+    let mut users =
+        [false, true].map(|stream| watch_as(&publisher, user.clone(), "/d/", stream).unwrap());
+    let mut guest = watch_as(&publisher, Asker::Guest, "/d/", true).unwrap();
+    let mut root = watch_as(&publisher, root, "/", true).unwrap();
+    // The roles are hidden keys in etcd and take indexes; these are the events.
+    let first = publisher.store.index().0 + 1;
+    publisher.publish(&[set("/d/a"), delete_role("r"), set("/d/b")]);
+    for user in &mut users {
+        assert_eq!(next(user).await, None);
+    }
+    for other in [&mut guest, &mut root] {
+        assert_eq!((next(other).await, next(other).await), (Some(first), Some(first + 2)));
+    }
+    assert_eq!(publisher.hub.watchers(), 2);
+    assert_eq!(watch_as(&publisher, user, "/d/", true).err(), Some(Refusal::NotAllowed));
+    publisher.publish(&[delete_role(GUEST)]);
+    assert_eq!(next(&mut guest).await, None);
+    assert!(is_silent(&mut root).await);
+}
+
+/// A snapshot takes the place of the state, and of the rights.
+#[tokio::test]
+async fn who_has_no_right_in_a_snapshot_is_cut() {
+    let mut publisher = Publisher::new(10, 1000);
+    publisher.publish(&users());
+    let mut guest = watch_as(&publisher, Asker::Guest, "/d/", true).unwrap();
+    publisher.apply(&delete_role(GUEST));
+    publisher.apply(&set("/d/a"));
+    publisher.hub.replaced(&publisher.view());
+    assert_eq!(next(&mut guest).await, None);
+}
+
+#[tokio::test]
+async fn a_file_in_the_place_of_a_directory_is_not_shown_to_who_may_see_what_was_in_it() {
+    let mut publisher = Publisher::new(10, 1000);
+    publisher.publish(&users());
+    let (user, root) = (named(&publisher, "u"), named(&publisher, ROOT));
+    let mut user = watch_as(&publisher, user, "/d/", true).unwrap();
+    let mut root = watch_as(&publisher, root, "/d/", true).unwrap();
+    publisher.publish(&[set("/d/a"), delete("/d"), set("/d")]);
+    for (watch, shows) in [(&mut user, [true, false, false]), (&mut root, [true; 3])] {
+        for shows in shows {
+            let notice = watch.next().await.unwrap();
+            assert_eq!(watch.shows(&notice), shows, "{:?}", notice.event);
+        }
+    }
+}
+
+/// Registrations and the end of the right, at the same time: none goes on waiting.
+#[test]
+fn no_watch_waits_without_a_right_however_its_registration_meets_the_end_of_it() {
+    for round in 0..300 {
+        let mut publisher = Publisher::new(1000, 1000);
+        publisher.publish(&users());
+        let view = publisher.view();
+        let hub = Arc::clone(&publisher.hub);
+        let registering = thread::spawn(move || {
+            let start = |n: u64| {
+                let access = Access { slash: true, ..access("/d", true) };
+                let from = n.is_multiple_of(2).then_some(StoreIndex(1));
+                hub.watch(&view, access, Asker::Guest, from, true).unwrap().outcome
+            };
+            (0..20).filter_map(|n| start(n).ok()).collect::<Vec<_>>()
+        });
+        publisher.publish(&[delete_role(GUEST)]);
+        let _watches = registering.join().unwrap();
+        assert_eq!(publisher.hub.watchers(), 0, "round {round}");
     }
 }
