@@ -1,12 +1,20 @@
 #!/usr/bin/env bash
 # cairn and etcd 3.4 side by side on this machine: rate, latency, server CPU per request, memory.
-# Usage: scripts/bench.sh [--members N, default 1] [SECONDS per run, default 5] [ROUNDS, default 3]
+# Usage: scripts/bench.sh [--members N, default 1] [--tls] [--auth] [SECONDS per run, default 5] [ROUNDS, default 3]
+# --tls: clients speak TLS to both, with the same certificate (ECDSA P-256). --auth: both demand a user's password, a root user's.
 # With several members the connections are spread over all of them, and the CPU is that of all together. Runs alternate between
 # the two; the table shows medians. The load comes from the same cores, so trust the CPU column.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-members=1
-if [ "${1:-}" = --members ]; then members=$2; shift 2; fi
+members=1 scheme=http auth=
+while :; do
+  case ${1:-} in
+    --members) members=$2; shift 2 ;;
+    --tls) scheme=https; shift ;;
+    --auth) auth=root:secret; shift ;;
+    *) break ;;
+  esac
+done
 seconds=${1:-5} rounds=${2:-3}
 
 for tool in etcd wrk curl; do
@@ -18,13 +26,23 @@ work=$(mktemp -d)
 pids=()
 trap 'kill "${pids[@]}" 2>/dev/null || true; wait 2>/dev/null; rm -rf "$work"' EXIT
 
+tls=()
+if [ $scheme = https ]; then
+  command -v openssl >/dev/null || { echo "bench.sh: openssl is missing (Debian: openssl)" >&2; exit 1; }
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$work/key.pem" -out "$work/cert.pem" \
+    -days 2 -subj /CN=bench -addext subjectAltName=IP:127.0.0.1 2>/dev/null
+  chmod 600 "$work/key.pem"
+  tls=(--cert-file "$work/cert.pem" --key-file "$work/key.pem")
+fi
+ask() { curl -s -k ${auth:+-u "$auth"} "$@"; }
+
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 start() { # name binary [flags]: starts a cluster; sets urls_NAME and pids_NAME
   local name=$1 binary=$2; shift 2
   local clients=() peers=() list="" n
   for n in $(seq "$members"); do
-    clients+=("http://127.0.0.1:$(free_port)") peers+=("http://127.0.0.1:$(free_port)")
+    clients+=("$scheme://127.0.0.1:$(free_port)") peers+=("http://127.0.0.1:$(free_port)")
     list+="${list:+,}m$n=${peers[-1]}"
   done
   eval "urls_$name=(${clients[*]}) pids_$name=()"
@@ -33,7 +51,7 @@ start() { # name binary [flags]: starts a cluster; sets urls_NAME and pids_NAME
     "$binary" --name "m$n" --data-dir "$work/$name$n" "$@" \
       --listen-client-urls "$client" --advertise-client-urls "$client" \
       --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" \
-      --initial-cluster "$list" >"$work/$name$n.log" 2>&1 &
+      --initial-cluster "$list" "${tls[@]}" >"$work/$name$n.log" 2>&1 &
     pids+=($!)
     eval "pids_$name+=($!)"
   done
@@ -42,7 +60,7 @@ start() { # name binary [flags]: starts a cluster; sets urls_NAME and pids_NAME
 
 wait_for() { # url log
   for _ in $(seq 200); do
-    case $(curl -s "$1/version" || true) in *'"etcdcluster":"3'*) return ;; esac
+    case $(ask "$1/version" || true) in *'"etcdcluster":"3'*) return ;; esac
     sleep 0.05
   done
   echo "bench.sh: $1 did not start:" >&2; tail -5 "$2" >&2; exit 1
@@ -56,15 +74,20 @@ function init() math.randomseed(id + os.time()); n = 0 end
 function request()
   n = n + 1
   return wrk.format("PUT", string.format("/v2/keys/bench/%d/%d", id, n % 1000),
-    {["Content-Type"] = "application/x-www-form-urlencoded"}, "value=" .. value)
+    {["Content-Type"] = "application/x-www-form-urlencoded", ["Authorization"] = authorization}, "value=" .. value)
 end
 LUA
 cat >"$work/get.lua" <<'LUA'
-function request() return wrk.format("GET", "/v2/keys/bench/one") end
+function request() return wrk.format("GET", "/v2/keys/bench/one", {["Authorization"] = authorization}) end
 LUA
 cat >"$work/qget.lua" <<'LUA'
-function request() return wrk.format("GET", "/v2/keys/bench/one?quorum=true") end
+function request() return wrk.format("GET", "/v2/keys/bench/one?quorum=true", {["Authorization"] = authorization}) end
 LUA
+
+# A header whose value is nil is none.
+authorization=nil
+[ -z "$auth" ] || authorization="\"Basic $(printf %s "$auth" | base64)\""
+sed -i "1i local authorization = $authorization" "$work"/*.lua
 
 ticks() { for pid in "$@"; do awk '{ print $14 + $15 }' "/proc/$pid/stat"; done | awk '{ sum += $1 } END { print sum }'; }
 hz=$(getconf CLK_TCK)
@@ -99,7 +122,12 @@ median() { cut -d' ' -f"$2" "$1" | sort -n | awk '{ a[NR] = $1 } END { print a[i
 start etcd etcd --enable-v2
 start cairn target/release/cairn
 for name in etcd cairn; do
-  eval "curl -s -o /dev/null -XPUT \${urls_$name[0]}/v2/keys/bench/one -d value=$(printf 'x%.0s' $(seq 256))"
+  eval "url=\${urls_$name[0]}"
+  ask -o /dev/null -XPUT "$url/v2/keys/bench/one" -d value="$(printf 'x%.0s' $(seq 256))"
+  if [ -n "$auth" ]; then
+    ask -o /dev/null -XPUT "$url/v2/auth/users/root" -d "{\"user\":\"root\",\"password\":\"${auth#*:}\"}"
+    ask -o /dev/null -XPUT "$url/v2/auth/enable"
+  fi
 done
 
 echo "| load | connections | etcd 1/s | cairn 1/s | ratio | etcd p50 ms | cairn p50 ms | etcd p99 ms | cairn p99 ms | etcd CPU us | cairn CPU us | ratio |"
@@ -148,7 +176,8 @@ async def main(url, count, rounds):
 
 asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 PY
-for name in etcd cairn; do
+# The watchers speak neither.
+[ $scheme$auth != http ] || for name in etcd cairn; do
   eval "url=\${urls_$name[0]}"
   echo "PUT to the last of 1,000 watchers, $name: $(python3 "$work/watchers.py" "$url" 1000 5) ms"
 done
