@@ -33,7 +33,7 @@ use crate::server::handshake::{self, Accepted};
 use crate::server::keep_alive::KeepAlive;
 use crate::server::listen::{Face, Limits};
 use crate::server::request_line::RequestLines;
-use crate::tls::{self, Tls, common_names};
+use crate::tls::{self, Tls, common_name};
 
 /// A client that has closed its sending half in the middle of a watch gets the end of the answer if it takes it within this time.
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -67,8 +67,9 @@ pub(super) async fn serve_connection(stream: TcpStream, keep_alive: KeepAlive, t
             let raw = RawSocket::below_tls(reading, Arc::clone(&progress));
             match handshake::accept(&tls, raw, &writing, terms.limits.timeouts.head).await {
                 Accepted::Secure(stream) => {
-                    let names =
-                        tls.names_users().then(|| ClientNames(common_names(&stream).into()));
+                    let names = tls
+                        .names_users()
+                        .then(|| ClientNames(common_name(&stream).into_iter().collect()));
                     drive(*stream, progress, &writing, keep_alive, terms, names).await
                 }
                 Accepted::Plain => true,

@@ -63,13 +63,6 @@ pub(super) fn stamps(flags: &TlsFlags) -> Vec<(PathBuf, Option<Stamp>)> {
     named(flags).map(|path| (path.to_owned(), stamp(path))).collect()
 }
 
-/// Those that the system trusts; none where it has no list.
-pub(super) fn public_roots() -> Arc<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    Arc::new(roots)
-}
-
 fn bytes(path: &Path, flag: &str) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|source| TlsError::Read {
         path: path.to_owned(),

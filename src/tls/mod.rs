@@ -22,8 +22,8 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{
     ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion, version,
 };
@@ -36,7 +36,7 @@ pub use tokio_rustls::{client::TlsStream as ClientStream, server::TlsStream as S
 
 use certificate::Pair;
 use files::Files;
-use verify::{Allowed, OnlyServer};
+use verify::{Allowed, OnlyServer, PublicServers};
 
 /// The ways of one member to speak TLS to one side, clients or peers.
 pub struct Tls {
@@ -162,10 +162,12 @@ impl Tls {
     }
 }
 
-/// The common names in the chain that a client has shown and that was verified, its own first.
-pub fn common_names<S>(stream: &ServerStream<S>) -> Vec<String> {
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    chain.iter().filter_map(|der| certificate::common_name(der)).collect()
+/// The common name in the certificate that a client has shown and that was verified.
+///
+/// Its own only: what a client sends along, to help to find the way to an authority, may be anything.
+pub fn common_name<S>(stream: &ServerStream<S>) -> Option<String> {
+    let own = stream.get_ref().1.peer_certificates()?.first()?;
+    certificate::common_name(own)
 }
 
 fn read(flags: &TlsFlags, hosts: &[String]) -> Result<Current, TlsError> {
@@ -205,6 +207,11 @@ fn server(
         .with_single_cert(pair.chain.clone(), pair.key.clone_key())
         .map_err(|error| TlsError::pair(flags, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if flags.demands_certificate {
+        // A session that goes on brings its certificate along unchecked: it may have expired meanwhile.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(config)
 }
 
@@ -233,22 +240,13 @@ fn client(
     let verifier: Arc<dyn ServerCertVerifier> = match (&files.roots, &flags.auto) {
         // Certificates that members made for themselves prove nothing, to whatever side.
         (None, Some(_)) => Arc::new(OnlyServer::any(Arc::clone(provider))),
-        (roots, _) => {
-            let roots = match roots {
-                Some(roots) => Arc::clone(roots),
-                None => files::public_roots(),
-            };
-            let builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
+        (None, None) => Arc::new(PublicServers::new(Arc::clone(provider))),
+        (Some(roots), _) => {
+            WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
                 .with_crls(files.revoked.clone())
-                .allow_unknown_revocation_status();
-            match builder.build() {
-                Ok(verifier) => verifier,
-                // Without any authority every certificate is refused, and only then it matters.
-                Err(rustls::client::VerifierBuilderError::NoRootAnchors) => {
-                    Arc::new(verify::NoServer)
-                }
-                Err(error) => return Err(TlsError::authorities(flags, &error)),
-            }
+                .allow_unknown_revocation_status()
+                .build()
+                .map_err(|error| TlsError::authorities(flags, &error))?
         }
     };
     // The crate calls every verifier of one's own dangerous; these only choose roots and lists, or stand for `--peer-auto-tls`.

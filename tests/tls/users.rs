@@ -45,3 +45,17 @@ fn without_client_cert_auth_the_name_says_nothing() {
     assert_eq!(status(&secure, "alice", &[]), "401");
     assert_eq!(status(&secure, "alice", &["-u", "alice:p"]), "201");
 }
+
+#[test]
+fn what_a_client_sends_along_names_nobody() {
+    let secure = with_users(&DEMANDING);
+    let mut other = Pki::new();
+    other.sign("root", &Wanted { common_name: "root", ..Wanted::ALICE });
+    let read = |path| std::fs::read_to_string(path).expect("a file");
+    let with_more = read(secure.pki.path("bob.pem")) + &read(other.path("root.pem"));
+    secure.pki.write("bob.pem", &with_more);
+    assert_eq!(status(&secure, "bob", &[]), "401");
+    let users =
+        secure.told("/v2/auth/users", Some("bob"), &["-o", "/dev/null", "-w", "%{http_code}"]);
+    assert_eq!(users, "401");
+}
