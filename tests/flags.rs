@@ -386,8 +386,12 @@ fn log_goes_to_a_file(flag: &str) {
     let process =
         Process::cairn(&["--listen-client-urls", &port.url(), &format!("{flag}=its.log")]);
     wait_until("it serves", || serves(port.addr()));
-    let file = fs::read_to_string(process.folder().join("its.log")).expect("the log is there");
-    assert!(file.contains(READY) && !process.log().contains(READY), "{file}");
+    // A moment after its clients come in it says that it is ready.
+    let path = process.folder().join("its.log");
+    wait_until("the file says so", || {
+        fs::read_to_string(&path).is_ok_and(|log| log.contains(READY))
+    });
+    assert!(!process.log().contains(READY), "{}", process.log());
 }
 
 fn log_level() {
