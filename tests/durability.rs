@@ -346,7 +346,9 @@ fn raft_index(cluster: &Cluster, member: usize) -> u64 {
 /// Up to where a member has cut its log; zero before the first time.
 fn compacted_at(cluster: &Cluster, member: usize) -> u64 {
     let log = cluster.member(member).log();
-    let last = log.rsplit_once("compacted raft log at ").map(|(_, rest)| rest);
+    // The last line may be half written.
+    let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let last = whole.rsplit_once("compacted raft log at ").map(|(_, rest)| rest);
     let index = last.and_then(|rest| rest.split_whitespace().next()).map(str::parse);
     index.map_or(0, |index| index.expect("a number"))
 }
