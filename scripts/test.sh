@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 
 need cc gcc || { echo "test.sh: a C compiler is needed (Debian: gcc)" >&2; exit 1; }
 need curl curl || { echo "test.sh: curl is needed" >&2; exit 1; }
+need openssl openssl || { echo "test.sh: openssl is needed" >&2; exit 1; }
 need_cargo cargo-nextest cargo-nextest
 need_cargo cargo-deny cargo-deny
 

@@ -4,11 +4,13 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{self, Address, Outcome};
+use crate::config::{self, Address, Outcome, TlsFlags};
 use crate::discovery::{HttpClient, Limits};
 use crate::program::Program;
+use crate::tls::Tls;
 
 /// All of it, name look-up included: health checks wait for two seconds or more.
 const TIMEOUT: Duration = Duration::from_millis(1900);
@@ -16,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_millis(1900);
 /// Where a member listens that was told nothing.
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:2379";
 
-const USAGE: &str = "Usage: cairn health [--endpoint http://HOST:PORT]
+const USAGE: &str = "Usage: cairn health [--endpoint http://HOST:PORT or https://HOST:PORT]
 Asks a member whether it has a leader and can read. Without --endpoint it is the member that this container runs, or
 that the variables of this environment configure, or http://127.0.0.1:2379. Exits with 0 if it is healthy, else with 1.";
 
@@ -38,13 +40,23 @@ pub async fn ask(
     surroundings: Surroundings,
     read: impl FnOnce(&str) -> io::Result<String>,
 ) -> Result<String, String> {
-    let endpoint = match named(arguments)? {
-        Some(endpoint) => endpoint,
-        None => configured(surroundings, read).unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
+    let named = named(arguments)?;
+    let member = configured(surroundings, read);
+    let (endpoint, tls) = match (named, member) {
+        // Another member, perhaps: its certificate has to be one that this member would take.
+        (Some(endpoint), member) => {
+            let flags = member.map(|member| member.tls).unwrap_or_default();
+            (endpoint, Tls::load(flags, &[]))
+        }
+        (None, Some(member)) => (member.endpoint, Tls::to_itself(member.tls)),
+        (None, None) => (DEFAULT_ENDPOINT.to_owned(), Tls::load(TlsFlags::default(), &[])),
     };
     let url = format!("{}/health", endpoint.trim_end_matches('/'));
     let limits = Limits { connect: TIMEOUT, answer: TIMEOUT, ..Limits::default() };
-    let client = HttpClient::new().with_limits(limits);
+    let mut client = HttpClient::new().with_limits(limits);
+    if url.starts_with("https://") {
+        client = client.with_tls(Arc::new(tls.map_err(|error| error.to_string())?));
+    }
     let answer = tokio::time::timeout(TIMEOUT, client.get(&url)).await;
     let answer = answer.map_err(|_| format!("no answer from {url} within {TIMEOUT:?}"))?;
     let answer = answer.map_err(|error| error.to_string())?;
@@ -71,34 +83,43 @@ fn named(arguments: Vec<String>) -> Result<Option<String>, String> {
     }
 }
 
+/// The member that is asked, as its own flags describe it.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    endpoint: String,
+    tls: TlsFlags,
+}
+
 /// Where the member listens according to its own flags, wherever those are from: a check that asks at another place would
 /// have a healthy member restarted.
 fn configured(
     surroundings: Surroundings,
     read: impl FnOnce(&str) -> io::Result<String>,
-) -> Option<String> {
+) -> Option<Asked> {
     let flags = Program::server_flags(surroundings.first_process).unwrap_or_default();
     // Whom the cluster was founded with does not matter here.
     match config::load(flags, surroundings.variables, read, |_| true) {
         Outcome::Run(config, _) => {
-            let ports = config.client_listeners.iter().filter_map(|address| match address {
-                Address::Tcp(address) => Some(*address),
-                Address::Unix(_) => None,
-            });
-            ports.map(reachable).next()
+            let mut ports =
+                config.client_listeners.iter().filter_map(|listener| match listener.address {
+                    Address::Tcp(address) => Some((address, listener.tls)),
+                    Address::Unix(_) => None,
+                });
+            let (address, tls) = ports.next()?;
+            Some(Asked { endpoint: reachable(address, tls), tls: config.client_tls })
         }
         Outcome::Print(_) | Outcome::Fail(_) => None,
     }
 }
 
 /// Who listens on every address is asked on loopback.
-fn reachable(listener: SocketAddr) -> String {
+fn reachable(listener: SocketAddr, tls: bool) -> String {
     let mut address = listener;
     if listener.ip().is_unspecified() {
         let loopback = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
         address.set_ip(if listener.is_ipv4() { loopback.0 } else { loopback.1 });
     }
-    format!("http://{address}")
+    format!("{}://{address}", if tls { "https" } else { "http" })
 }
 
 /// etcd writes the word as text, others as a truth value.
@@ -139,6 +160,7 @@ mod tests {
                                          advertise-client-urls: http://10.0.0.9:9"
                 .to_owned())
         })
+        .map(|asked| asked.endpoint)
     }
 
     #[test]

@@ -14,7 +14,8 @@
 //! | [`base`] | what all use of the machine | locks, random numbers |
 //!
 //! Beside them [`config`]: flags, variables and file, in one table; and [`discovery`]: how founders find each other, in a
-//! directory of another cluster or by DNS, with the HTTP client for asking other members. The binary is several programs:
+//! directory of another cluster or by DNS, with the HTTP client for asking other members; and [`tls`]: certificates, and who may
+//! connect as far as they say it. The binary is several programs:
 //! [`program`] tells them apart, [`health`] is the one that a container's health check calls.
 //!
 //! A write goes down and up again:
@@ -41,4 +42,5 @@ pub mod raft;
 pub mod replica;
 pub mod server;
 pub mod store;
+pub mod tls;
 pub mod transport;

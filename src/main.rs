@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use cairn::config::{self, Config, Level, Outcome};
 use cairn::disk::DataDir;
@@ -10,6 +11,7 @@ use cairn::health::{self, Surroundings};
 use cairn::program::Program;
 use cairn::server::telemetry::{self, LogHandle};
 use cairn::server::{self, ServerError, Signals};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -139,8 +141,9 @@ async fn until_signalled(
         Outcome::Fail(failure) => Err(failure.text),
         Outcome::Print(_) => Ok(None),
     };
-    let follow = signals.follow(stop.clone(), log.clone(), level);
-    let member = server::run(config, log, stop);
+    let hangup = Arc::new(Notify::new());
+    let follow = signals.follow(stop.clone(), log.clone(), level, Arc::clone(&hangup));
+    let member = server::run(config, log, stop, hangup);
     // A member that fails ends without a signal; one that is asked to stop takes its time.
     let mut member = std::pin::pin!(member);
     tokio::select! {

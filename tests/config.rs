@@ -93,6 +93,8 @@ fn fields(config: &Config) -> Vec<(&'static str, String)> {
         client_listeners,
         peer_listeners,
         metrics_listeners,
+        client_tls,
+        peer_tls,
         advertise_peer_urls,
         advertise_client_urls,
         heartbeat,

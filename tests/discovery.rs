@@ -10,18 +10,25 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
+use cairn::config::TlsFlags;
 use cairn::discovery::{self, DiscoveryError, Founders, Own, RetryPolicy};
 use cairn::disk::{
     DataDir, LogOwner, PrepareSpare, RealFiles, Wal, WalError, WalObserver, WalOptions,
 };
 use cairn::model::Discovery;
 use cairn::replica::identity;
+use cairn::tls::Tls;
 use serde_json::Value;
 use support::http::{self, Client, Reply, Request};
 use support::process::Process;
 use support::server::{Flavor, Server, etcd_is_there};
 
 /// Whom founders can be sent to.
+/// TLS without files of its own.
+fn no_files() -> Arc<Tls> {
+    Arc::new(Tls::load(TlsFlags::default(), &[]).expect("no file is named"))
+}
+
 fn flavors() -> Vec<Flavor> {
     if env::var_os("CAIRN_SKIP_ETCD").is_some_and(|v| v == "1") {
         eprintln!("skipped: no real etcd as discovery service (CAIRN_SKIP_ETCD=1)");
@@ -79,7 +86,7 @@ fn found_with(
         Discovery::Registry { url: url.to_owned(), proxy: proxy.map(ToOwned::to_owned) };
     let own = Own { name, peer_urls: &[peer.to_owned()], id_of: identity::founding_member };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(discovery::found(&discovery, &own, patience))
+    runtime.expect("a runtime").block_on(discovery::found(&discovery, &own, patience, no_files()))
 }
 
 fn found(url: &str, name: &str, peer: &str) -> Result<Founders, DiscoveryError> {
@@ -214,7 +221,7 @@ fn register_and_stop(url: &str, name: &str, peer: &str) {
             }
         };
         tokio::select! {
-            outcome = discovery::found(&discovery, &own, QUICK) => panic!("it did not wait: {outcome:?}"),
+            outcome = discovery::found(&discovery, &own, QUICK, no_files()) => panic!("it did not wait: {outcome:?}"),
             () = wait => {}
         }
     });

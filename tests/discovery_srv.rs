@@ -7,10 +7,13 @@ mod support;
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
+use cairn::config::TlsFlags;
 use cairn::discovery::{self, DiscoveryError, Own, RetryPolicy};
 use cairn::model::Discovery;
 use cairn::replica::identity;
+use cairn::tls::Tls;
 use support::http::{self, Request};
 use support::process::Process;
 
@@ -106,6 +109,7 @@ fn found(
         &discovery,
         &own,
         RetryPolicy::default(),
+        Arc::new(Tls::load(TlsFlags::default(), &[]).expect("no file is named")),
     ))?;
     assert!(!found.registered_before);
     Ok(found.members.into_iter().map(|(name, urls)| (name, urls.join(","))).collect())
@@ -154,11 +158,13 @@ fn records_that_lead_elsewhere_are_named_with_the_fix() {
         assert!(text.starts_with(begin) && text.contains("publish one"), "{text}");
         assert!(text.contains(domain) && text.contains("--discovery-srv"), "{text}");
     }
-    let text = refusal("secret.test", "", &["http://127.0.0.11:2380"]);
-    assert!(
-        text.starts_with("not supported yet: _etcd-server-ssl._tcp.secret.test names "),
-        "{text}"
-    );
+}
+
+#[test]
+fn records_of_members_with_tls_count_and_come_first() {
+    let Some(dns) = Dns::start() else { return };
+    let found = found(dns.address, "secret.test", "", &["https://127.0.0.11:2380"]);
+    assert_eq!(found.expect("a list"), pairs(&[("n", "https://m1.three.test:2380")]));
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn health_says_within_two_seconds_what_is_wrong() {
         asked.elapsed()
     };
     unhealthy(&["health", "--endpoints"], "Usage: cairn health ");
-    unhealthy(&["health", "--endpoint", "https://127.0.0.1:1"], "not supported yet");
+    unhealthy(&["health", "--endpoint", "https://127.0.0.1:1"], "cannot connect to ");
     // A founder whose others are away is not ready, and lets clients wait.
     let nobody = "http://127.0.0.1:1";
     let args = ["--initial-cluster", &format!("n1={nobody},n2=http://127.0.0.1:2")];

@@ -9,6 +9,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("base", &["model"]),
     ("store", &["model"]),
     ("disk", &["base", "model"]),
+    ("tls", &["config"]),
     ("transport", &["base", "model"]),
     ("raft", &["base", "model", "store", "disk", "transport"]),
     ("replica", &["base", "model", "store", "raft"]),
@@ -27,12 +28,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "api",
             "discovery",
             "config",
+            "tls",
         ],
     ),
-    ("discovery", &["model"]),
+    ("discovery", &["model", "tls"]),
     ("config", &["model"]),
     ("program", &[]),
-    ("health", &["config", "discovery", "program"]),
+    ("health", &["config", "discovery", "program", "tls"]),
 ];
 
 /// What would make the replicated core depend on anything but its input.
@@ -47,6 +49,9 @@ const HIDDEN: &[(&str, &[&str])] = &[
     ("bcrypt::", &["src/api/access/passwords.rs"]),
     ("base64::", &["src/api/access/basic.rs"]),
     ("hyper::", &["src/server/", "src/discovery/http_client.rs"]),
+    ("rustls::", &["src/tls/"]),
+    ("rcgen::", &["src/tls/auto.rs"]),
+    ("x509_cert::", &["src/tls/"]),
     ("hickory_resolver::", &["src/discovery/dns.rs"]),
     ("SystemTime", &["src/server/clock.rs"]),
 ];

@@ -7,13 +7,25 @@ use std::io::Write;
 /// Appends `"text"` to `out`, escaped.
 pub(super) fn string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    for chunk in text.utf8_chunks() {
+    let (plain, rest) = text.split_at(plain_length(text));
+    out.extend_from_slice(plain);
+    for chunk in rest.utf8_chunks() {
         escape(out, chunk.valid().as_bytes());
         for _ in chunk.invalid() {
             out.extend_from_slice(b"\\ufffd");
         }
     }
     out.push(b'"');
+}
+
+/// How far `text` is ASCII that stands in a string as it is, in whole blocks: the compiler looks at a block's bytes side by side.
+fn plain_length(text: &[u8]) -> usize {
+    const BLOCK_BYTES: usize = 32;
+    let is_plain = |block: &&[u8; BLOCK_BYTES]| {
+        let odd = |odd, byte: &u8| odd | is_special(*byte) | (*byte >= 0x80);
+        !block.iter().fold(false, odd)
+    };
+    text.as_chunks().0.iter().take_while(is_plain).count() * BLOCK_BYTES
 }
 
 /// What must not stand in a string as it is. `0xe2` opens U+2028 and U+2029, and much else.
@@ -96,6 +108,20 @@ mod tests {
     #[test]
     fn what_html_gives_a_meaning_is_escaped() {
         assert_eq!(written(b"<a href=\"x\">&"), r#""\u003ca href=\"x\"\u003e\u0026""#);
+    }
+
+    #[test]
+    fn a_special_byte_is_found_at_every_place_of_a_long_text() {
+        for special in (0..=u8::MAX).filter(|byte| is_special(*byte) || *byte >= 0x80) {
+            for at in 0..100 {
+                let mut text = [b'x'; 100];
+                text[at] = special;
+                let alone = written(&[special]);
+                let (before, behind) = ("x".repeat(at), "x".repeat(99 - at));
+                let wanted = format!("\"{before}{}{behind}\"", &alone[1..alone.len() - 1]);
+                assert_eq!(written(&text), wanted, "{special:#x} at {at}");
+            }
+        }
     }
 
     #[test]

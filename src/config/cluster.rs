@@ -67,7 +67,7 @@ fn member_and_url(pair: &str) -> Result<(String, Url), Failure> {
     let split = pair.trim().split_once('=').filter(|(member, _)| !member.is_empty());
     let (member, url) = split.ok_or_else(|| fail("no name with a URL"))?;
     let url = Url::parse(url).map_err(|error| fail(&error.to_string()))?;
-    if url.scheme() != "http" {
+    if !matches!(url.scheme(), "http" | "https") {
         return Err(Failure::not_spoken("initial-cluster", &url));
     }
     if url.host().is_empty() {

@@ -100,12 +100,10 @@ fn http_url(flag: &str, text: &str) -> Result<Uri, Failure> {
         .map_err(|error: http::uri::InvalidUri| invalid(flag, text, &error.to_string()))?;
     match uri.scheme_str() {
         Some("http") => {}
-        Some("https") => {
-            return Err(Failure::verifying(format!(
-                "not supported yet: --{flag}: {text}: use a http:// URL; TLS comes with a later version"
-            )));
+        Some("https") if flag == "discovery" => {}
+        Some(_) | None => {
+            return Err(invalid(flag, text, "its scheme is none that is spoken here"));
         }
-        Some(_) | None => return Err(invalid(flag, text, "its scheme is not http")),
     }
     let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
     if authority.contains('@') {

@@ -6,14 +6,42 @@
 use serde_norway::Value;
 
 use crate::config::Failure;
-use crate::config::flags::{self, Flag, Kind, Status};
+use crate::config::flags::{self, Flag, Kind};
 use crate::config::parse::{Raw, misfit};
 
 /// Flags that mean nothing in a file.
 const NOT_IN_FILES: [&str; 3] = ["config-file", "version", "help"];
-/// Keys with keys of their own, and a flag of what they are about.
-const NESTED: [(&str, &str); 2] =
-    [("client-transport-security", "cert-file"), ("peer-transport-security", "peer-cert-file")];
+/// Keys with keys of their own, and the flags that those stand for.
+const NESTED: [(&str, &[(&str, &str)]); 2] = [
+    (
+        "client-transport-security",
+        &[
+            ("cert-file", "cert-file"),
+            ("key-file", "key-file"),
+            ("client-cert-auth", "client-cert-auth"),
+            ("trusted-ca-file", "trusted-ca-file"),
+            ("ca-file", "ca-file"),
+            ("auto-tls", "auto-tls"),
+            ("crl-file", "client-crl-file"),
+            ("allowed-hostname", "client-cert-allowed-hostname"),
+        ],
+    ),
+    (
+        "peer-transport-security",
+        &[
+            ("cert-file", "peer-cert-file"),
+            ("key-file", "peer-key-file"),
+            ("client-cert-auth", "peer-client-cert-auth"),
+            ("peer-client-cert-auth", "peer-client-cert-auth"),
+            ("trusted-ca-file", "peer-trusted-ca-file"),
+            ("ca-file", "peer-ca-file"),
+            ("auto-tls", "peer-auto-tls"),
+            ("crl-file", "peer-crl-file"),
+            ("allowed-cn", "peer-cert-allowed-cn"),
+            ("allowed-hostname", "peer-cert-allowed-hostname"),
+        ],
+    ),
+];
 
 /// What is wrong with a file.
 pub(super) fn failure(path: &str, why: &str) -> Failure {
@@ -40,21 +68,26 @@ pub(super) fn parse(path: &str, contents: &str) -> Result<Raw, Failure> {
         let Some(key) = key.as_str() else {
             return Err(fail(format!("unknown key {key:?}: keys are named as the flags")));
         };
-        if let Some((_, flag)) = NESTED.iter().find(|(name, _)| *name == key) {
-            nested(key, flag, &value).map_err(&fail)?;
+        if let Some((_, inside)) = NESTED.iter().find(|(name, _)| *name == key) {
+            nested(&mut raw, key, inside, value).map_err(&fail)?;
             continue;
         }
         let known = flags::find(key).filter(|flag| !NOT_IN_FILES.contains(&flag.name));
         let Some(flag) = known else {
             return Err(fail(format!("unknown key \"{key}\": keys are named as the flags")));
         };
-        let Some(value) = text(flag, value).map_err(&fail)? else { continue };
-        if let Some(why) = misfit(flag, &value) {
-            return Err(fail(format!("invalid value \"{value}\" for {key}: {why}")));
-        }
-        raw.set(flag, value);
+        set(&mut raw, flag, key, value).map_err(&fail)?;
     }
     Ok(raw)
+}
+
+fn set(raw: &mut Raw, flag: &'static Flag, key: &str, value: Value) -> Result<(), String> {
+    let Some(value) = text(flag, value)? else { return Ok(()) };
+    if let Some(why) = misfit(flag, &value) {
+        return Err(format!("invalid value \"{value}\" for {key}: {why}"));
+    }
+    raw.set(flag, value);
+    Ok(())
 }
 
 /// A value as it would stand on the command line; `None` for none.
@@ -89,24 +122,34 @@ fn text(flag: &Flag, value: Value) -> Result<Option<String>, String> {
     }
 }
 
-/// Both are about TLS, which is refused as its flags are; a block that says nothing may stay.
-fn nested(key: &str, flag: &str, value: &Value) -> Result<(), String> {
-    let silent = |field: &Value| match field {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty(),
-        Value::Bool(true)
+/// A block of keys that stand for flags with other names.
+fn nested(
+    raw: &mut Raw,
+    block: &str,
+    inside: &[(&str, &'static str)],
+    value: Value,
+) -> Result<(), String> {
+    let fields = match value {
+        Value::Null => return Ok(()),
+        Value::Mapping(fields) => fields,
+        Value::Bool(_)
         | Value::Number(_)
+        | Value::String(_)
         | Value::Sequence(_)
-        | Value::Mapping(_)
-        | Value::Tagged(_) => false,
+        | Value::Tagged(_) => {
+            return Err(format!("{block} must be a block: write its keys below it, indented"));
+        }
     };
-    if value.is_null() || value.as_mapping().is_some_and(|fields| fields.values().all(silent)) {
-        return Ok(());
+    for (key, value) in fields {
+        let known = key.as_str().and_then(|key| inside.iter().find(|(name, _)| *name == key));
+        let Some((name, flag)) = known else {
+            let names: Vec<_> = inside.iter().map(|(name, _)| *name).collect();
+            return Err(format!("unknown key {key:?} in {block}: it takes {}", names.join(", ")));
+        };
+        let flag = flags::find(flag).expect("the table has each of them");
+        set(raw, flag, &format!("{block}: {name}"), value)?;
     }
-    match flags::find(flag).map(|flag| flag.status) {
-        Some(Status::NotYet(instead)) => Err(format!("not supported yet: {key}: {instead}")),
-        Some(Status::Works | Status::Ignored(_)) | None => Err(format!("unknown key \"{key}\"")),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -169,16 +212,22 @@ mod tests {
     }
 
     #[test]
-    fn blocks_about_tls_are_refused_unless_they_say_nothing() {
-        for contents in [
-            "client-transport-security:\n  cert-file: x",
-            "peer-transport-security: {auto-tls: true}",
-        ] {
-            assert!(refused(contents).contains("not supported yet"), "{contents}");
-        }
+    fn blocks_stand_for_flags() {
+        let client =
+            "client-transport-security:\n  cert-file: x\n  client-cert-auth: true\n  key-file: ''";
+        assert_eq!(said(client, "cert-file").unwrap(), "x");
+        assert_eq!(said(client, "client-cert-auth").unwrap(), "true");
         assert_eq!(
-            said("client-transport-security:\n  cert-file: ''\n  auto-tls: false", "name"),
-            None
+            said("peer-transport-security: {auto-tls: true}", "peer-auto-tls").unwrap(),
+            "true"
         );
+        assert_eq!(said("peer-transport-security:", "peer-auto-tls"), None);
+        assert!(refused("peer-transport-security: x").contains("must be a block"));
+        assert!(refused("peer-transport-security: {nope: 1}").contains("it takes cert-file, "));
+        for (block, inside) in NESTED {
+            for (name, flag) in inside {
+                assert!(flags::find(flag).is_some(), "{block}: {name}");
+            }
+        }
     }
 }

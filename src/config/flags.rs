@@ -62,8 +62,6 @@ use Kind::{Bool, Choice, List, Number, Origins, Text, Urls};
 use Status::{Ignored, NotYet, Works};
 
 const V3: Status = Ignored("it belongs to etcd's version 3 API");
-const TLS: Status =
-    NotYet("put a TLS proxy in front of the client address, and keep peers on a trusted network");
 const PROXY: Status = Ignored("there is no proxy; this is a member");
 
 /// A part of the help.
@@ -225,7 +223,7 @@ pub const SECTIONS: &[Section] = &[
                 "",
                 Text,
                 Works,
-                "Directory of another etcd or cairn in which the founders register, as `curl http://HOST:PORT/new?size=3` prints it; http:// only. Its URL is the token of the cluster.",
+                "Directory of another etcd or cairn in which the founders register, as `curl http://HOST:PORT/new?size=3` prints it. Its URL is the token of the cluster.",
             ),
             row(
                 "discovery-fallback",
@@ -246,7 +244,7 @@ pub const SECTIONS: &[Section] = &[
                 "",
                 Text,
                 Works,
-                "DNS domain whose SRV records _etcd-server._tcp name the founders.",
+                "DNS domain whose SRV records _etcd-server-ssl._tcp and _etcd-server._tcp name the founders.",
             ),
             row(
                 "discovery-srv-name",
@@ -320,42 +318,122 @@ pub const SECTIONS: &[Section] = &[
     Section {
         title: "Security",
         flags: &[
-            row("cert-file", "", Text, TLS, "Certificate for clients."),
-            row("key-file", "", Text, TLS, "Its key."),
-            row("client-cert-auth", "false", Bool, TLS, "Demand certificates from clients."),
-            row("client-crl-file", "", Text, TLS, "Revoked client certificates."),
+            row(
+                "cert-file",
+                "",
+                Text,
+                Works,
+                "File with the certificate chain (PEM) that clients are shown. For client URLs with https://.",
+            ),
+            row(
+                "key-file",
+                "",
+                Text,
+                Works,
+                "File with its private key (PEM: PKCS#8, PKCS#1 or SEC1). Read again, as all these files, when it changes.",
+            ),
+            row(
+                "client-cert-auth",
+                "false",
+                Bool,
+                Works,
+                "Demand a certificate from clients that --trusted-ca-file signed; its common name is the user, unless another one is given.",
+            ),
+            row(
+                "trusted-ca-file",
+                "",
+                Text,
+                Works,
+                "File with the certificates (PEM) of those who sign client certificates. Given alone, it demands certificates too.",
+            ),
+            row("ca-file", "", Text, Works, "The same, under its old name."),
+            row(
+                "client-crl-file",
+                "",
+                Text,
+                Works,
+                "File with revocation lists (PEM or DER) for client certificates.",
+            ),
             row(
                 "client-cert-allowed-hostname",
                 "",
                 Text,
-                TLS,
-                "Host name that client certificates must name.",
+                Works,
+                "Host name that client certificates must be for.",
             ),
-            row("trusted-ca-file", "", Text, TLS, "Who signs client certificates."),
-            row("auto-tls", "false", Bool, TLS, "Make a certificate for clients."),
-            row("peer-cert-file", "", Text, TLS, "Certificate for peers."),
-            row("peer-key-file", "", Text, TLS, "Its key."),
-            row("peer-client-cert-auth", "false", Bool, TLS, "Demand certificates from peers."),
-            row("peer-trusted-ca-file", "", Text, TLS, "Who signs peer certificates."),
+            row(
+                "auto-tls",
+                "false",
+                Bool,
+                Works,
+                "Make a certificate for clients, in DATA-DIR/fixtures/client, when --cert-file names none.",
+            ),
+            row(
+                "peer-cert-file",
+                "",
+                Text,
+                Works,
+                "File with the certificate chain (PEM) that peers are shown, here and where this member connects.",
+            ),
+            row("peer-key-file", "", Text, Works, "File with its private key."),
+            row(
+                "peer-client-cert-auth",
+                "false",
+                Bool,
+                Works,
+                "Demand a certificate from peers that --peer-trusted-ca-file signed.",
+            ),
+            row(
+                "peer-trusted-ca-file",
+                "",
+                Text,
+                Works,
+                "File with the certificates of those who sign peer certificates.",
+            ),
+            row("peer-ca-file", "", Text, Works, "The same, under its old name."),
+            row(
+                "peer-crl-file",
+                "",
+                Text,
+                Works,
+                "File with revocation lists for peer certificates.",
+            ),
             row(
                 "peer-cert-allowed-cn",
                 "",
                 Text,
-                TLS,
+                Works,
                 "Common name that peer certificates must have.",
             ),
             row(
                 "peer-cert-allowed-hostname",
                 "",
                 Text,
-                TLS,
-                "Host name that peer certificates must name.",
+                Works,
+                "Host name that peer certificates must be for.",
             ),
-            row("peer-auto-tls", "false", Bool, TLS, "Make a certificate for peers."),
-            row("peer-crl-file", "", Text, TLS, "Revoked peer certificates."),
-            row("cipher-suites", "", List, TLS, "TLS cipher suites."),
-            row("tls-min-version", "TLS1.2", Text, TLS, "Oldest TLS version."),
-            row("tls-max-version", "", Text, TLS, "Newest TLS version."),
+            row(
+                "peer-auto-tls",
+                "false",
+                Bool,
+                Works,
+                "Make a certificate for peers, in DATA-DIR/fixtures/peer. It hides what is said, and proves nothing about who says it.",
+            ),
+            row(
+                "cipher-suites",
+                "",
+                List,
+                Works,
+                "TLS cipher suites to choose from, by their IANA names; all that are safe when not given.",
+            ),
+            row(
+                "tls-min-version",
+                "TLS1.2",
+                Text,
+                Works,
+                "Oldest TLS version to speak: TLS1.2 or TLS1.3.",
+            ),
+            row("tls-max-version", "", Text, Works, "Newest TLS version to speak."),
             row(
                 "cors",
                 "*",
@@ -471,7 +549,9 @@ pub const SECTIONS: &[Section] = &[
                 "experimental-peer-skip-client-san-verification",
                 "false",
                 Bool,
-                TLS,
+                Ignored(
+                    "where a peer connects from is never compared with the names in its certificate",
+                ),
                 "Do not check names in peer certificates.",
             ),
             row(

@@ -57,10 +57,31 @@ impl fmt::Debug for Address {
     }
 }
 
+/// A place to listen at, and whether TLS is spoken there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listener {
+    /// The place.
+    pub address: Address,
+    /// Its URL begins with `https`.
+    pub tls: bool,
+}
+
+impl Listener {
+    pub(super) fn of(url: &Url) -> Option<Self> {
+        Some(Self { address: Address::of(url)?, tls: url.scheme() == "https" })
+    }
+
+    /// As a URL.
+    pub fn url(&self) -> String {
+        let url = self.address.url();
+        if self.tls { url.replacen("http://", "https://", 1) } else { url }
+    }
+}
+
 /// All listeners so far, each with its flag.
 #[derive(Default)]
 pub(super) struct Listeners<'a> {
-    ports: BTreeMap<u16, BTreeMap<IpAddr, (&'a str, &'a Address)>>,
+    ports: BTreeMap<u16, BTreeMap<IpAddr, (&'a str, &'a Listener)>>,
     files: BTreeMap<&'a str, &'a str>,
 }
 
@@ -69,23 +90,24 @@ impl<'a> Listeners<'a> {
     ///
     /// # Errors
     /// The first that takes what another one has; it would fail later with fewer words.
-    pub(super) fn add(&mut self, flag: &'a str, addresses: &'a [Address]) -> Result<(), Failure> {
-        for address in addresses {
+    pub(super) fn add(&mut self, flag: &'a str, listeners: &'a [Listener]) -> Result<(), Failure> {
+        for listener in listeners {
+            let address = &listener.address;
             let other = match address {
-                Address::Tcp(place) => self.add_port(flag, address, *place),
+                Address::Tcp(place) => self.add_port(flag, listener, *place),
                 Address::Unix(name) => {
                     self.files.insert(name, flag).map(|flag| (flag, address.url()))
                 }
             };
             if let Some((other, url)) = other {
-                let both = if url == address.url() {
+                let both = if url == listener.url() {
                     "are the same"
                 } else {
                     "overlap (0.0.0.0 and [::] each take all addresses of this machine, IPv4 and IPv6)"
                 };
                 return Err(Failure::verifying(format!(
                     "--{other}={url} and --{flag}={} {both}: leave one of them out, or give it another port",
-                    address.url()
+                    listener.url()
                 )));
             }
         }
@@ -95,7 +117,7 @@ impl<'a> Listeners<'a> {
     fn add_port(
         &mut self,
         flag: &'a str,
-        address: &'a Address,
+        listener: &'a Listener,
         place: SocketAddr,
     ) -> Option<(&'a str, String)> {
         if place.port() == 0 {
@@ -106,8 +128,8 @@ impl<'a> Listeners<'a> {
         let there = self.ports.entry(place.port()).or_default();
         let other =
             if ip == any { there.values().next() } else { there.get(&ip).or(there.get(&any)) };
-        let other = other.map(|(flag, address)| (*flag, address.url()));
-        there.insert(ip, (flag, address));
+        let other = other.map(|(flag, listener)| (*flag, listener.url()));
+        there.insert(ip, (flag, listener));
         other
     }
 }

@@ -14,6 +14,7 @@ mod file;
 pub mod flags;
 mod listen;
 mod parse;
+mod tls;
 mod validate;
 mod variables;
 
@@ -21,8 +22,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use listen::Address;
+pub use listen::{Address, Listener};
 use parse::{Asked, Raw};
+pub use tls::{TlsFlags, TlsVersion};
 use variables::Variables;
 
 use crate::model::{Discovery, Url};
@@ -49,11 +51,15 @@ pub struct Config {
     /// Go on alone with the data of a member whose cluster lost its majority.
     pub force_new_cluster: bool,
     /// Where clients connect.
-    pub client_listeners: Vec<Address>,
+    pub client_listeners: Vec<Listener>,
     /// Where peers connect.
-    pub peer_listeners: Vec<Address>,
+    pub peer_listeners: Vec<Listener>,
     /// Where `/metrics` and `/health` are served besides.
-    pub metrics_listeners: Vec<Address>,
+    pub metrics_listeners: Vec<Listener>,
+    /// TLS towards clients, and on the metrics listeners.
+    pub client_tls: TlsFlags,
+    /// TLS among members.
+    pub peer_tls: TlsFlags,
     /// Where peers are told to connect.
     pub advertise_peer_urls: Vec<String>,
     /// Where clients are told to connect.
@@ -188,15 +194,15 @@ impl Failure {
         Self::new(1, format!("error verifying flags, {why}. See 'cairn --help'."))
     }
 
-    /// The one place that knows what members do not speak: TLS, and with each other anything but TCP.
+    /// The one place that knows what members do not speak with each other.
     fn not_spoken(flag: &str, url: &Url) -> Self {
         let fix = match url.scheme() {
-            "unix" => {
-                "other members cannot reach a socket in a file of this machine; use a http:// URL"
+            "unixs" => "use a https:// or unix:// URL",
+            _ => {
+                "other members cannot reach a socket in a file of this machine; use a http:// or https:// URL"
             }
-            _ => "use a http:// URL; TLS comes with a later version",
         };
-        Self::verifying(format!("not supported yet: --{flag}: {url}: {fix}"))
+        Self::verifying(format!("not supported: --{flag}: {url}: {fix}"))
     }
 }
 

@@ -9,8 +9,9 @@ use crate::config::discovery;
 use crate::config::flags::{self, Status};
 use crate::config::listen::Listeners;
 use crate::config::parse::{Raw, parse_number, same};
+use crate::config::tls;
 use crate::config::{
-    Address, Config, Failure, Level, LogFormat, LogLevel, LogOutput, Notice, texts,
+    Config, Failure, Level, Listener, LogFormat, LogLevel, LogOutput, Notice, texts,
 };
 use crate::model::Url;
 
@@ -52,7 +53,7 @@ pub(super) fn validate(
     all.add("listen-client-urls", &client_listeners)?;
     all.add("listen-metrics-urls", &metrics_listeners)?;
     let advertise_peer_urls = advertised(raw, "initial-advertise-peer-urls")?;
-    let advertise_client_urls = texts(&advertised(raw, "advertise-client-urls")?);
+    let client_urls = advertised(raw, "advertise-client-urls")?;
     let (heartbeat, election) = timing(raw)?;
     if raw.said("listen-client-urls").is_some() && raw.said("advertise-client-urls").is_none() {
         // The second line stands by itself: etcd logs two.
@@ -78,6 +79,11 @@ pub(super) fn validate(
         }
         said => PathBuf::from(said),
     };
+    let client_tls = tls::for_clients(raw, &data_dir, notices)?;
+    let peer_tls = tls::for_peers(raw, &data_dir)?;
+    let clients = [client_listeners.as_slice(), &metrics_listeners].concat();
+    tls::fits(&client_tls, "client", &clients, &client_urls, notices)?;
+    tls::fits(&peer_tls, "peer", &peer_listeners, &advertise_peer_urls, notices)?;
     let initial_cluster = match discovery {
         _ if is_member(&data_dir) => Vec::new(),
         None => cluster::initial_cluster(raw, &name, &advertise_peer_urls)?,
@@ -95,7 +101,9 @@ pub(super) fn validate(
         peer_listeners,
         metrics_listeners,
         advertise_peer_urls: texts(&advertise_peer_urls),
-        advertise_client_urls,
+        advertise_client_urls: texts(&client_urls),
+        client_tls,
+        peer_tls,
         heartbeat,
         election,
         strict_reconfig_check: raw.bool("strict-reconfig-check"),
@@ -208,7 +216,7 @@ fn urls(raw: &Raw, flag: &'static str) -> Result<Vec<Url>, Failure> {
         Failure::verifying(format!("invalid value {text:?} for --{flag}: {error}"))
     })?;
     let spoken = |url: &&Url| match url.scheme() {
-        "http" => true,
+        "http" | "https" => true,
         "unix" => flag != "initial-advertise-peer-urls",
         _ => false,
     };
@@ -229,19 +237,19 @@ fn some<T>(items: Vec<T>, flag: &str) -> Result<Vec<T>, Failure> {
 }
 
 /// Addresses to listen on; one that stands twice counts once, as in etcd.
-fn listeners(raw: &Raw, flag: &'static str) -> Result<Vec<Address>, Failure> {
-    let (mut addresses, mut known) = (Vec::new(), BTreeSet::new());
+fn listeners(raw: &Raw, flag: &'static str) -> Result<Vec<Listener>, Failure> {
+    let (mut listeners, mut known) = (Vec::new(), BTreeSet::new());
     for url in urls(raw, flag)? {
-        let address = Address::of(&url).ok_or_else(|| {
+        let listener = Listener::of(&url).ok_or_else(|| {
             Failure::verifying(format!(
                 "expected IP in URL for binding ({url}): write the address of this machine, 0.0.0.0 or localhost in --{flag}"
             ))
         })?;
-        if known.insert(address.clone()) {
-            addresses.push(address);
+        if known.insert(listener.clone()) {
+            listeners.push(listener);
         }
     }
-    Ok(addresses)
+    Ok(listeners)
 }
 
 /// URLs that others are told.
@@ -259,11 +267,11 @@ fn advertised(raw: &Raw, flag: &'static str) -> Result<Vec<Url>, Failure> {
 /// etcd would guess an address here. For the cluster of one member it does not matter yet, so it is no error.
 fn warn_of_unreachable(
     raw: &Raw,
-    listeners: &[Address],
+    listeners: &[Listener],
     advertised: &[Url],
     notices: &mut Vec<Notice>,
 ) {
-    let beyond = listeners.iter().any(Address::is_remote);
+    let beyond = listeners.iter().any(|listener| listener.address.is_remote());
     if beyond && raw.said("initial-advertise-peer-urls").is_none() {
         let text = format!(
             "--listen-peer-urls reaches beyond this machine, but {} is advertised: set --initial-advertise-peer-urls",

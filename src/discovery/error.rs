@@ -114,10 +114,8 @@ pub enum DiscoveryError {
         /// The id that it has for this member.
         id: MemberId,
     },
-    /// A founder can only be reached in a way that this version does not know.
-    #[error(
-        "not supported yet: {place} names {peer_url}: use http:// peer URLs; TLS comes with a later version"
-    )]
+    /// A founder can only be reached in a way that members do not use with each other.
+    #[error("not supported: {place} names {peer_url}: use http:// or https:// peer URLs")]
     NotSupported {
         /// Where it stands.
         place: String,

@@ -1,9 +1,10 @@
 //! A small HTTP/1 client: one request on one connection, everything with an end.
 //!
 //! Owns: time-outs, sizes, the way through a proxy. Never knows: what is asked, and whom. It neither follows redirects nor
-//! sends anything twice; who asks decides that. TLS comes in at `dial`: all behind it takes any stream.
+//! sends anything twice; who asks decides that. TLS comes in behind `dial`: an exchange takes any stream.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,9 +22,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::discovery::http_error::HttpError;
 use crate::discovery::target::{self, Target};
+use crate::tls::Tls;
 
-/// Port of an `http` URL that names none.
+/// Ports of URLs that name none.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// A server that is gone is noticed within a minute or so, also while an answer is waited for.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
@@ -73,7 +76,8 @@ impl HttpError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::TimedOut { .. } | Self::Broken { .. } => true,
-            Self::Url { .. } | Self::Tls(_) | Self::TooLarge { .. } => false,
+            Self::Tls { .. } => true,
+            Self::Url { .. } | Self::TooLarge { .. } => false,
         }
     }
 }
@@ -85,10 +89,11 @@ struct Sent {
 }
 
 /// Asks over HTTP. Cheap to make and to clone; keeps no connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct HttpClient {
     proxy: Option<Authority>,
     limits: Limits,
+    tls: Option<Arc<Tls>>,
 }
 
 impl HttpClient {
@@ -101,6 +106,12 @@ impl HttpClient {
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// The same with what is to be shown and demanded where a URL asks for TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: Arc<Tls>) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// The same through an HTTP proxy, given as `host:port`.
@@ -166,8 +177,25 @@ impl HttpClient {
         let target = Target::parse(url)?;
         let request = self.request(method, &target, sent);
         let address = self.proxy.as_ref().unwrap_or(&target.authority);
-        let stream = self.dial(address).await?;
         let exchange = Exchange { address: address.to_string(), limits: self.limits };
+        if !target.tls {
+            let stream = self.dial(address, HTTP_PORT).await?;
+            return exchange.run(stream, request, body_limit).await;
+        }
+        let fail = |why: String| HttpError::Tls { address: address.to_string(), why };
+        if self.proxy.is_some() {
+            return Err(fail(
+                "a proxy is not asked for tunnels; use a http:// URL, or no proxy".to_owned(),
+            ));
+        }
+        let tls = self
+            .tls
+            .as_ref()
+            .ok_or_else(|| fail("there are no certificates to check it with".to_owned()))?;
+        let stream = self.dial(address, HTTPS_PORT).await?;
+        let secured =
+            exchange.within(self.limits.connect, tls.connect(address.host(), stream)).await?;
+        let stream = secured.map_err(|error| fail(error.to_string()))?;
         exchange.run(stream, request, body_limit).await
     }
 
@@ -191,10 +219,10 @@ impl HttpClient {
     }
 
     /// The first of the host's addresses that takes a connection.
-    async fn dial(&self, to: &Authority) -> Result<TcpStream, HttpError> {
+    async fn dial(&self, to: &Authority, usual_port: u16) -> Result<TcpStream, HttpError> {
         let fail = |source| HttpError::Connect { address: to.to_string(), source };
         let host = to.host().trim_start_matches('[').trim_end_matches(']');
-        let port = to.port_u16().unwrap_or(HTTP_PORT);
+        let port = to.port_u16().unwrap_or(usual_port);
         let limit = self.limits.connect;
         let addresses =
             match tokio::time::timeout(limit, tokio::net::lookup_host((host, port))).await {

@@ -16,9 +16,14 @@ pub enum HttpError {
         /// What is wrong with it.
         why: String,
     },
-    /// It would need TLS.
-    #[error("not supported yet: {0}: use a http:// URL; TLS comes with a later version")]
-    Tls(String),
+    /// TLS cannot be spoken with it.
+    #[error("no TLS with {address}: {why}")]
+    Tls {
+        /// Who was asked.
+        address: String,
+        /// What is wrong.
+        why: String,
+    },
     /// No server takes the connection.
     #[error("cannot connect to {address}: {source}")]
     Connect {

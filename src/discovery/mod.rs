@@ -21,7 +21,10 @@ pub use http_client::{HttpClient, Limits, Response};
 pub use http_error::HttpError;
 pub use v2::RetryPolicy;
 
+use std::sync::Arc;
+
 use crate::model::{Discovery, MemberId};
+use crate::tls::Tls;
 
 /// What a founder says of itself.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +50,7 @@ pub struct Founders {
 /// Finds the founders of this member's cluster; returns once they are complete.
 ///
 /// For [`Discovery::Registry`] the token of the cluster is the URL of the directory. It may take for ever: the caller can
-/// drop the future at any time and call again.
+/// drop the future at any time and call again. `tls` is for a directory behind a https URL.
 ///
 /// # Errors
 /// See [`DiscoveryError`]; the texts name flag and fix.
@@ -55,12 +58,14 @@ pub async fn found(
     discovery: &Discovery,
     own: &Own<'_>,
     patience: RetryPolicy,
+    tls: Arc<Tls>,
 ) -> Result<Founders, DiscoveryError> {
     match discovery {
         Discovery::Registry { url, proxy } => {
+            let client = HttpClient::new().with_tls(tls);
             let client = match proxy {
-                None => HttpClient::new(),
-                Some(proxy) => HttpClient::new().through(proxy).map_err(|error| {
+                None => client,
+                Some(proxy) => client.through(proxy).map_err(|error| {
                     let why = format!("--discovery-proxy: {error}");
                     DiscoveryError::BadEndpoint { url: url.clone(), why }
                 })?,

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use crate::discovery::dns::{Dns, Target};
 use crate::discovery::{DiscoveryError, Founders, Own};
 
-/// What members of etcd publish, by the scheme of their peer URLs.
+/// What members of etcd publish, by the scheme of their peer URLs. A founder may stand in either: a cluster that moves to TLS has
+/// both.
 const SERVICES: [(&str, &str); 2] = [("https", "etcd-server-ssl"), ("http", "etcd-server")];
 
 /// A host with a port, and the addresses that it has.
@@ -36,29 +37,27 @@ pub(super) async fn found(
     suffix: &str,
     own: &Own<'_>,
 ) -> Result<Founders, DiscoveryError> {
-    let mut plain = BTreeSet::new();
+    let (mut targets, mut services) = (Vec::<Place>::new(), Vec::new());
     for (scheme, name) in SERVICES {
         let service = service(name, suffix, domain);
         let fail = |why| DiscoveryError::Dns { service: service.clone(), why };
-        let targets = dns.targets(&service).await.map_err(fail)?;
-        // Members that want TLS cannot be left out either: with the rest alone the cluster would be another one.
-        if let Some(target) = targets.first().filter(|_| scheme == "https") {
-            let peer_url = target.url(scheme);
-            return Err(DiscoveryError::NotSupported { place: service, peer_url });
+        for target in dns.targets(&service).await.map_err(fail)? {
+            let url = target.url(scheme);
+            let addresses = dns.addresses(&target.host).await.map_err(fail)?;
+            let place = Place { url, host: target.host, port: target.port, addresses };
+            // Only one of the two can be spoken at a port; the records with TLS come first and count.
+            if !targets.iter().any(|known| {
+                known.url != place.url && known.host == place.host && known.port == place.port
+            }) {
+                targets.push(place);
+            }
         }
-        plain = targets;
+        services.push(service);
     }
-    let [_, (scheme, name)] = SERVICES;
-    let service = service(name, suffix, domain);
-    let fail = |why| DiscoveryError::Dns { service: service.clone(), why };
-    if plain.is_empty() {
-        return Err(fail("there are none; publish one for each founder".to_owned()));
-    }
-    let mut targets = Vec::new();
-    for target in plain {
-        let url = target.url(scheme);
-        let addresses = dns.addresses(&target.host).await.map_err(fail)?;
-        targets.push(Place { url, host: target.host, port: target.port, addresses });
+    let service = services.join(" and ");
+    if targets.is_empty() {
+        let why = "there are none; publish one for each founder".to_owned();
+        return Err(DiscoveryError::Dns { service, why });
     }
     let mut advertised = Vec::new();
     for url in own.peer_urls {

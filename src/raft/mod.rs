@@ -231,25 +231,14 @@ impl Raft {
         }
     }
 
+    /// The core says why it ends in its last metrics. Those change with every entry; the others seldom, and they end with it too.
     async fn consensus_failed(&self) -> String {
-        let mut metrics = self.raft.metrics();
-        loop {
-            let state = metrics.borrow_watched().running_state.clone();
-            match state {
-                Err(Fatal::Stopped) => std::future::pending().await,
-                Err(error) => return error.to_string(),
-                Ok(()) => {}
-            }
-            if metrics.changed().await.is_err() {
-                // The core is gone without a word.
-                let state = metrics.borrow_watched().running_state.clone();
-                if let Err(error) = state
-                    && error != Fatal::Stopped
-                {
-                    return error.to_string();
-                }
-                std::future::pending::<()>().await;
-            }
+        let mut seldom = self.raft.server_metrics();
+        while seldom.changed().await.is_ok() {}
+        let state = self.raft.metrics().borrow_watched().running_state.clone();
+        match state {
+            Ok(()) | Err(Fatal::Stopped) => std::future::pending().await,
+            Err(error) => error.to_string(),
         }
     }
 

@@ -11,6 +11,7 @@
 //! were acknowledged may be lost; so here it gets a new one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ use crate::model::{ClusterId, Discovery, MemberId};
 use crate::replica::identity;
 use crate::server::dial;
 use crate::server::peer_http::{self, Cluster, Listed};
+use crate::tls::Tls;
 
 /// How long a member that lost its data tries to take the place of its old self, in elections: the others must first notice
 /// that it is gone.
@@ -199,10 +201,11 @@ impl MemberIdentity {
     }
 }
 
-/// Finds out who this member is.
+/// Finds out who this member is. `tls` is what it shows and demands when it asks the others.
 pub(super) async fn identify(
     config: &Config,
     data_dir: &DataDir,
+    tls: &Arc<Tls>,
 ) -> Result<MemberIdentity, BootstrapError> {
     if let Some(bytes) = data_dir.read_member(&RealFiles)? {
         let path = || data_dir.path().join("member.json").display().to_string();
@@ -218,7 +221,7 @@ pub(super) async fn identify(
             );
         }
         if config.force_new_cluster {
-            refuse_if_others_live(&identity).await?;
+            refuse_if_others_live(&identity, tls).await?;
         }
         return Ok(identity);
     }
@@ -227,17 +230,17 @@ pub(super) async fn identify(
         return Err(BootstrapError::NothingToForce(dir));
     }
     check_own_urls(config).await?;
-    let identity = if config.join { join(config).await? } else { found(config).await? };
+    let identity = if config.join { join(config, tls).await? } else { found(config, tls).await? };
     identity.keep(data_dir)?;
     Ok(identity)
 }
 
 /// A founder: all ids follow from the list of founders and the token, which all of them share.
-async fn found(config: &Config) -> Result<MemberIdentity, BootstrapError> {
+async fn found(config: &Config, tls: &Arc<Tls>) -> Result<MemberIdentity, BootstrapError> {
     let token = &config.initial_cluster_token;
     let list = match &config.discovery {
         None => config.initial_cluster.clone(),
-        Some(discovery) => discovered(config, discovery).await?,
+        Some(discovery) => discovered(config, discovery, tls).await?,
     };
     let mut own = None;
     let mut founders = Vec::new();
@@ -250,7 +253,7 @@ async fn found(config: &Config) -> Result<MemberIdentity, BootstrapError> {
     }
     let member = own.ok_or_else(|| BootstrapError::NotAFounder(config.name.clone()))?;
     let cluster = identity::cluster(founders.iter().map(|(id, _)| *id));
-    for (url, answer) in ask_others(config, &list).await {
+    for (url, answer) in ask_others(config, &list, tls).await {
         match answer {
             Ok(there) if there.id == cluster => {
                 let started = |listed: &Listed| listed.id == member.0 && !listed.name.is_empty();
@@ -277,18 +280,19 @@ async fn found(config: &Config) -> Result<MemberIdentity, BootstrapError> {
 async fn discovered(
     config: &Config,
     discovery: &Discovery,
+    tls: &Arc<Tls>,
 ) -> Result<Vec<(String, Vec<String>)>, BootstrapError> {
     let own = config.initial_cluster.iter().find(|(name, _)| *name == config.name);
     let own = own.ok_or_else(|| BootstrapError::NotAFounder(config.name.clone()))?;
     let (name, peer_urls) = own;
     let own = Own { name, peer_urls, id_of: identity::founding_member };
-    let found = discovery::found(discovery, &own, RetryPolicy::default()).await;
+    let found = discovery::found(discovery, &own, RetryPolicy::default(), Arc::clone(tls)).await;
     Ok(found.map_err(Box::new)?.members)
 }
 
 /// A member that was added to a running cluster, or was in it before.
-async fn join(config: &Config) -> Result<MemberIdentity, BootstrapError> {
-    let there = find_cluster(config).await?;
+async fn join(config: &Config, tls: &Arc<Tls>) -> Result<MemberIdentity, BootstrapError> {
+    let there = find_cluster(config, tls).await?;
     let members = || {
         let show = |listed: &Listed| format!("{}={}", listed.name, listed.peer_urls.join(","));
         there.members.iter().map(show).collect::<Vec<_>>().join(" ")
@@ -310,7 +314,7 @@ async fn join(config: &Config) -> Result<MemberIdentity, BootstrapError> {
     let own = own.ok_or_else(|| BootstrapError::NotAFounder(config.name.clone()))?;
     let mut member = MemberId(own.id);
     if !own.name.is_empty() {
-        member = replace(config, &there, member, &own.peer_urls).await?;
+        member = replace(config, &there, member, &own.peer_urls, tls).await?;
     }
     let others = there.members.iter().filter(|listed| listed.id != own.id);
     let mut peers: Vec<_> =
@@ -369,6 +373,7 @@ async fn replace(
     there: &Cluster,
     lost: MemberId,
     peer_urls: &[String],
+    tls: &Arc<Tls>,
 ) -> Result<MemberId, BootstrapError> {
     warn!(
         target: "etcdserver",
@@ -379,7 +384,7 @@ async fn replace(
         let mut last = "no other member answers".to_owned();
         for listed in there.members.iter().filter(|listed| listed.id != lost.0) {
             for url in &listed.peer_urls {
-                match peer_http::replace(url, lost, peer_urls).await {
+                match peer_http::replace(url, lost, peer_urls, tls).await {
                     Ok(member) => {
                         info!(target: "etcdserver", "member {member} takes the place of {lost}");
                         return Ok(member);
@@ -396,11 +401,11 @@ async fn replace(
 }
 
 /// The cluster as the first who answers knows it.
-async fn find_cluster(config: &Config) -> Result<Cluster, BootstrapError> {
+async fn find_cluster(config: &Config, tls: &Arc<Tls>) -> Result<Cluster, BootstrapError> {
     let until = Instant::now() + JOIN_MAX;
     loop {
         let mut silent = Vec::new();
-        for (url, answer) in ask_others(config, &config.initial_cluster).await {
+        for (url, answer) in ask_others(config, &config.initial_cluster, tls).await {
             match answer {
                 Ok(there) if !there.members.is_empty() => return Ok(there),
                 Ok(_) => silent.push(format!("{url}: it knows no members yet")),
@@ -418,23 +423,27 @@ async fn find_cluster(config: &Config) -> Result<Cluster, BootstrapError> {
 async fn ask_others(
     config: &Config,
     list: &[(String, Vec<String>)],
+    tls: &Arc<Tls>,
 ) -> Vec<(String, Result<Cluster, String>)> {
     let others = list.iter().filter(|(name, _)| *name != config.name);
     let questions = others.flat_map(|(_, urls)| urls).map(async |url| {
-        let answer = peer_http::cluster(url).await;
+        let answer = peer_http::cluster(url, tls).await;
         (url.clone(), answer)
     });
     futures_util::future::join_all(questions).await
 }
 
 /// Going on alone while the others go on too would make two clusters of one.
-async fn refuse_if_others_live(identity: &MemberIdentity) -> Result<(), BootstrapError> {
+async fn refuse_if_others_live(
+    identity: &MemberIdentity,
+    tls: &Arc<Tls>,
+) -> Result<(), BootstrapError> {
     for (id, urls) in &identity.peers {
         if *id == identity.member {
             continue;
         }
         for url in urls {
-            if peer_http::cluster(url).await.is_ok_and(|there| there.id == identity.cluster) {
+            if peer_http::cluster(url, tls).await.is_ok_and(|there| there.id == identity.cluster) {
                 return Err(BootstrapError::OthersAlive(*id, url.clone()));
             }
         }

@@ -86,6 +86,9 @@ struct State {
     deaf: Option<Waker>,
     /// What the answer left unread of its request's body, and whether its client holds it back until it is asked for.
     unread: Option<(Incoming, bool)>,
+    /// Some bytes have come, the first of which was this.
+    has_read: bool,
+    begins_with: Option<u8>,
     /// The client may still be sending when the connection ends.
     lingers: bool,
 }
@@ -119,6 +122,8 @@ impl Progress {
     /// Everything that HTTP had to write is written.
     fn flushed(&self) {
         let mut state = lock(&self.0);
+        state.moved |= state.blocked;
+        state.blocked = false;
         if matches!(state.phase, Phase::Flushing | Phase::Leaving) {
             let begun = std::mem::take(&mut state.ahead);
             state.set(if begun { Phase::Head } else { Phase::Idle });
@@ -126,8 +131,11 @@ impl Progress {
     }
 
     /// Bytes came.
-    fn read(&self) {
+    fn read(&self, bytes: &[u8]) {
         let mut state = lock(&self.0);
+        if !std::mem::replace(&mut state.has_read, true) {
+            state.begins_with = bytes.first().copied();
+        }
         match state.phase {
             Phase::Idle => state.set(Phase::Head),
             Phase::Head => {}
@@ -142,10 +150,15 @@ impl Progress {
         }
     }
 
-    fn wrote(&self, result: &Poll<io::Result<usize>>) {
+    fn wrote(&self, blocked: bool) {
         let mut state = lock(&self.0);
-        state.moved |= state.blocked != result.is_pending();
-        state.blocked = result.is_pending();
+        state.moved |= state.blocked != blocked;
+        state.blocked = blocked;
+    }
+
+    /// The client takes bytes.
+    fn moves(&self) {
+        lock(&self.0).moved = true;
     }
 
     /// The client has closed its sending half.
@@ -210,6 +223,11 @@ impl Progress {
         lock(&self.0).unread.take()
     }
 
+    /// The first byte of all.
+    pub(super) fn begins_with(&self) -> Option<u8> {
+        lock(&self.0).begins_with
+    }
+
     /// The connection ends with this answer, and its client may still be sending.
     pub(super) fn linger(&self) {
         lock(&self.0).lingers = true;
@@ -220,21 +238,20 @@ impl Progress {
     }
 }
 
-/// The socket as HTTP sees it. The other half belongs to `serve`, which closes the connection.
-pub(super) struct ClientStream {
+/// A socket's bytes. The other half belongs to `serve`, which closes the connection.
+pub(super) struct RawSocket {
     socket: OwnedReadHalf,
-    progress: Arc<Progress>,
-    /// All that the client sends has been read.
-    ended: bool,
+    /// Told of bytes that the socket takes from the store of TLS, which HTTP does not see.
+    progress: Option<Arc<Progress>>,
 }
 
-impl ClientStream {
-    pub(super) fn new(socket: OwnedReadHalf, progress: Arc<Progress>) -> Self {
-        Self { socket, progress, ended: false }
+impl RawSocket {
+    pub(super) fn plain(socket: OwnedReadHalf) -> Self {
+        Self { socket, progress: None }
     }
 
-    fn end(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        if self.progress.hears_the_end(cx) { Poll::Ready(Ok(())) } else { Poll::Pending }
+    pub(super) fn below_tls(socket: OwnedReadHalf, progress: Arc<Progress>) -> Self {
+        Self { socket, progress: Some(progress) }
     }
 
     fn write(
@@ -243,48 +260,33 @@ impl ClientStream {
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         let socket: &TcpStream = self.socket.as_ref();
-        let result = loop {
-            match socket.poll_write_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-                Poll::Pending => break Poll::Pending,
-            }
+        loop {
+            std::task::ready!(socket.poll_write_ready(cx))?;
             match write(socket) {
                 // It was ready no more: this has taken note of it, and the next round waits.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => break Poll::Ready(result),
+                result => {
+                    if let Some(progress) = &self.progress {
+                        progress.moves();
+                    }
+                    return Poll::Ready(result);
+                }
             }
-        };
-        self.progress.wrote(&result);
-        result
+        }
     }
 }
 
-impl AsyncRead for ClientStream {
+impl AsyncRead for RawSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        if self.ended {
-            return self.end(cx);
-        }
-        match Pin::new(&mut self.socket).poll_read(cx, buffer) {
-            Poll::Ready(Ok(())) if buffer.filled().len() == before && buffer.remaining() > 0 => {
-                self.ended = true;
-                self.end(cx)
-            }
-            Poll::Ready(Ok(())) => {
-                self.progress.read();
-                Poll::Ready(Ok(()))
-            }
-            unread @ (Poll::Ready(Err(_)) | Poll::Pending) => unread,
-        }
+        Pin::new(&mut self.socket).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for ClientStream {
+impl AsyncWrite for RawSocket {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -294,7 +296,6 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.progress.flushed();
         Poll::Ready(Ok(()))
     }
 
@@ -312,5 +313,88 @@ impl AsyncWrite for ClientStream {
 
     fn is_write_vectored(&self) -> bool {
         true
+    }
+}
+
+/// A connection's stream, plain or in TLS, as HTTP sees it.
+pub(super) struct ClientStream<S> {
+    stream: S,
+    progress: Arc<Progress>,
+    /// All that the client sends has been read.
+    ended: bool,
+}
+
+impl<S> ClientStream<S> {
+    pub(super) fn new(stream: S, progress: Arc<Progress>) -> Self {
+        Self { stream, progress, ended: false }
+    }
+
+    fn end(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if self.progress.hears_the_end(cx) { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if self.ended {
+            return self.end(cx);
+        }
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Ready(Ok(())) if buffer.filled().len() == before && buffer.remaining() > 0 => {
+                self.ended = true;
+                self.end(cx)
+            }
+            Poll::Ready(Ok(())) => {
+                self.progress.read(&buffer.filled()[before..]);
+                Poll::Ready(Ok(()))
+            }
+            unread @ (Poll::Ready(Err(_)) | Poll::Pending) => unread,
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.progress.wrote(result.is_pending());
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        match &result {
+            Poll::Ready(Ok(())) => self.progress.flushed(),
+            // TLS has taken what the socket does not take yet.
+            Poll::Pending => self.progress.wrote(true),
+            Poll::Ready(Err(_)) => {}
+        }
+        result
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.progress.wrote(result.is_pending());
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }

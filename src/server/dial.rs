@@ -1,13 +1,15 @@
-//! The way out to peers: TCP.
+//! The way out to peers: TCP, with or without TLS.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+use crate::tls::Tls;
 use crate::transport::{Dial, Stream};
 
 /// A peer that is gone without a word is noticed within a few of these.
@@ -16,29 +18,46 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Bytes that are not acknowledged for so long end the connection.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 
-/// Opens TCP connections to `http://host:port`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TcpDial;
+/// Opens connections to `http://host:port` and, in TLS, to `https://host:port`.
+pub struct PeerDial {
+    tls: Arc<Tls>,
+}
 
-impl Dial for TcpDial {
+impl PeerDial {
+    /// `tls` is what this member shows and demands where a URL asks for TLS.
+    pub fn new(tls: Arc<Tls>) -> Self {
+        Self { tls }
+    }
+}
+
+impl Dial for PeerDial {
     fn dial<'a>(&'a self, url: &'a str) -> BoxFuture<'a, io::Result<Stream>> {
         Box::pin(async move {
-            let stream = connect(authority(url)?).await?;
-            Ok(Box::new(stream) as Stream)
+            let authority = authority(url)?;
+            let stream = connect(authority).await?;
+            if !url.starts_with(SECURE) {
+                return Ok(Box::new(stream) as Stream);
+            }
+            let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+            Ok(Box::new(self.tls.connect(host, stream).await?) as Stream)
         })
     }
 }
 
+/// How URLs begin that ask for TLS.
+const SECURE: &str = "https://";
+
 /// `host:port` of a peer URL.
 ///
 /// # Errors
-/// For schemes that this version does not speak.
+/// For schemes that are not spoken between members.
 pub(super) fn authority(url: &str) -> io::Result<&str> {
     let unsupported = || {
-        let text = format!("{url} is no http:// URL, and TLS comes with a later version");
+        let text = format!("{url} is neither a http:// nor a https:// URL");
         io::Error::new(io::ErrorKind::Unsupported, text)
     };
-    url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')).ok_or_else(unsupported)
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix(SECURE));
+    rest.map(|rest| rest.trim_end_matches('/')).ok_or_else(unsupported)
 }
 
 /// All addresses that some URLs lead to, in order.

@@ -25,6 +25,7 @@ const UNREAD_BYTES_MAX: u64 = 256 << 10;
 pub(super) struct RequestBody {
     /// Until it has been read to its end.
     body: Option<Incoming>,
+    expectation: Expectation,
     /// The client sends it only when it is asked for, and it was not.
     held_back: bool,
     progress: Arc<Progress>,
@@ -33,13 +34,13 @@ pub(super) struct RequestBody {
 impl RequestBody {
     /// The head of a request is complete. To be called before anything else is read.
     pub(super) fn track(request: Request<Incoming>, progress: &Arc<Progress>) -> Request<Self> {
-        let expects = request.version() == Version::HTTP_11
-            && Expectation::of(request.headers()) == Expectation::Continue;
+        let expectation = Expectation::of(request.headers());
+        let expects = request.version() == Version::HTTP_11 && expectation == Expectation::Continue;
         request.map(|body| {
             let body = Some(body).filter(|body| !body.is_end_stream());
             progress.set(if body.is_none() { Phase::Answer } else { Phase::Body });
             let held_back = expects && body.is_some();
-            Self { body, held_back, progress: Arc::clone(progress) }
+            Self { body, expectation, held_back, progress: Arc::clone(progress) }
         })
     }
 }
@@ -150,7 +151,7 @@ pub(super) async fn exchange(
     progress: Arc<Progress>,
     patience: Duration,
 ) -> Response<AnswerBody> {
-    let mut response = match Expectation::of(request.headers()) {
+    let mut response = match request.body().expectation {
         Expectation::Unknown => {
             drop(request);
             expectation_failed()

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -14,11 +14,13 @@ use tracing::{debug, warn};
 use crate::api::Api;
 use crate::base::{SplitMix, system_random};
 use crate::raft::Raft;
-use crate::server::connection::Timeouts;
+use crate::server::connection::{Progress, RawSocket, Timeouts};
+use crate::server::handshake::{self, Accepted};
 use crate::server::keep_alive::KeepAlive;
-use crate::server::serve::{Terms, serve_connection};
+use crate::server::serve::{Terms, close, drive, serve_connection};
 use crate::server::socket::Socket;
-use crate::transport::PREFACE;
+use crate::tls::Tls;
+use crate::transport::{Duplex, PREFACE};
 
 /// Pause after accept failed, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -53,6 +55,8 @@ pub(super) struct Listener {
     pub(super) permits: Arc<Semaphore>,
     pub(super) connections: TaskTracker,
     pub(super) stop: CancellationToken,
+    /// Spoken on it; plain when there is none.
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 impl Listener {
@@ -94,6 +98,7 @@ impl Listener {
             api: Arc::clone(&self.api),
             limits: self.limits,
             stop: self.stop.clone(),
+            tls: self.tls.clone(),
         };
         if self.face != Face::Peers {
             self.connections.spawn(async move {
@@ -105,16 +110,55 @@ impl Listener {
         // A stop does not wait for peers: their connections end with consensus.
         let raft = self.raft.clone();
         tokio::spawn(async move {
-            let first = tokio::time::timeout(terms.limits.timeouts.head, is_peer(&stream)).await;
-            match first {
-                Ok(Ok(true)) => serve_peer(stream, raft).await,
-                Ok(Ok(false)) => serve_connection(stream, keep_alive, terms).await,
-                // Nothing came, or nothing whole.
-                Ok(Err(_)) | Err(_) => {}
+            match terms.tls.clone() {
+                None => serve_plain_peer(stream, raft, keep_alive, terms).await,
+                Some(tls) => serve_secure_peer(stream, raft, &tls, keep_alive, terms).await,
             }
             drop(permit);
         });
     }
+}
+
+async fn serve_plain_peer(stream: TcpStream, raft: Raft, keep_alive: KeepAlive, terms: Terms) {
+    let first = tokio::time::timeout(terms.limits.timeouts.head, is_peer(&stream)).await;
+    match first {
+        Ok(Ok(true)) => serve_peer(stream, raft).await,
+        Ok(Ok(false)) => serve_connection(stream, keep_alive, terms).await,
+        // Nothing came, or nothing whole.
+        Ok(Err(_)) | Err(_) => {}
+    }
+}
+
+async fn serve_secure_peer(
+    stream: TcpStream,
+    raft: Raft,
+    tls: &Tls,
+    keep_alive: KeepAlive,
+    terms: Terms,
+) {
+    let (reading, mut writing) = stream.into_split();
+    let progress = Arc::new(Progress::default());
+    let raw = RawSocket::below_tls(reading, Arc::clone(&progress));
+    let limit = terms.limits.timeouts.head;
+    let lingers = match handshake::accept(tls, raw, &writing, limit).await {
+        Accepted::Secure(stream) => {
+            // The stream keeps what was looked at for those who read on.
+            let mut stream = BufReader::with_capacity(PREFACE.len(), *stream);
+            let first = tokio::time::timeout(limit, stream.fill_buf()).await;
+            let first = first.ok().and_then(Result::ok).and_then(|first| first.first().copied());
+            match first {
+                Some(first) if first == PREFACE[0] => {
+                    serve_peer(stream, raft).await;
+                    false
+                }
+                Some(_) => drive(stream, progress, &writing, keep_alive, terms, None).await,
+                None => false,
+            }
+        }
+        Accepted::Plain => true,
+        Accepted::Failed => false,
+    };
+    close(&mut writing, lingers).await;
 }
 
 /// Does a connection begin as those between members do? HTTP begins with a letter.
@@ -126,7 +170,7 @@ async fn is_peer(stream: &TcpStream) -> io::Result<bool> {
     Ok(first[0] == PREFACE[0])
 }
 
-async fn serve_peer(mut stream: TcpStream, raft: Raft) {
+async fn serve_peer(mut stream: impl Duplex, raft: Raft) {
     let mut preface = [0; PREFACE.len()];
     let read = tokio::time::timeout(PREFACE_TIMEOUT, stream.read_exact(&mut preface)).await;
     if matches!(read, Ok(Ok(_))) && preface == *PREFACE {

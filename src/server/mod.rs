@@ -6,6 +6,7 @@ mod connection;
 mod descriptors;
 mod dial;
 mod exchange;
+mod handshake;
 mod keep_alive;
 mod listen;
 mod observe;
@@ -19,22 +20,24 @@ mod systemd;
 pub mod telemetry;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::api::{self, Api, CLUSTER_VERSION, Cors, ETCD_VERSION, Metrics};
-use crate::config::{self, Address, Config};
+use crate::config::{self, Address, Config, TlsFlags};
 use crate::disk::{DataDir, DataDirError, RealFiles, WalOptions};
-use crate::model::{LogIndex, PathLimits};
+use crate::model::{LogIndex, PathLimits, Url};
 use crate::raft::{self, Raft, StartError};
 use crate::replica::{Facts, Hub, LocalMember, Replica};
 use crate::store::HistoryLimits;
+use crate::tls::{self, Tls, TlsError};
 use crate::transport::{self, AddressBook, FRAME_BYTES_MAX, Transport};
 
 #[cfg(test)]
@@ -44,7 +47,7 @@ pub use bootstrap::BootstrapError;
 use bootstrap::MemberIdentity;
 pub use clock::SystemClock;
 use connection::Timeouts;
-pub use dial::TcpDial;
+pub use dial::PeerDial;
 use listen::{Face, Limits};
 pub use random::SystemRandom;
 pub use signals::Signals;
@@ -83,6 +86,9 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// A certificate, a key or an authority.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Who this member is cannot be told.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -91,7 +97,8 @@ pub enum ServerError {
     Failed(String),
 }
 
-/// Runs a member until `stop` is cancelled, it fails, or it is removed from its cluster. `log` is what it logs to.
+/// Runs a member until `stop` is cancelled, it fails, or it is removed from its cluster. `log` is what it logs to;
+/// `reread` asks for another look at certificates and keys.
 ///
 /// # Errors
 /// See [`ServerError`]; the texts name the fix.
@@ -99,6 +106,7 @@ pub async fn run(
     config: Config,
     log: LogHandle,
     stop: CancellationToken,
+    reread: Arc<Notify>,
 ) -> Result<(), ServerError> {
     info!(target: "etcdmain", "etcd Version: {ETCD_VERSION} (cairn {})", env!("CARGO_PKG_VERSION"));
     let descriptors = descriptors::raise_limit();
@@ -106,14 +114,15 @@ pub async fn run(
         warn!(target: "etcdmain", "{text}");
     }
     let data_dir = Arc::new(DataDir::open(&RealFiles, &config.data_dir)?);
-    let listeners = Listeners::bind(&config)?;
+    let sides = Sides::load(&config)?;
+    let listeners = Listeners::bind(&config, &sides)?;
     let identity = tokio::select! {
-        identity = bootstrap::identify(&config, &data_dir) => identity?,
+        identity = bootstrap::identify(&config, &data_dir, &sides.peers) => identity?,
         () = stop.cancelled() => return Ok(()),
     };
     let metrics = Metrics::new();
     let hub = Hub::new(config.watchers_max);
-    let raft = start_raft(&config, &data_dir, &identity, &metrics, &hub).await?;
+    let raft = start_raft(&config, &data_dir, &identity, &metrics, &hub, &sides).await?;
     let founders: Vec<_> = identity.founders.iter().map(|(id, _)| *id).collect();
     if !founders.is_empty() && !raft.is_initialized().await.unwrap_or(true) {
         raft.initialize(&founders).await?;
@@ -142,6 +151,8 @@ pub async fn run(
     let left_out = log.clone().tell_what_was_left_out();
     tokio::spawn(chores.clone().run_until_cancelled_owned(left_out));
     start_chores(&replica, config.heartbeat, &chores);
+    let followed = tls::watch(sides.all(), reread);
+    tokio::spawn(chores.clone().run_until_cancelled_owned(followed));
     if restarted {
         let regain = replica.clone().show_when_regained();
         tokio::spawn(chores.clone().run_until_cancelled_owned(regain));
@@ -232,7 +243,7 @@ async fn serve(
     let (connections, acceptors) = (TaskTracker::new(), CancellationToken::new());
     // Peers come in until the last client has its answer: that may wait for an entry from the next leader.
     let peer_acceptors = CancellationToken::new();
-    for (listener, face) in listeners.all {
+    for (listener, face, tls) in listeners.all {
         let of_peers = face == Face::Peers;
         let stop = if of_peers { peer_acceptors.clone() } else { acceptors.clone() };
         let listener = listen::Listener {
@@ -248,6 +259,7 @@ async fn serve(
             connections: connections.clone(),
             stop,
             socket: listener,
+            tls,
         };
         if of_peers {
             tokio::spawn(listener.serve());
@@ -338,6 +350,7 @@ async fn start_raft(
     identity: &MemberIdentity,
     metrics: &Arc<Metrics>,
     hub: &Arc<Hub>,
+    sides: &Sides,
 ) -> Result<Raft, ServerError> {
     let transport = Transport::new(
         transport::LocalPeer {
@@ -346,7 +359,7 @@ async fn start_raft(
             name: config.name.clone(),
             peer_urls: config.advertise_peer_urls.clone(),
         },
-        Arc::new(TcpDial),
+        Arc::new(PeerDial::new(Arc::clone(&sides.peers))),
         // A peer that is not there must not hold up an election, nor a write that could go to the next leader.
         config.election / 2,
         Arc::new(AddressBook::new(identity.peers.clone())),
@@ -390,21 +403,77 @@ fn api_settings(config: &Config, log: LogHandle) -> api::Settings {
     }
 }
 
+/// TLS towards clients and among members.
+struct Sides {
+    clients: Arc<Tls>,
+    peers: Arc<Tls>,
+}
+
+impl Sides {
+    fn load(config: &Config) -> Result<Self, ServerError> {
+        let load = |flags: &TlsFlags, listeners: &[config::Listener], urls: &[String]| {
+            let used = listeners.iter().any(|listener| listener.tls);
+            let hosts = if used { hosts(urls) } else { Vec::new() };
+            if used {
+                announce_files(flags);
+            }
+            Tls::load(flags.clone(), &hosts).map(Arc::new)
+        };
+        Ok(Self {
+            clients: load(
+                &config.client_tls,
+                &config.client_listeners,
+                &config.advertise_client_urls,
+            )?,
+            peers: load(&config.peer_tls, &config.peer_listeners, &config.advertise_peer_urls)?,
+        })
+    }
+
+    fn all(&self) -> Vec<Arc<Tls>> {
+        vec![Arc::clone(&self.clients), Arc::clone(&self.peers)]
+    }
+}
+
+/// The hosts of URLs.
+fn hosts(urls: &[String]) -> Vec<String> {
+    let host = |url: &String| Url::parse(url).ok().map(|url| url.host().to_owned());
+    let mut hosts: Vec<_> = urls.iter().filter_map(host).collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+/// As etcd says it.
+fn announce_files(flags: &TlsFlags) {
+    let path = |path: &Option<PathBuf>| path.clone().unwrap_or_default().display().to_string();
+    let side = if flags.prefix == "--" { "ClientTLS" } else { "peerTLS" };
+    info!(
+        target: "embed",
+        "{side}: cert = {}, key = {}, trusted-ca = {}, client-cert-auth = {}, crl-file = {}",
+        path(&flags.cert),
+        path(&flags.key),
+        path(&flags.trusted_ca),
+        flags.demands_certificate,
+        path(&flags.crl),
+    );
+}
+
 /// Addresses that are taken before anything else is done: a clash must change nothing.
 struct Listeners {
-    all: Vec<(Socket, Face)>,
+    all: Vec<(Socket, Face, Option<Arc<Tls>>)>,
 }
 
 impl Listeners {
-    fn bind(config: &Config) -> Result<Self, ServerError> {
+    fn bind(config: &Config, sides: &Sides) -> Result<Self, ServerError> {
         let mut all = Vec::new();
-        for (addresses, face, flag) in [
+        for (listeners, face, flag) in [
             (&config.peer_listeners, Face::Peers, "--listen-peer-urls"),
             (&config.client_listeners, Face::Clients, "--listen-client-urls"),
             (&config.metrics_listeners, Face::Metrics, "--listen-metrics-urls"),
         ] {
-            for address in addresses {
-                let listener = Socket::bind(address).map_err(|source| ServerError::Listen {
+            for listener in listeners {
+                let address = &listener.address;
+                let socket = Socket::bind(address).map_err(|source| ServerError::Listen {
                     network: match address {
                         Address::Tcp(_) => "tcp",
                         Address::Unix(_) => "unix",
@@ -413,18 +482,27 @@ impl Listeners {
                     flag,
                     source,
                 })?;
-                announce(face, &listener.address().unwrap_or_else(|_| address.clone()));
-                all.push((listener, face));
+                let tls = listener.tls.then_some(match face {
+                    Face::Peers => &sides.peers,
+                    Face::Clients | Face::Metrics => &sides.clients,
+                });
+                announce(
+                    face,
+                    &socket.address().unwrap_or_else(|_| address.clone()),
+                    tls.is_some(),
+                );
+                all.push((socket, face, tls.cloned()));
             }
         }
         Ok(Self { all })
     }
 }
 
-fn announce(face: Face, address: &Address) {
+fn announce(face: Face, address: &Address, secure: bool) {
     match face {
         Face::Peers => info!(target: "embed", "listening for peers on {address}"),
         Face::Metrics => info!(target: "embed", "listening for metrics on {address}"),
+        Face::Clients if secure => info!(target: "embed", "serving client requests on {address}"),
         Face::Clients if !address.is_remote() => {
             info!(target: "embed", "serving insecure client requests on {address}");
         }

@@ -1,5 +1,6 @@
-//! Questions to the peer URLs of members while this one is not yet in the cluster: plain HTTP.
+//! Questions to the peer URLs of members while this one is not yet in the cluster.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -7,6 +8,7 @@ use serde::Deserialize;
 
 use crate::discovery::{HttpClient, Limits, Response};
 use crate::model::{ClusterId, MemberId};
+use crate::tls::Tls;
 
 /// A peer that does not say who is in its cluster within this time is taken for down.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,8 +37,8 @@ pub(super) struct Cluster {
 ///
 /// # Errors
 /// What is in the way, for the operator.
-pub(super) async fn cluster(peer_url: &str) -> Result<Cluster, String> {
-    let answer = client(TIMEOUT).get(&format!("{peer_url}/members")).await;
+pub(super) async fn cluster(peer_url: &str, tls: &Arc<Tls>) -> Result<Cluster, String> {
+    let answer = client(TIMEOUT, tls).get(&format!("{peer_url}/members")).await;
     let answer = answer.map_err(|error| error.to_string())?;
     if answer.status != StatusCode::OK {
         return Err(format!("{} {}", answer.status, message(&answer)));
@@ -56,10 +58,11 @@ pub(super) async fn replace(
     peer_url: &str,
     lost: MemberId,
     peer_urls: &[String],
+    tls: &Arc<Tls>,
 ) -> Result<MemberId, String> {
     let url = format!("{peer_url}/members/{lost}/replace");
     let body = serde_json::json!({ "peerURLs": peer_urls }).to_string();
-    let answer = client(CHANGE_TIMEOUT).post_json(&url, body).await;
+    let answer = client(CHANGE_TIMEOUT, tls).post_json(&url, body).await;
     let answer = answer.map_err(|error| error.to_string())?;
     if answer.status != StatusCode::CREATED {
         return Err(message(&answer));
@@ -68,8 +71,9 @@ pub(super) async fn replace(
     Ok(MemberId(listed.id))
 }
 
-fn client(answer: Duration) -> HttpClient {
-    HttpClient::new().with_limits(Limits { connect: TIMEOUT, answer, ..Limits::default() })
+fn client(answer: Duration, tls: &Arc<Tls>) -> HttpClient {
+    let limits = Limits { connect: TIMEOUT, answer, ..Limits::default() };
+    HttpClient::new().with_limits(limits).with_tls(Arc::clone(tls))
 }
 
 fn message(answer: &Response) -> String {

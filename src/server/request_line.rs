@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use memchr::{memchr, memchr2, memchr3};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of a header line that are looked at: enough for the names and values that tell how long a body is.
@@ -93,10 +94,9 @@ impl Framing {
                     }
                     None => rest.len(),
                 },
-                Place::Method => self.until(rest, |byte| matches!(byte, b' ' | b'\n')),
+                Place::Method => self.take(rest, memchr2(b' ', b'\n', rest)),
                 Place::Target => {
-                    let ends = |byte: &u8| matches!(byte, b' ' | b'\r' | b'\n');
-                    let length = rest.iter().position(ends);
+                    let length = memchr3(b' ', b'\r', b'\n', rest);
                     if length.is_some() {
                         self.place = Place::Version;
                     }
@@ -111,7 +111,7 @@ impl Framing {
                     target.len()
                 }
                 Place::Version | Place::Header | Place::ChunkSize | Place::Trailer => {
-                    self.until(rest, |byte| byte == b'\n')
+                    self.take(rest, memchr(b'\n', rest))
                 }
                 Place::Body(left) => self.skip(left, rest.len(), Place::Body, Place::Between),
                 Place::Chunk(left) => self.skip(left, rest.len(), Place::Chunk, Place::ChunkSize),
@@ -138,20 +138,28 @@ impl Framing {
         taken
     }
 
-    /// Takes bytes up to the end of a word or a line, and acts on it when it is whole.
-    fn until(&mut self, rest: &[u8], ends: impl Fn(u8) -> bool) -> usize {
-        let end = rest.iter().position(|byte| ends(*byte));
+    /// Takes bytes up to the end of a word or a line, which is at `end` if it has come, and acts on it when it is whole.
+    fn take(&mut self, rest: &[u8], end: Option<usize>) -> usize {
         let part = &rest[..end.unwrap_or(rest.len())];
         let room = LINE_BYTES_MAX - self.line.len();
+        let kept = &part[..part.len().min(room)];
         self.cut |= part.len() > room;
-        self.line.extend_from_slice(&part[..part.len().min(room)]);
-        let Some(end) = end else { return rest.len() };
-        let line = std::mem::take(&mut self.line);
+        let Some(end) = end else {
+            self.line.extend_from_slice(kept);
+            return rest.len();
+        };
         let cut = std::mem::take(&mut self.cut);
-        self.place = self.after(line.strip_suffix(b"\r").unwrap_or(&line), cut, rest[end]);
-        // The next line uses the same memory.
+        let ended_with = rest[end];
+        if self.line.is_empty() {
+            self.place = self.after(kept.strip_suffix(b"\r").unwrap_or(kept), cut, ended_with);
+            return end + 1;
+        }
+        let mut line = std::mem::take(&mut self.line);
+        line.extend_from_slice(kept);
+        self.place = self.after(line.strip_suffix(b"\r").unwrap_or(&line), cut, ended_with);
+        // The next line that comes in pieces uses the same memory.
+        line.clear();
         self.line = line;
-        self.line.clear();
         end + 1
     }
 

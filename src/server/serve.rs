@@ -13,22 +13,27 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::Request;
+use http::header::AUTHORIZATION;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::api::Api;
-use crate::server::connection::{ClientStream, Progress, Timeouts, Wait};
+use crate::api::{Api, ClientAddress, ClientNames};
+use crate::server::connection::{ClientStream, Progress, RawSocket, Timeouts, Wait};
 use crate::server::exchange::{RequestBody, exchange};
+use crate::server::handshake::{self, Accepted};
 use crate::server::keep_alive::KeepAlive;
 use crate::server::listen::{Face, Limits};
 use crate::server::request_line::RequestLines;
+use crate::tls::{self, Tls, common_names};
 
 /// A client that has closed its sending half in the middle of a watch gets the end of the answer if it takes it within this time.
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -45,33 +50,67 @@ pub(super) struct Terms {
     pub(super) limits: Limits,
     /// Cancelled when the connection is to end behind the request under way.
     pub(super) stop: CancellationToken,
+    /// What to speak on it; plain when there is none.
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 /// Serves `stream` until its client ends or takes too long, or the member stops.
 pub(super) async fn serve_connection(stream: TcpStream, keep_alive: KeepAlive, terms: Terms) {
     let (reading, mut writing) = stream.into_split();
-    let lingers = drive(reading, &writing, keep_alive, terms).await;
+    let progress = Arc::new(Progress::default());
+    let lingers = match terms.tls.clone() {
+        None => {
+            let stream = RawSocket::plain(reading);
+            drive(stream, progress, &writing, keep_alive, terms, None).await
+        }
+        Some(tls) => {
+            let raw = RawSocket::below_tls(reading, Arc::clone(&progress));
+            match handshake::accept(&tls, raw, &writing, terms.limits.timeouts.head).await {
+                Accepted::Secure(stream) => {
+                    let names =
+                        tls.names_users().then(|| ClientNames(common_names(&stream).into()));
+                    drive(*stream, progress, &writing, keep_alive, terms, names).await
+                }
+                Accepted::Plain => true,
+                Accepted::Failed => false,
+            }
+        }
+    };
+    close(&mut writing, lingers).await;
+}
+
+/// Closes the connection; a client that `lingers` is listened to first.
+pub(super) async fn close(writing: &mut OwnedWriteHalf, lingers: bool) {
     if lingers && writing.shutdown().await.is_ok() {
-        let _ = tokio::time::timeout(LINGER_TIMEOUT, discard(&writing)).await;
+        let _ = tokio::time::timeout(LINGER_TIMEOUT, discard(writing)).await;
     }
 }
 
-/// Runs HTTP to its end. Returns whether the client may still be sending.
-async fn drive(
-    reading: OwnedReadHalf,
+/// Runs HTTP to its end. `names` are those of the client's verified certificate. Returns whether the client may still be sending.
+pub(super) async fn drive<S>(
+    stream: S,
+    progress: Arc<Progress>,
     socket: &OwnedWriteHalf,
     keep_alive: KeepAlive,
     terms: Terms,
-) -> bool {
-    let Terms { face, api, limits, stop } = terms;
-    let progress = Arc::new(Progress::default());
-    let stream = ClientStream::new(reading, Arc::clone(&progress));
+    names: Option<ClientNames>,
+) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Terms { face, api, limits, stop, tls } = terms;
+    let stream = ClientStream::new(stream, Arc::clone(&progress));
     let patience = limits.timeouts.head;
-    let service = service_fn(|request| {
+    let address = socket.peer_addr().ok().map(|from| ClientAddress(from.ip()));
+    let service = service_fn(|mut request| {
         let (api, progress) = (Arc::clone(&api), Arc::clone(&progress));
+        tell_who_asks(&mut request, names.as_ref(), address);
         // Not inside: HTTP looks for the end of the stream before it awaits an answer for the first time.
         let request = RequestBody::track(request, &progress);
-        async move { Ok::<_, Infallible>(exchange(&api, face, request, progress, patience).await) }
+        // In a place of its own, which is gone when a long poll begins to wait; HTTP would keep room for it for ever.
+        Box::pin(async move {
+            Ok::<_, Infallible>(exchange(&api, face, request, progress, patience).await)
+        })
     });
     let http = http1::Builder::new()
         .half_close(false)
@@ -108,9 +147,28 @@ async fn drive(
         // What follows a head that cannot be read is not read either.
         Err(Some(error)) => {
             debug!(target: "etcdhttp", "a connection ended: {error}");
+            if tls.is_none() && progress.begins_with() == Some(tls::FIRST_BYTE) {
+                handshake::tell_of_tls_without(socket);
+            }
             error.is_parse() || progress.lingers()
         }
         Err(None) => false,
+    }
+}
+
+/// What the API may want to know of a request's client; most requests come without, and take no memory for it.
+fn tell_who_asks(
+    request: &mut Request<Incoming>,
+    names: Option<&ClientNames>,
+    address: Option<ClientAddress>,
+) {
+    if let Some(names) = names {
+        request.extensions_mut().insert(names.clone());
+    }
+    if request.headers().contains_key(AUTHORIZATION)
+        && let Some(address) = address
+    {
+        request.extensions_mut().insert(address);
     }
 }
 

@@ -3,12 +3,14 @@
 //! | signal | |
 //! |---|---|
 //! | SIGTERM, SIGINT | a clean stop |
-//! | SIGHUP | opens the log's files anew, and takes the log's level from the configuration file, if there is one |
+//! | SIGHUP | opens the log's files anew, looks at certificates and keys, and takes the log's level from the configuration file, if there is one |
 //! | SIGUSR1, SIGUSR2 | nothing: other servers write dumps then, and scripts send them to all |
 
 use std::io;
+use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -38,19 +40,23 @@ impl Signals {
     }
 
     /// Follows them until one asks for a stop, which `stop` is told. `level` reads the log's level anew: `None` when it can only
-    /// be said on the command line, an error with what is wrong with the file.
+    /// be said on the command line, an error with what is wrong with the file. `hangup` tells others of SIGHUP.
     pub async fn follow(
         mut self,
         stop: CancellationToken,
         log: LogHandle,
         level: impl Fn() -> Result<Option<LogLevel>, String>,
+        hangup: Arc<Notify>,
     ) {
         let [user1, user2] = &mut self.user;
         let name = loop {
             tokio::select! {
                 _ = self.terminate.recv() => break "terminated",
                 _ = self.interrupt.recv() => break "interrupt",
-                _ = self.hangup.recv() => reread(&log, level()),
+                _ = self.hangup.recv() => {
+                    reread(&log, level());
+                    hangup.notify_one();
+                }
                 _ = user1.recv() => {}
                 _ = user2.recv() => {}
             }

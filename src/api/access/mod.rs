@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `basic.rs` | the `Authorization` header |
 //! | `passwords.rs` | comparing and hashing passwords: how many at once, which ones are known to be right |
-//! | `failures.rs` | whoever guesses, waits |
+//! | `failures.rs` | the pause behind wrong passwords, by user and address |
 
 mod basic;
 mod failures;

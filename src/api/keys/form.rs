@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr2};
+
 use crate::model::Refusal;
 
 /// The parameters that `/v2/keys` knows, each with its first value.
@@ -35,11 +37,17 @@ impl<'a> Form<'a> {
     /// The first thing that cannot be decoded, or that there is a semicolon; the rest is read all the same, as in Go.
     pub(super) fn read(&mut self, encoded: &'a [u8]) -> Result<(), Refusal> {
         let mut wrong = None;
-        for pair in encoded.split(|byte| *byte == b'&') {
+        let mut rest = Some(encoded);
+        while let Some(text) = rest {
+            let (pair, behind) = match memchr(b'&', text) {
+                Some(at) => (&text[..at], Some(&text[at + 1..])),
+                None => (text, None),
+            };
+            rest = behind;
             if pair.is_empty() {
                 continue;
             }
-            if pair.contains(&b';') {
+            if memchr(b';', pair).is_some() {
                 wrong = Some("invalid semicolon separator in query".to_owned());
             } else if let Err(cause) = self.read_pair(pair) {
                 wrong.get_or_insert(cause);
@@ -49,7 +57,7 @@ impl<'a> Form<'a> {
     }
 
     fn read_pair(&mut self, pair: &'a [u8]) -> Result<(), String> {
-        let equals = pair.iter().position(|byte| *byte == b'=');
+        let equals = memchr(b'=', pair);
         let (name, value) = match equals {
             Some(at) => (&pair[..at], &pair[at + 1..]),
             None => (pair, &pair[pair.len()..]),
@@ -79,7 +87,7 @@ impl<'a> Form<'a> {
 
 /// Undoes `%xx` and `+`.
 fn decode(text: &[u8]) -> Result<Cow<'_, [u8]>, String> {
-    if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+    if memchr2(b'%', b'+', text).is_none() {
         return Ok(Cow::Borrowed(text));
     }
     let mut decoded = crate::api::path::percent_decode(text)?.into_owned();

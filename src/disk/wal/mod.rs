@@ -294,9 +294,11 @@ impl Wal {
             return;
         }
         queue.requests.push_back(request);
+        let is_awaited = std::mem::take(&mut queue.is_awaited);
         drop(queue);
         match &*self.writer {
-            Writer::Thread(_) => self.shared.work.notify_one(),
+            Writer::Thread(_) if is_awaited => self.shared.work.notify_one(),
+            Writer::Thread(_) => {}
             Writer::Caller(writer) => lock(writer).write_what_waits(),
         }
     }

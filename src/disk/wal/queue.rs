@@ -54,6 +54,8 @@ pub(super) fn weight(payload: &[u8]) -> usize {
 #[derive(Default)]
 pub(super) struct Queue {
     pub(super) requests: VecDeque<Request>,
+    /// The thread waits for work; at other times it looks for some before it waits, and need not be woken.
+    pub(super) is_awaited: bool,
     /// Closed: no request may be added any more.
     pub(super) stopping: bool,
     /// The log has failed, and with it everything that comes.

@@ -120,12 +120,14 @@ impl Thread {
             if queue.stopping {
                 return None;
             }
+            queue.is_awaited = true;
             if self.committed.is_none() {
                 queue = wait(&self.shared.work, queue);
                 continue;
             }
             let over;
             (queue, over) = wait_for(&self.shared.work, queue, options.mark_after);
+            queue.is_awaited = false;
             if over && queue.requests.is_empty() && !queue.stopping {
                 return Some(Vec::new());
             }

@@ -15,11 +15,12 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use tokio::sync::{Notify, oneshot};
+use tracing::info;
 
 use crate::base;
 use crate::disk::{IoMode, Mark, Recovered, Wal};
 use crate::raft::StartError;
-use crate::raft::adapter::types::{Entry, LogId, Types, Vote};
+use crate::raft::adapter::types::{self, Entry, LogId, Types, Vote};
 use crate::raft::storage::blocking;
 use crate::raft::storage::encoding;
 
@@ -471,6 +472,7 @@ impl RaftLogStorage<Types> for Log {
         }
         let mark = Mark { index: on_disk(log_id.index), data: encoding::encode_log_id(&log_id) };
         self.shared.wal.purge(mark, Box::new(failed_elsewhere));
+        info!(target: "etcdserver", "compacted raft log at {}", types::log_index(log_id.index));
         Ok(())
     }
 }

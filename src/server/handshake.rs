@@ -1,0 +1,79 @@
+//! The beginning of a connection in TLS, and of one that should be and is not.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
+use tracing::warn;
+
+use crate::server::connection::RawSocket;
+use crate::tls::{self, ServerStream, Tls};
+
+/// What came of it.
+pub(super) enum Accepted {
+    /// Both ends agree.
+    Secure(Box<ServerStream<RawSocket>>),
+    /// The client does not speak TLS, and was told.
+    Plain,
+    /// The client is gone, took too long, or does not agree.
+    Failed,
+}
+
+/// Does the handshake, within `limit`.
+pub(super) async fn accept(
+    tls: &Tls,
+    stream: RawSocket,
+    socket: &OwnedWriteHalf,
+    limit: Duration,
+) -> Accepted {
+    let begun = async {
+        let socket: &TcpStream = socket.as_ref();
+        let mut first = [0];
+        if socket.peek(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match first[0] == tls::FIRST_BYTE {
+            true => tls.accept(stream).await.map(|stream| Accepted::Secure(Box::new(stream))),
+            false => {
+                // It is short enough for a socket that has sent nothing yet.
+                let _ = socket.try_write(NOT_TLS);
+                Ok(Accepted::Plain)
+            }
+        }
+    };
+    match tokio::time::timeout(limit, begun).await {
+        Ok(Ok(accepted)) => accepted,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Accepted::Failed,
+        Ok(Err(error)) => {
+            warn!(target: "embed", "rejected connection from {}: {error}", from(socket));
+            Accepted::Failed
+        }
+        Err(_) => {
+            warn!(target: "embed", "rejected connection from {}: no TLS handshake within {limit:?}", from(socket));
+            Accepted::Failed
+        }
+    }
+}
+
+/// As Go words it.
+const NOT_TLS: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
+/// A client spoke TLS where none is spoken.
+pub(super) fn tell_of_tls_without(socket: &OwnedWriteHalf) {
+    warn!(
+        target: "embed",
+        "rejected connection from {}: it speaks TLS, and this listener's URL is http://: the client must use http://, or this \
+         member listen on a https:// URL",
+        from(socket),
+    );
+}
+
+/// The host alone: each connection has its own port, and equal lines are counted instead of written.
+fn from(socket: &OwnedWriteHalf) -> String {
+    let socket: &TcpStream = socket.as_ref();
+    socket
+        .peer_addr()
+        .map_or_else(|_| "an unknown address".to_owned(), |from| from.ip().to_string())
+}
