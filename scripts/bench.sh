@@ -1,12 +1,20 @@
 #!/usr/bin/env bash
 # cairn and etcd 3.4 side by side on this machine: rate, latency, server CPU per request, memory.
-# Usage: scripts/bench.sh [--members N, default 1] [SECONDS per run, default 5] [ROUNDS, default 3]
+# Usage: scripts/bench.sh [--members N, default 1] [--auth] [SECONDS per run, default 5] [ROUNDS, default 3]
 # With several members the connections are spread over all of them, and the CPU is that of all together. Runs alternate between
 # the two; the table shows medians. The load comes from the same cores, so trust the CPU column.
+# With --auth each server also runs with authentication on, every request is signed, and the table shows on against off.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 members=1
-if [ "${1:-}" = --members ]; then members=$2; shift 2; fi
+auth=
+while true; do
+  case ${1:-} in
+    --members) members=$2; shift 2 ;;
+    --auth) auth=1; shift ;;
+    *) break ;;
+  esac
+done
 seconds=${1:-5} rounds=${2:-3}
 
 for tool in etcd wrk curl; do
@@ -48,7 +56,13 @@ wait_for() { # url log
   echo "bench.sh: $1 did not start:" >&2; tail -5 "$2" >&2; exit 1
 }
 
-cat >"$work/put.lua" <<'LUA'
+# What signs a request; without --auth nothing does.
+signed=$([ -z "$auth" ] || printf 'wrk.headers["Authorization"] = "Basic %s"' "$(printf root:password | base64)")
+
+cat >"$work/put.lua" <<LUA
+$signed
+LUA
+cat >>"$work/put.lua" <<'LUA'
 local value = string.rep("x", 256)
 local thread = 0
 function setup(t) t:set("id", thread); thread = thread + 1 end
@@ -56,13 +70,16 @@ function init() math.randomseed(id + os.time()); n = 0 end
 function request()
   n = n + 1
   return wrk.format("PUT", string.format("/v2/keys/bench/%d/%d", id, n % 1000),
-    {["Content-Type"] = "application/x-www-form-urlencoded"}, "value=" .. value)
+    {["Content-Type"] = "application/x-www-form-urlencoded", ["Authorization"] = wrk.headers["Authorization"]},
+    "value=" .. value)
 end
 LUA
-cat >"$work/get.lua" <<'LUA'
+cat >"$work/get.lua" <<LUA
+$signed
 function request() return wrk.format("GET", "/v2/keys/bench/one") end
 LUA
-cat >"$work/qget.lua" <<'LUA'
+cat >"$work/qget.lua" <<LUA
+$signed
 function request() return wrk.format("GET", "/v2/keys/bench/one?quorum=true") end
 LUA
 
@@ -101,6 +118,38 @@ start cairn target/release/cairn
 for name in etcd cairn; do
   eval "curl -s -o /dev/null -XPUT \${urls_$name[0]}/v2/keys/bench/one -d value=$(printf 'x%.0s' $(seq 256))"
 done
+
+if [ -n "$auth" ]; then
+  start etcd_auth etcd --enable-v2
+  start cairn_auth target/release/cairn
+  for name in etcd_auth cairn_auth; do
+    eval "url=\${urls_$name[0]}"
+    curl -s -o /dev/null -XPUT "$url/v2/keys/bench/one" -d value="$(printf 'x%.0s' $(seq 256))"
+    curl -s -o /dev/null -XPUT "$url/v2/auth/users/root" -d '{"user":"root","password":"password"}'
+    curl -s -o /dev/null -XPUT "$url/v2/auth/enable"
+    curl -s -o /dev/null -u root:password -XDELETE "$url/v2/auth/roles/guest"
+  done
+  echo "| load | connections | etcd off 1/s | etcd on 1/s | cairn off 1/s | cairn on 1/s | on/off | cairn off CPU us | cairn on CPU us | on/off |"
+  echo "|---|---|---|---|---|---|---|---|---|---|"
+  for load in put get qget; do
+    for connections in 1 64; do
+      for _ in $(seq "$rounds"); do
+        for name in etcd etcd_auth cairn cairn_auth; do run $name $load $connections; done
+      done
+      file() { echo "$work/$1.$load.$connections"; }
+      awk -v load=$load -v n=$connections \
+        -v eo="$(median "$(file etcd)" 1)" -v ea="$(median "$(file etcd_auth)" 1)" \
+        -v co="$(median "$(file cairn)" 1)" -v ca="$(median "$(file cairn_auth)" 1)" \
+        -v uo="$(median "$(file cairn)" 4)" -v ua="$(median "$(file cairn_auth)" 4)" 'BEGIN {
+          printf "| %s | %d | %d | %d | %d | %d | %.2f | %s | %s | %.2f |\n",
+            toupper(load), n, eo, ea, co, ca, ca / co, uo, ua, ua / uo }'
+      for name in etcd_auth cairn_auth; do
+        cut -d' ' -f5- "$(file $name)" | grep -v '^ *$' | head -1 | sed "s/^/$name: /" || true
+      done
+    done
+  done
+  exit
+fi
 
 echo "| load | connections | etcd 1/s | cairn 1/s | ratio | etcd p50 ms | cairn p50 ms | etcd p99 ms | cairn p99 ms | etcd CPU us | cairn CPU us | ratio |"
 echo "|---|---|---|---|---|---|---|---|---|---|---|---|"
