@@ -22,7 +22,6 @@ pub(super) async fn serve(State(api): State<Arc<Context>>, request: Request) -> 
     let writes = matches!(*request.method(), Method::POST | Method::PUT | Method::DELETE);
     let (head, body) = request.into_parts();
     if writes {
-        api.replica.reads().count_auth_lookup(api.replica.view().store.auth().prepared());
         if let Err(denied) = access::manages(&api, &head).await {
             return error::denied_management(denied);
         }
