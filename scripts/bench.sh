@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
 # cairn and etcd 3.4 side by side on this machine: rate, latency, server CPU per request, memory.
 # Usage: scripts/bench.sh [--members N, default 1] [--tls] [--auth] [SECONDS per run, default 5] [ROUNDS, default 3]
-# --tls: clients speak TLS to both, with the same certificate (ECDSA P-256). --auth: both demand a user's password, a root user's.
 # With several members the connections are spread over all of them, and the CPU is that of all together. Runs alternate between
 # the two; the table shows medians. The load comes from the same cores, so trust the CPU column.
+# With --tls clients speak TLS, with the same certificate for both (ECDSA P-256).
+# With --auth each server also runs with authentication on, every request is signed, and the table shows on against off.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-members=1 scheme=http auth=
-while :; do
+members=1
+scheme=http
+auth=
+while true; do
   case ${1:-} in
     --members) members=$2; shift 2 ;;
     --tls) scheme=https; shift ;;
-    --auth) auth=root:secret; shift ;;
+    --auth) auth=1; shift ;;
     *) break ;;
   esac
 done
@@ -34,7 +37,6 @@ if [ $scheme = https ]; then
   chmod 600 "$work/key.pem"
   tls=(--cert-file "$work/cert.pem" --key-file "$work/key.pem")
 fi
-ask() { curl -s -k ${auth:+-u "$auth"} "$@"; }
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
@@ -60,13 +62,19 @@ start() { # name binary [flags]: starts a cluster; sets urls_NAME and pids_NAME
 
 wait_for() { # url log
   for _ in $(seq 200); do
-    case $(ask "$1/version" || true) in *'"etcdcluster":"3'*) return ;; esac
+    case $(curl -s -k "$1/version" || true) in *'"etcdcluster":"3'*) return ;; esac
     sleep 0.05
   done
   echo "bench.sh: $1 did not start:" >&2; tail -5 "$2" >&2; exit 1
 }
 
-cat >"$work/put.lua" <<'LUA'
+# What signs a request; without --auth nothing does.
+signed=$([ -z "$auth" ] || printf 'wrk.headers["Authorization"] = "Basic %s"' "$(printf root:password | base64)")
+
+cat >"$work/put.lua" <<LUA
+$signed
+LUA
+cat >>"$work/put.lua" <<'LUA'
 local value = string.rep("x", 256)
 local thread = 0
 function setup(t) t:set("id", thread); thread = thread + 1 end
@@ -74,20 +82,18 @@ function init() math.randomseed(id + os.time()); n = 0 end
 function request()
   n = n + 1
   return wrk.format("PUT", string.format("/v2/keys/bench/%d/%d", id, n % 1000),
-    {["Content-Type"] = "application/x-www-form-urlencoded", ["Authorization"] = authorization}, "value=" .. value)
+    {["Content-Type"] = "application/x-www-form-urlencoded", ["Authorization"] = wrk.headers["Authorization"]},
+    "value=" .. value)
 end
 LUA
-cat >"$work/get.lua" <<'LUA'
-function request() return wrk.format("GET", "/v2/keys/bench/one", {["Authorization"] = authorization}) end
+cat >"$work/get.lua" <<LUA
+$signed
+function request() return wrk.format("GET", "/v2/keys/bench/one") end
 LUA
-cat >"$work/qget.lua" <<'LUA'
-function request() return wrk.format("GET", "/v2/keys/bench/one?quorum=true", {["Authorization"] = authorization}) end
+cat >"$work/qget.lua" <<LUA
+$signed
+function request() return wrk.format("GET", "/v2/keys/bench/one?quorum=true") end
 LUA
-
-# A header whose value is nil is none.
-authorization=nil
-[ -z "$auth" ] || authorization="\"Basic $(printf %s "$auth" | base64)\""
-sed -i "1i local authorization = $authorization" "$work"/*.lua
 
 ticks() { for pid in "$@"; do awk '{ print $14 + $15 }' "/proc/$pid/stat"; done | awk '{ sum += $1 } END { print sum }'; }
 hz=$(getconf CLK_TCK)
@@ -122,13 +128,40 @@ median() { cut -d' ' -f"$2" "$1" | sort -n | awk '{ a[NR] = $1 } END { print a[i
 start etcd etcd --enable-v2
 start cairn target/release/cairn
 for name in etcd cairn; do
-  eval "url=\${urls_$name[0]}"
-  ask -o /dev/null -XPUT "$url/v2/keys/bench/one" -d value="$(printf 'x%.0s' $(seq 256))"
-  if [ -n "$auth" ]; then
-    ask -o /dev/null -XPUT "$url/v2/auth/users/root" -d "{\"user\":\"root\",\"password\":\"${auth#*:}\"}"
-    ask -o /dev/null -XPUT "$url/v2/auth/enable"
-  fi
+  eval "curl -s -k -o /dev/null -XPUT \${urls_$name[0]}/v2/keys/bench/one -d value=$(printf 'x%.0s' $(seq 256))"
 done
+
+if [ -n "$auth" ]; then
+  start etcd_auth etcd --enable-v2
+  start cairn_auth target/release/cairn
+  for name in etcd_auth cairn_auth; do
+    eval "url=\${urls_$name[0]}"
+    curl -s -k -o /dev/null -XPUT "$url/v2/keys/bench/one" -d value="$(printf 'x%.0s' $(seq 256))"
+    curl -s -k -o /dev/null -XPUT "$url/v2/auth/users/root" -d '{"user":"root","password":"password"}'
+    curl -s -k -o /dev/null -XPUT "$url/v2/auth/enable"
+    curl -s -k -o /dev/null -u root:password -XDELETE "$url/v2/auth/roles/guest"
+  done
+  echo "| load | connections | etcd off 1/s | etcd on 1/s | cairn off 1/s | cairn on 1/s | on/off | cairn off CPU us | cairn on CPU us | on/off |"
+  echo "|---|---|---|---|---|---|---|---|---|---|"
+  for load in put get qget; do
+    for connections in 1 64; do
+      for _ in $(seq "$rounds"); do
+        for name in etcd etcd_auth cairn cairn_auth; do run $name $load $connections; done
+      done
+      file() { echo "$work/$1.$load.$connections"; }
+      awk -v load=$load -v n=$connections \
+        -v eo="$(median "$(file etcd)" 1)" -v ea="$(median "$(file etcd_auth)" 1)" \
+        -v co="$(median "$(file cairn)" 1)" -v ca="$(median "$(file cairn_auth)" 1)" \
+        -v uo="$(median "$(file cairn)" 4)" -v ua="$(median "$(file cairn_auth)" 4)" 'BEGIN {
+          printf "| %s | %d | %d | %d | %d | %d | %.2f | %s | %s | %.2f |\n",
+            toupper(load), n, eo, ea, co, ca, ca / co, uo, ua, ua / uo }'
+      for name in etcd_auth cairn_auth; do
+        cut -d' ' -f5- "$(file $name)" | grep -v '^ *$' | head -1 | sed "s/^/$name: /" || true
+      done
+    done
+  done
+  exit
+fi
 
 echo "| load | connections | etcd 1/s | cairn 1/s | ratio | etcd p50 ms | cairn p50 ms | etcd p99 ms | cairn p99 ms | etcd CPU us | cairn CPU us | ratio |"
 echo "|---|---|---|---|---|---|---|---|---|---|---|---|"
@@ -176,8 +209,8 @@ async def main(url, count, rounds):
 
 asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 PY
-# The watchers speak neither.
-[ $scheme$auth != http ] || for name in etcd cairn; do
+# The watchers speak no TLS.
+[ $scheme = https ] || for name in etcd cairn; do
   eval "url=\${urls_$name[0]}"
   echo "PUT to the last of 1,000 watchers, $name: $(python3 "$work/watchers.py" "$url" 1000 5) ms"
 done

@@ -3,7 +3,7 @@
 use http::Method;
 
 use crate::api::keys::costs::{FORM, form};
-use crate::api::{discovery, json, media_type, members, path};
+use crate::api::{access, discovery, json, media_type, members, path, security};
 use crate::costs::Case;
 
 pub(crate) const CASES: &[Case] = &[
@@ -31,6 +31,26 @@ pub(crate) const CASES: &[Case] = &[
         name: "an escaped path",
         input: |bytes| b"/%2e%ff".repeat(bytes / 7),
         read: |input| assert!(path::percent_decode(input).is_ok()),
+    },
+    Case {
+        name: "a signed request with a long password",
+        input: |bytes| [&b"Basic dTpw"[..], &b"AAAA".repeat(bytes / 4)].concat(),
+        read: |input| assert!(access::is_signed(input)),
+    },
+    Case {
+        name: "a user of many fields",
+        input: |bytes| {
+            let fields = b",\"user\":\"a\"".repeat(bytes / 11);
+            [&b"{\"x\":[[]]"[..], &fields, b"}"].concat()
+        },
+        read: |input| assert!(security::is_user(input)),
+    },
+    Case {
+        name: "a user of many roles",
+        input: |bytes| {
+            [&b"{\"roles\":[\"r\""[..], &b",\"\\u00e9\"".repeat(bytes / 9), b"]}"].concat()
+        },
+        read: |input| assert!(security::is_user(input)),
     },
     Case {
         name: "a form of many fields",

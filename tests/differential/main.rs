@@ -23,7 +23,7 @@ use std::{env, io, thread};
 
 use difference::difference;
 use pair::{FORM_MAX, Pair, expected_difference};
-use program::Program;
+use program::{Program, USERS};
 use support::http::{Reply, Request};
 use support::rng::seed_from_env;
 use support::server::{Flavor, etcd_is_there};
@@ -32,6 +32,8 @@ use tally::Tally;
 /// Requests of one program: enough for interesting states, few enough to read.
 const PROGRAM_OPS: u64 = 400;
 const OPS_DEFAULT: u64 = 5000;
+/// Requests about users and rights; etcd takes 50 ms for each that is signed.
+const USERS_OPS: u64 = 250;
 /// Programs at a time; most of their life is waiting for a disk.
 const WORKERS: u64 = 2;
 
@@ -89,6 +91,20 @@ fn keys_expire_in_the_same_order_with_the_same_events() {
     if let Err(why) = program.run_expiring() {
         panic!("{}", program.report(seed, u64::MAX, &why));
     }
+}
+
+#[test]
+fn users_and_rights_are_the_same_as_in_etcd() {
+    if skipped() {
+        return;
+    }
+    let seed = seed_from_env("DIFF_SEED");
+    let ops: u64 = env::var("DIFF_OPS").map_or(USERS_OPS, |text| text.parse().expect("a number"));
+    let mut program = Program::new(seed, USERS);
+    if let Err(why) = program.run_users(ops) {
+        panic!("{}", program.report(seed, USERS, &why));
+    }
+    eprintln!("users: {}", program.tally);
 }
 
 /// What the comparison is worth: a write that only one side saw must be noticed.

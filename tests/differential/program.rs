@@ -3,6 +3,7 @@
 mod counters;
 mod expiring;
 mod requests;
+mod users;
 mod watches;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,9 @@ use crate::tally::Tally;
 /// How long both sides may take to show the same events or counters.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(5);
+
+/// The number of the program about users and rights.
+pub(crate) const USERS: u64 = u64::MAX - 1;
 
 /// An open request on both sides.
 pub(crate) struct Watch {
@@ -73,6 +77,7 @@ impl Program {
             self.lines.iter().enumerate().map(|(n, line)| format!("{:4} {line}", n + 1)).collect();
         let (again, test) = match number {
             u64::MAX => (format!("DIFF_SEED={seed}"), "keys_expire"),
+            USERS => (format!("DIFF_SEED={seed}"), "users_and_rights"),
             _ => {
                 let ops = env::var("DIFF_OPS").unwrap_or_else(|_| OPS_DEFAULT.to_string());
                 (

@@ -50,6 +50,7 @@ pub(super) enum Denied {
 pub(super) async fn asker(api: &Context, head: &Parts) -> Result<(Arc<View>, Asker), Denied> {
     let view = api.replica.view();
     let auth = view.store.auth();
+    api.replica.reads().count_auth_lookup(auth.prepared());
     if !auth.enabled() {
         return Ok((view, Asker::Guest));
     }
@@ -76,6 +77,12 @@ fn named(view: &View, head: &Parts) -> Option<Arc<Identity>> {
     let names = head.extensions.get::<ClientNames>()?;
     let name = names.0.iter().find(|name| view.store.auth().user(name).is_some())?;
     Some(Arc::new(Identity { name: name.as_str().into(), password: None }))
+}
+
+/// For the test that counts what reading costs: whether this is a name with a password.
+#[cfg(test)]
+pub(super) fn is_signed(header: &[u8]) -> bool {
+    basic::read(header).is_some()
 }
 
 /// Who asks, if they may do this; and the state in which that is so.

@@ -125,7 +125,6 @@ fn warn_of_unread_body(head: &http::request::Parts, body: &impl http_body::Body)
 
 async fn answer(api: &Context, label: MethodLabel, read: Read) -> Response<Body> {
     let Read { request, access, head, held } = read;
-    api.replica.reads().count_auth_lookup(api.replica.view().store.auth().prepared());
     let done = match request {
         KeysRequest::Watch { from, stream } => watch(api, &head, access, from, stream).await,
         KeysRequest::Get { listed, quorum } => {
