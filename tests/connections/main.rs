@@ -5,6 +5,7 @@ mod support;
 
 mod keep_alive;
 mod limits;
+mod smuggling;
 mod time_limits;
 mod watches;
 
