@@ -107,8 +107,8 @@ impl Watch {
         }
     }
 
-    /// May the watcher see the values in this event? A watch on `/a/` may be one of somebody who may see what is below `/a`, but
-    /// not a file in its place.
+    /// May the watcher see the values in this event? A watch on `/a/` may rest on a right for what is below `/a`, and
+    /// that is none for a file in its place.
     pub fn shows(&self, notice: &Notice) -> bool {
         if !self.access.slash || notice.event.path != self.access.path {
             return true;

@@ -1,4 +1,4 @@
-//! Whoever guesses, waits: after a wrong password, the next attempt for the same user from the same address.
+//! After a wrong password, the next attempt for the same user from the same address has to wait.
 //!
 //! Never knows: names and passwords; a user is a number here.
 

@@ -52,7 +52,7 @@ const MISTAKES: &[Decision] = &[
         ..DECISION
     },
     Decision {
-        name: "whoever may write may read",
+        name: "a right to write is one to read",
         allows: |store, asker, access| {
             store.allows(asker, access)
                 || store.allows(asker, &Access { intent: Intent::WriteBelow, ..access.clone() })
@@ -105,7 +105,7 @@ const MISTAKES: &[Decision] = &[
     },
     Decision { name: "everybody sees what stood there before", shows: |_, _, _| true, ..DECISION },
     Decision {
-        name: "whoever may write sees what stood there before",
+        name: "a right to write shows what stood there before",
         shows: |store, asker, path| {
             let intent = Intent::Write;
             let access = Access { intent, ..Access::to_see(path.clone()) };

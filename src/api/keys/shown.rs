@@ -1,6 +1,6 @@
 //! What an answer may hold of what its client has no right to read.
 //!
-//! Whoever may write a key need not be allowed to read it, and a right for what is below a directory is none for a file in its
+//! A client that may write a key need not be allowed to read it, and a right for what is below a directory is none for a file in its
 //! place. Owns: which of the two forms an answer has, the whole one or the one without values. Never knows:
 //! how rights are decided; it is told whether the client may see the values (`shows`).
 

@@ -118,7 +118,7 @@ async fn write(api: &Context, target: Target, deletes: bool, request: Request) -
     }
 }
 
-/// Who enables authentication wants to keep somebody out, and as in etcd it keeps out nobody at first.
+/// As in etcd, enabling authentication alone takes no right away: guests have all of them at first.
 fn warn_of_guests(api: &Context) {
     if api.replica.view().store.auth().role(GUEST) == Some(Permissions::everything()) {
         warn!(

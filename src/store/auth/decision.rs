@@ -35,10 +35,10 @@ pub enum Intent {
     RemoveAny,
 }
 
-/// Who wants it. It says who somebody was when they were asked; whether that still holds is decided anew each time.
+/// The client that wants it, as it was found out when the request came; whether that still holds is decided anew each time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asker {
-    /// Somebody who does not say who they are, or was not asked because nobody was.
+    /// A client without credentials, or of a time when none were looked at.
     Guest,
     /// A user.
     User(Arc<Identity>),

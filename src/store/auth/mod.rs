@@ -1,6 +1,6 @@
 //! Users, roles, and whether they count: a part of the replicated state.
 //!
-//! Owns: who exists, what a role permits, and the one decision whether somebody may do something
+//! Owns: who exists, what a role permits, and the one decision whether a client may do something
 //! ([`Store::allows`](crate::store::Store::allows)). Never knows: passwords, headers, certificates; of a password it holds the
 //! finished hash.
 //! Holds: each change has a revision of its own, so whatever was concluded from a user can be bound to it.

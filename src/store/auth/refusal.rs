@@ -7,7 +7,7 @@ use thiserror::Error;
 /// Source of the texts: etcd 3.4; tools compare them. That some end with a full stop and some do not is part of it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AuthRefusal {
-    /// Nobody could change anything any more.
+    /// Without the user root no client could change users, or switch it off again.
     #[error("auth: No root user available, please create one")]
     NoRootUser,
     /// It is on.
@@ -47,7 +47,7 @@ pub enum AuthRefusal {
         /// From whom.
         user: String,
     },
-    /// While the feature is on somebody must be able to switch it off.
+    /// Without the user root no client could switch the feature off again.
     #[error("auth: Cannot delete root user while auth is enabled.")]
     RootNeeded,
     /// The role root is built in.
