@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::{self, Address, Outcome, TlsFlags};
 use crate::discovery::{HttpClient, Limits};
 use crate::program::Program;
-use crate::tls::Tls;
+use crate::tls::{Tls, Trust};
 
 /// All of it, name look-up included: health checks wait for two seconds or more.
 const TIMEOUT: Duration = Duration::from_millis(1900);
@@ -46,10 +46,15 @@ pub async fn ask(
         // Another member, perhaps: its certificate has to be one that this member would take.
         (Some(endpoint), member) => {
             let flags = member.map(|member| member.tls).unwrap_or_default();
-            (endpoint, Tls::load(flags, &[]))
+            (endpoint, Tls::load(flags, Trust::ConfiguredOrPublic, &[]))
         }
-        (None, Some(member)) => (member.endpoint, Tls::to_itself(member.tls)),
-        (None, None) => (DEFAULT_ENDPOINT.to_owned(), Tls::load(TlsFlags::default(), &[])),
+        (None, member) => {
+            let member = member.unwrap_or_else(|| Asked {
+                endpoint: DEFAULT_ENDPOINT.to_owned(),
+                tls: TlsFlags::default(),
+            });
+            (member.endpoint, Tls::load(member.tls, Trust::Itself, &[]))
+        }
     };
     let url = format!("{}/health", endpoint.trim_end_matches('/'));
     let limits = Limits { connect: TIMEOUT, answer: TIMEOUT, ..Limits::default() };

@@ -17,7 +17,7 @@ use cairn::disk::{
 };
 use cairn::model::Discovery;
 use cairn::replica::identity;
-use cairn::tls::Tls;
+use cairn::tls::{Tls, Trust};
 use serde_json::Value;
 use support::http::{self, Client, Reply, Request};
 use support::process::Process;
@@ -26,7 +26,9 @@ use support::server::{Flavor, Server, etcd_is_there};
 /// Whom founders can be sent to.
 /// TLS without files of its own.
 fn no_files() -> Arc<Tls> {
-    Arc::new(Tls::load(TlsFlags::default(), &[]).expect("no file is named"))
+    Arc::new(
+        Tls::load(TlsFlags::default(), Trust::ConfiguredOrPublic, &[]).expect("no file is named"),
+    )
 }
 
 fn flavors() -> Vec<Flavor> {

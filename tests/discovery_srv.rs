@@ -13,7 +13,7 @@ use cairn::config::TlsFlags;
 use cairn::discovery::{self, DiscoveryError, Own, RetryPolicy};
 use cairn::model::Discovery;
 use cairn::replica::identity;
-use cairn::tls::Tls;
+use cairn::tls::{Tls, Trust};
 use support::http::{self, Request};
 use support::process::Process;
 
@@ -109,7 +109,10 @@ fn found(
         &discovery,
         &own,
         RetryPolicy::default(),
-        Arc::new(Tls::load(TlsFlags::default(), &[]).expect("no file is named")),
+        Arc::new(
+            Tls::load(TlsFlags::default(), Trust::ConfiguredOrPublic, &[])
+                .expect("no file is named"),
+        ),
     ))?;
     assert!(!found.registered_before);
     Ok(found.members.into_iter().map(|(name, urls)| (name, urls.join(","))).collect())

@@ -57,18 +57,26 @@ impl fmt::Debug for Address {
     }
 }
 
-/// A place to listen at, and whether TLS is spoken there.
+/// A URL to listen at: a place, and whether TLS is spoken there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Listener {
+pub struct ListenUrl {
     /// The place.
     pub address: Address,
     /// Its URL begins with `https`.
     pub tls: bool,
 }
 
-impl Listener {
+impl ListenUrl {
     pub(super) fn of(url: &Url) -> Option<Self> {
         Some(Self { address: Address::of(url)?, tls: url.scheme() == "https" })
+    }
+
+    /// The address under which clients of this machine reach it, if it has one.
+    pub fn host(&self) -> Option<String> {
+        match self.address {
+            Address::Tcp(place) if !place.ip().is_unspecified() => Some(place.ip().to_string()),
+            Address::Tcp(_) | Address::Unix(_) => None,
+        }
     }
 
     /// As a URL.
@@ -81,7 +89,7 @@ impl Listener {
 /// All listeners so far, each with its flag.
 #[derive(Default)]
 pub(super) struct Listeners<'a> {
-    ports: BTreeMap<u16, BTreeMap<IpAddr, (&'a str, &'a Listener)>>,
+    ports: BTreeMap<u16, BTreeMap<IpAddr, (&'a str, &'a ListenUrl)>>,
     files: BTreeMap<&'a str, &'a str>,
 }
 
@@ -90,7 +98,7 @@ impl<'a> Listeners<'a> {
     ///
     /// # Errors
     /// The first that takes what another one has; it would fail later with fewer words.
-    pub(super) fn add(&mut self, flag: &'a str, listeners: &'a [Listener]) -> Result<(), Failure> {
+    pub(super) fn add(&mut self, flag: &'a str, listeners: &'a [ListenUrl]) -> Result<(), Failure> {
         for listener in listeners {
             let address = &listener.address;
             let other = match address {
@@ -117,7 +125,7 @@ impl<'a> Listeners<'a> {
     fn add_port(
         &mut self,
         flag: &'a str,
-        listener: &'a Listener,
+        listener: &'a ListenUrl,
         place: SocketAddr,
     ) -> Option<(&'a str, String)> {
         if place.port() == 0 {

@@ -22,9 +22,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use listen::{Address, Listener};
+pub use listen::{Address, ListenUrl};
 use parse::{Asked, Raw};
-pub use tls::{TlsFlags, TlsVersion};
+pub use tls::{Side, TlsFlags, TlsVersion};
 use variables::Variables;
 
 use crate::model::{Discovery, Url};
@@ -51,11 +51,11 @@ pub struct Config {
     /// Go on alone with the data of a member whose cluster lost its majority.
     pub force_new_cluster: bool,
     /// Where clients connect.
-    pub client_listeners: Vec<Listener>,
+    pub client_listeners: Vec<ListenUrl>,
     /// Where peers connect.
-    pub peer_listeners: Vec<Listener>,
+    pub peer_listeners: Vec<ListenUrl>,
     /// Where `/metrics` and `/health` are served besides.
-    pub metrics_listeners: Vec<Listener>,
+    pub metrics_listeners: Vec<ListenUrl>,
     /// TLS towards clients, and on the metrics listeners.
     pub client_tls: TlsFlags,
     /// TLS among members.

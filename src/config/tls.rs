@@ -3,12 +3,48 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::parse::Raw;
-use crate::config::{Failure, Level, Listener, Notice};
+use crate::config::{Failure, Level, ListenUrl, Notice};
 use crate::model::Url;
+
+/// Whom a member speaks TLS with. Each side has flags of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// Clients, and programs that scrape metrics.
+    #[default]
+    Clients,
+    /// The other members.
+    Peers,
+}
+
+impl Side {
+    /// The name of one of its flags. Those of peers are called as those of clients behind `peer-`, but for three.
+    fn name(self, name: &str) -> String {
+        match (self, name) {
+            (Self::Clients, "crl-file" | "cert-allowed-hostname") => format!("client-{name}"),
+            (Self::Clients, _) => name.to_owned(),
+            (Self::Peers, _) => format!("peer-{name}"),
+        }
+    }
+
+    /// One of its flags as it is written, for messages.
+    pub fn flag(self, name: &str) -> String {
+        format!("--{}", self.name(name))
+    }
+
+    /// As etcd calls it in messages.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Clients => "client",
+            Self::Peers => "peer",
+        }
+    }
+}
 
 /// TLS of one side of a member, as its flags say it. Nothing is read yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFlags {
+    /// Whose flags these are.
+    pub side: Side,
     /// `--cert-file` or `--peer-cert-file`: the chain that this member shows.
     pub cert: Option<PathBuf>,
     /// `--key-file` or `--peer-key-file`.
@@ -19,7 +55,7 @@ pub struct TlsFlags {
     pub crl: Option<PathBuf>,
     /// The other side must show a certificate that `trusted_ca` signed.
     pub demands_certificate: bool,
-    /// The common name in a client's certificate is the user who asks. Never with `--peer-...`.
+    /// The common name in a client's certificate is the user who asks. Never of peers.
     pub names_users: bool,
     /// Common name that certificates of the other side must have.
     pub allowed_cn: Option<String>,
@@ -29,19 +65,16 @@ pub struct TlsFlags {
     pub auto: Option<PathBuf>,
     /// Cipher suites that may be used; empty for all that are safe.
     pub cipher_suites: Vec<String>,
-    /// Oldest version that may be spoken.
-    pub oldest: TlsVersion,
-    /// Newest version that may be spoken.
-    pub newest: TlsVersion,
-    /// What its flags begin with, `--` or `--peer-`; for messages.
-    pub prefix: &'static str,
+    /// Oldest version that may be spoken; `None` for all.
+    pub oldest: Option<TlsVersion>,
+    /// Newest version that may be spoken; `None` for all.
+    pub newest: Option<TlsVersion>,
 }
 
 /// A version of TLS. Older ones are broken, and no library here speaks them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// RFC 5246.
-    #[default]
     Tls12,
     /// RFC 8446.
     Tls13,
@@ -57,12 +90,52 @@ impl TlsFlags {
     }
 }
 
-/// Reads the flags for clients. `data_dir` is where a certificate is kept that is made here.
-pub(super) fn for_clients(
-    raw: &Raw,
-    data_dir: &Path,
-    notices: &mut Vec<Notice>,
-) -> Result<TlsFlags, Failure> {
+/// Reads the flags of one side. `data_dir` is where a certificate is kept that is made here.
+pub(super) fn of_side(raw: &Raw, side: Side, data_dir: &Path) -> Result<TlsFlags, Failure> {
+    let said = |name: &str| text(raw, &side.name(name));
+    let path = |name: &str| said(name).map(PathBuf::from);
+    let trusted_ca = path("trusted-ca-file").or_else(|| path("ca-file"));
+    let auth = raw.bool(&side.name("client-cert-auth"));
+    let made = raw.bool(&side.name("auto-tls"));
+    let suites = raw.get("cipher-suites").split(',').map(str::trim);
+    let (oldest, newest) = (raw.get("tls-min-version"), raw.get("tls-max-version"));
+    let flags = TlsFlags {
+        side,
+        cert: path("cert-file"),
+        key: path("key-file"),
+        crl: path("crl-file"),
+        demands_certificate: auth || trusted_ca.is_some(),
+        names_users: auth && side == Side::Clients,
+        trusted_ca,
+        allowed_cn: if side == Side::Peers { said("cert-allowed-cn") } else { None },
+        allowed_hostname: said("cert-allowed-hostname"),
+        auto: made.then(|| data_dir.join("fixtures").join(side.word())),
+        cipher_suites: suites.filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        oldest: version("tls-min-version", oldest)?,
+        newest: version("tls-max-version", newest)?,
+    };
+    if flags.oldest.zip(flags.newest).is_some_and(|(oldest, newest)| oldest > newest) {
+        return Err(Failure::verifying(format!(
+            "--tls-min-version={oldest} is newer than --tls-max-version={newest}: leave one of them out"
+        )));
+    }
+    check(flags)
+}
+
+fn version(flag: &str, text: &str) -> Result<Option<TlsVersion>, Failure> {
+    match text {
+        "" => Ok(None),
+        "TLS1.2" => Ok(Some(TlsVersion::Tls12)),
+        "TLS1.3" => Ok(Some(TlsVersion::Tls13)),
+        old if OLD_VERSIONS.contains(&old) && flag == "tls-min-version" => Ok(None),
+        _ => Err(Failure::verifying(format!(
+            "unexpected TLS version {text:?}: --{flag} takes TLS1.2 or TLS1.3"
+        ))),
+    }
+}
+
+/// Says what a lower end means that is lower than what is spoken.
+pub(super) fn note_old_versions(raw: &Raw, notices: &mut Vec<Notice>) {
     let oldest = raw.get("tls-min-version");
     if OLD_VERSIONS.contains(&oldest) {
         let text = format!(
@@ -70,117 +143,52 @@ pub(super) fn for_clients(
         );
         notices.push(Notice { level: Level::Warning, text });
     }
-    let ca = path(raw, "trusted-ca-file").or_else(|| path(raw, "ca-file"));
-    let flags = TlsFlags {
-        cert: path(raw, "cert-file"),
-        key: path(raw, "key-file"),
-        crl: path(raw, "client-crl-file"),
-        demands_certificate: raw.bool("client-cert-auth") || ca.is_some(),
-        names_users: raw.bool("client-cert-auth"),
-        trusted_ca: ca,
-        allowed_cn: None,
-        allowed_hostname: text(raw, "client-cert-allowed-hostname"),
-        auto: raw.bool("auto-tls").then(|| data_dir.join("fixtures/client")),
-        prefix: "--",
-        ..common(raw)?
-    };
-    check(flags, "client-cert-auth", "client-crl-file")
-}
-
-/// Reads the flags for peers.
-pub(super) fn for_peers(raw: &Raw, data_dir: &Path) -> Result<TlsFlags, Failure> {
-    let ca = path(raw, "peer-trusted-ca-file").or_else(|| path(raw, "peer-ca-file"));
-    let flags = TlsFlags {
-        cert: path(raw, "peer-cert-file"),
-        key: path(raw, "peer-key-file"),
-        crl: path(raw, "peer-crl-file"),
-        demands_certificate: raw.bool("peer-client-cert-auth") || ca.is_some(),
-        names_users: false,
-        trusted_ca: ca,
-        allowed_cn: text(raw, "peer-cert-allowed-cn"),
-        allowed_hostname: text(raw, "peer-cert-allowed-hostname"),
-        auto: raw.bool("peer-auto-tls").then(|| data_dir.join("fixtures/peer")),
-        prefix: "--peer-",
-        ..common(raw)?
-    };
-    check(flags, "peer-client-cert-auth", "peer-crl-file")
-}
-
-fn common(raw: &Raw) -> Result<TlsFlags, Failure> {
-    let suites = raw.get("cipher-suites").split(',').map(str::trim);
-    let (oldest, newest) = (raw.get("tls-min-version"), raw.get("tls-max-version"));
-    let oldest_read = version("tls-min-version", oldest, TlsVersion::Tls12)?;
-    let newest_read = version("tls-max-version", newest, TlsVersion::Tls13)?;
-    if oldest_read > newest_read {
-        return Err(Failure::verifying(format!(
-            "--tls-min-version={oldest} is newer than --tls-max-version={newest}: leave one of them out"
-        )));
-    }
-    Ok(TlsFlags {
-        cipher_suites: suites.filter(|name| !name.is_empty()).map(str::to_owned).collect(),
-        oldest: oldest_read,
-        newest: newest_read,
-        ..TlsFlags::default()
-    })
-}
-
-fn version(flag: &str, text: &str, default: TlsVersion) -> Result<TlsVersion, Failure> {
-    match text {
-        "" => Ok(default),
-        "TLS1.2" => Ok(TlsVersion::Tls12),
-        "TLS1.3" => Ok(TlsVersion::Tls13),
-        old if OLD_VERSIONS.contains(&old) && flag == "tls-min-version" => Ok(TlsVersion::Tls12),
-        _ => Err(Failure::verifying(format!(
-            "unexpected TLS version {text:?}: --{flag} takes TLS1.2 or TLS1.3"
-        ))),
-    }
 }
 
 /// What cannot work is refused, and so is what would look safe and is not.
-fn check(mut flags: TlsFlags, auth_flag: &str, crl_flag: &str) -> Result<TlsFlags, Failure> {
-    let prefix = flags.prefix;
+fn check(mut flags: TlsFlags) -> Result<TlsFlags, Failure> {
+    let flag = |name| flags.side.flag(name);
+    let fail = |text: String| Err(Failure::verifying(text));
+    let (cert, key) = (flag("cert-file"), flag("key-file"));
     match (&flags.cert, &flags.key) {
         (Some(_), None) => {
-            return Err(Failure::verifying(format!(
-                "{prefix}cert-file needs {prefix}key-file: name the file with the certificate's private key"
-            )));
+            return fail(format!(
+                "{cert} needs {key}: name the file with the certificate's private key"
+            ));
         }
         (None, Some(_)) => {
-            return Err(Failure::verifying(format!(
-                "{prefix}key-file needs {prefix}cert-file: name the file with the key's certificate"
-            )));
+            return fail(format!("{key} needs {cert}: name the file with the key's certificate"));
         }
-        (Some(_), Some(_)) => flags.auto = None,
-        (None, None) => {}
+        (Some(_), Some(_)) | (None, None) => {}
     }
+    let (auth, ca) = (flag("client-cert-auth"), flag("trusted-ca-file"));
     if flags.demands_certificate && flags.trusted_ca.is_none() {
-        return Err(Failure::verifying(format!(
-            "--{auth_flag} needs {prefix}trusted-ca-file: name the file with the certificate that signs theirs; otherwise every \
-             certificate that any public authority ever signed would do"
-        )));
+        return fail(format!(
+            "{auth} needs {ca}: name the file with the certificate that signs theirs; otherwise every certificate that any \
+             public authority ever signed would do"
+        ));
     }
-    let unchecked = [
-        (flags.crl.is_some(), format!("--{crl_flag}")),
-        (flags.allowed_cn.is_some(), format!("{prefix}cert-allowed-cn")),
-        (
-            flags.allowed_hostname.is_some(),
-            match prefix {
-                "--peer-" => "--peer-cert-allowed-hostname".to_owned(),
-                _ => "--client-cert-allowed-hostname".to_owned(),
-            },
-        ),
+    let said = [
+        (flags.crl.is_some(), "crl-file"),
+        (flags.allowed_cn.is_some(), "cert-allowed-cn"),
+        (flags.allowed_hostname.is_some(), "cert-allowed-hostname"),
     ];
-    if let Some((_, flag)) = unchecked.iter().find(|(said, _)| *said && !flags.demands_certificate)
-    {
-        return Err(Failure::verifying(format!(
-            "{flag} has no effect without --{auth_flag} and {prefix}trusted-ca-file, as no certificate is demanded: add them"
-        )));
+    let unchecked = said.iter().find(|(said, _)| *said && !flags.demands_certificate);
+    if let Some((_, name)) = unchecked {
+        return fail(format!(
+            "{} has no effect without {auth} and {ca}, as no certificate is demanded: add them",
+            flag(name)
+        ));
     }
     if flags.allowed_cn.is_some() && flags.allowed_hostname.is_some() {
-        return Err(Failure::verifying(
-            "--peer-cert-allowed-cn and --peer-cert-allowed-hostname exclude each other: leave one of them out"
-                .to_owned(),
+        return fail(format!(
+            "{} and {} exclude each other: leave one of them out",
+            flag("cert-allowed-cn"),
+            flag("cert-allowed-hostname")
         ));
+    }
+    if flags.cert.is_some() {
+        flags.auto = None;
     }
     Ok(flags)
 }
@@ -188,12 +196,11 @@ fn check(mut flags: TlsFlags, auth_flag: &str, crl_flag: &str) -> Result<TlsFlag
 /// A URL with `https` needs a certificate; a certificate without such a URL is most likely a mistake.
 pub(super) fn fits(
     tls: &TlsFlags,
-    flag: &str,
-    listeners: &[Listener],
-    urls: &[Url],
+    listeners: &[ListenUrl],
+    advertised: &[Url],
     notices: &mut Vec<Notice>,
 ) -> Result<(), Failure> {
-    let prefix = tls.prefix;
+    let (side, word) = (tls.side, tls.side.word());
     let secure = listeners.iter().find(|listener| listener.tls);
     if let Some(listener) = secure
         && !tls.is_on()
@@ -201,32 +208,29 @@ pub(super) fn fits(
         return Err(Failure::new(
             1,
             format!(
-                "TLS key/cert ({prefix}cert-file, {prefix}key-file) must be provided for {flag} url {} with HTTPS scheme, or \
-                 {prefix}auto-tls",
-                listener.url()
+                "TLS key/cert ({}, {}) must be provided for {word} url {} with HTTPS scheme, or {}",
+                side.flag("cert-file"),
+                side.flag("key-file"),
+                listener.url(),
+                side.flag("auto-tls"),
             ),
         ));
     }
+    let mut warn = |text| notices.push(Notice { level: Level::Warning, text });
     for listener in listeners.iter().filter(|listener| !listener.tls && tls.is_on()) {
         let url = listener.url();
-        let text = format!(
-            "The scheme of {flag} url {url} is HTTP while {flag} key/cert files are presented. Ignored key/cert files for it: \
+        warn(format!(
+            "The scheme of {word} url {url} is HTTP while {word} key/cert files are presented. Ignored key/cert files for it: \
              write https:// to use them"
-        );
-        notices.push(Notice { level: Level::Warning, text });
+        ));
     }
     // Not refused: a proxy in front of this member may speak TLS.
-    for url in urls.iter().filter(|url| url.scheme() == "https" && secure.is_none()) {
-        let text = format!(
+    for url in advertised.iter().filter(|url| url.scheme() == "https" && secure.is_none()) {
+        warn(format!(
             "{url} is advertised, but this member listens without TLS: it is reached only through something that speaks TLS for it"
-        );
-        notices.push(Notice { level: Level::Warning, text });
+        ));
     }
     Ok(())
-}
-
-fn path(raw: &Raw, flag: &str) -> Option<PathBuf> {
-    text(raw, flag).map(PathBuf::from)
 }
 
 fn text(raw: &Raw, flag: &str) -> Option<String> {

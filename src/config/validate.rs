@@ -9,9 +9,9 @@ use crate::config::discovery;
 use crate::config::flags::{self, Status};
 use crate::config::listen::Listeners;
 use crate::config::parse::{Raw, parse_number, same};
-use crate::config::tls;
+use crate::config::tls::{self, Side};
 use crate::config::{
-    Config, Failure, Level, Listener, LogFormat, LogLevel, LogOutput, Notice, texts,
+    Config, Failure, Level, ListenUrl, LogFormat, LogLevel, LogOutput, Notice, texts,
 };
 use crate::model::Url;
 
@@ -79,11 +79,12 @@ pub(super) fn validate(
         }
         said => PathBuf::from(said),
     };
-    let client_tls = tls::for_clients(raw, &data_dir, notices)?;
-    let peer_tls = tls::for_peers(raw, &data_dir)?;
+    tls::note_old_versions(raw, notices);
+    let client_tls = tls::of_side(raw, Side::Clients, &data_dir)?;
+    let peer_tls = tls::of_side(raw, Side::Peers, &data_dir)?;
     let clients = [client_listeners.as_slice(), &metrics_listeners].concat();
-    tls::fits(&client_tls, "client", &clients, &client_urls, notices)?;
-    tls::fits(&peer_tls, "peer", &peer_listeners, &advertise_peer_urls, notices)?;
+    tls::fits(&client_tls, &clients, &client_urls, notices)?;
+    tls::fits(&peer_tls, &peer_listeners, &advertise_peer_urls, notices)?;
     let initial_cluster = match discovery {
         _ if is_member(&data_dir) => Vec::new(),
         None => cluster::initial_cluster(raw, &name, &advertise_peer_urls)?,
@@ -238,10 +239,10 @@ fn some<T>(items: Vec<T>, flag: &str) -> Result<Vec<T>, Failure> {
 }
 
 /// Addresses to listen on; one that stands twice counts once, as in etcd.
-fn listeners(raw: &Raw, flag: &'static str) -> Result<Vec<Listener>, Failure> {
+fn listeners(raw: &Raw, flag: &'static str) -> Result<Vec<ListenUrl>, Failure> {
     let (mut listeners, mut known) = (Vec::new(), BTreeSet::new());
     for url in urls(raw, flag)? {
-        let listener = Listener::of(&url).ok_or_else(|| {
+        let listener = ListenUrl::of(&url).ok_or_else(|| {
             Failure::verifying(format!(
                 "expected IP in URL for binding ({url}): write the address of this machine, 0.0.0.0 or localhost in --{flag}"
             ))
@@ -268,7 +269,7 @@ fn advertised(raw: &Raw, flag: &'static str) -> Result<Vec<Url>, Failure> {
 /// etcd would guess an address here. For the cluster of one member it does not matter yet, so it is no error.
 fn warn_of_unreachable(
     raw: &Raw,
-    listeners: &[Listener],
+    listeners: &[ListenUrl],
     advertised: &[Url],
     notices: &mut Vec<Notice>,
 ) {

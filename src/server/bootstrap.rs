@@ -26,7 +26,7 @@ use crate::model::{ClusterId, Discovery, MemberId};
 use crate::replica::identity;
 use crate::server::dial;
 use crate::server::peer_http::{self, Cluster, Listed};
-use crate::tls::Tls;
+use crate::tls::{Tls, TlsError, Trust};
 
 /// How long a member that lost its data tries to take the place of its old self, in elections: the others must first notice
 /// that it is gone.
@@ -133,6 +133,9 @@ pub enum BootstrapError {
     /// The other founders cannot be found.
     #[error("{0}")]
     Discovery(#[from] Box<DiscoveryError>),
+    /// A certificate, a key or an authority.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -240,7 +243,7 @@ async fn found(config: &Config, tls: &Arc<Tls>) -> Result<MemberIdentity, Bootst
     let token = &config.initial_cluster_token;
     let list = match &config.discovery {
         None => config.initial_cluster.clone(),
-        Some(discovery) => discovered(config, discovery, tls).await?,
+        Some(discovery) => discovered(config, discovery).await?,
     };
     let mut own = None;
     let mut founders = Vec::new();
@@ -280,13 +283,13 @@ async fn found(config: &Config, tls: &Arc<Tls>) -> Result<MemberIdentity, Bootst
 async fn discovered(
     config: &Config,
     discovery: &Discovery,
-    tls: &Arc<Tls>,
 ) -> Result<Vec<(String, Vec<String>)>, BootstrapError> {
     let own = config.initial_cluster.iter().find(|(name, _)| *name == config.name);
     let own = own.ok_or_else(|| BootstrapError::NotAFounder(config.name.clone()))?;
     let (name, peer_urls) = own;
     let own = Own { name, peer_urls, id_of: identity::founding_member };
-    let found = discovery::found(discovery, &own, RetryPolicy::default(), Arc::clone(tls)).await;
+    let tls = Tls::load(config.peer_tls.clone(), Trust::ConfiguredOrPublic, &[])?;
+    let found = discovery::found(discovery, &own, RetryPolicy::default(), Arc::new(tls)).await;
     Ok(found.map_err(Box::new)?.members)
 }
 

@@ -32,13 +32,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::api::{self, Api, CLUSTER_VERSION, Cors, ETCD_VERSION, Metrics};
-use crate::config::{self, Address, Config, TlsFlags};
+use crate::config::{self, Address, Config, ListenUrl, Side, TlsFlags};
 use crate::disk::{DataDir, DataDirError, RealFiles, WalOptions};
 use crate::model::{LogIndex, PathLimits, Url};
 use crate::raft::{self, Raft, StartError};
 use crate::replica::{Facts, Hub, LocalMember, Replica};
 use crate::store::HistoryLimits;
-use crate::tls::{self, Tls, TlsError};
+use crate::tls::{self, Tls, TlsError, Trust};
 use crate::transport::{self, AddressBook, FRAME_BYTES_MAX, Transport};
 
 #[cfg(test)]
@@ -417,13 +417,18 @@ struct Sides {
 
 impl Sides {
     fn load(config: &Config) -> Result<Self, ServerError> {
-        let load = |flags: &TlsFlags, listeners: &[config::Listener], urls: &[String]| {
-            let used = listeners.iter().any(|listener| listener.tls);
-            let hosts = if used { hosts(urls) } else { Vec::new() };
-            if used {
+        let load = |flags: &TlsFlags, listeners: &[ListenUrl], urls: &[String]| {
+            let secure: Vec<_> = listeners.iter().filter(|listener| listener.tls).collect();
+            if !secure.is_empty() {
                 announce_files(flags);
             }
-            Tls::load(flags.clone(), &hosts).map(Arc::new)
+            let mut hosts = if secure.is_empty() { Vec::new() } else { hosts(urls) };
+            if flags.auto.is_some() {
+                hosts.extend(secure.iter().filter_map(|listener| listener.host()));
+            }
+            hosts.sort();
+            hosts.dedup();
+            Tls::load(flags.clone(), Trust::Configured, &hosts).map(Arc::new)
         };
         Ok(Self {
             clients: load(
@@ -443,16 +448,16 @@ impl Sides {
 /// The hosts of URLs.
 fn hosts(urls: &[String]) -> Vec<String> {
     let host = |url: &String| Url::parse(url).ok().map(|url| url.host().to_owned());
-    let mut hosts: Vec<_> = urls.iter().filter_map(host).collect();
-    hosts.sort();
-    hosts.dedup();
-    hosts
+    urls.iter().filter_map(host).collect()
 }
 
 /// As etcd says it.
 fn announce_files(flags: &TlsFlags) {
     let path = |path: &Option<PathBuf>| path.clone().unwrap_or_default().display().to_string();
-    let side = if flags.prefix == "--" { "ClientTLS" } else { "peerTLS" };
+    let side = match flags.side {
+        Side::Clients => "ClientTLS",
+        Side::Peers => "peerTLS",
+    };
     info!(
         target: "embed",
         "{side}: cert = {}, key = {}, trusted-ca = {}, client-cert-auth = {}, crl-file = {}",

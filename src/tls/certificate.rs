@@ -43,7 +43,7 @@ pub(super) fn check(
     let path = flags.cert.clone().unwrap_or_default();
     let Some(own) = pair.chain.first() else { return Ok(()) };
     let fail = |why: String| {
-        TlsError::content(&path, &format!("{}cert-file", flags.prefix), "a certificate in PEM", why)
+        TlsError::content(&path, &flags.side.flag("cert-file"), "a certificate in PEM", why)
     };
     let certificate =
         x509_cert::Certificate::from_der(own).map_err(|error| fail(error.to_string()))?;

@@ -54,10 +54,10 @@ pub enum TlsError {
         why: String,
     },
     /// The authorities or revocation lists cannot be used.
-    #[error("{prefix}trusted-ca-file or the revocation list beside it cannot be used: {why}")]
+    #[error("{flag} or the revocation list beside it cannot be used: {why}")]
     Authorities {
-        /// What the flag begins with.
-        prefix: &'static str,
+        /// Who named them.
+        flag: String,
         /// What the library says.
         why: String,
     },
@@ -89,7 +89,21 @@ impl TlsError {
     }
 
     pub(super) fn authorities(flags: &TlsFlags, why: &dyn std::fmt::Display) -> Self {
-        Self::Authorities { prefix: flags.prefix, why: why.to_string() }
+        Self::Authorities { flag: flags.side.flag("trusted-ca-file"), why: why.to_string() }
+    }
+
+    /// Is the certificate or the key at fault, and not something beside them?
+    pub(super) fn is_about_the_pair(&self, flags: &TlsFlags) -> bool {
+        match self {
+            Self::Pair { .. } | Self::Dates { .. } => true,
+            Self::Read { path, .. } | Self::Content { path, .. } => {
+                [&flags.cert, &flags.key].into_iter().flatten().any(|own| own == path)
+            }
+            Self::Authorities { .. }
+            | Self::UnknownSuite { .. }
+            | Self::Suites(_)
+            | Self::Auto { .. } => false,
+        }
     }
 
     pub(super) fn content(path: &Path, flag: &str, wanted: &'static str, why: String) -> Self {

@@ -8,6 +8,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use tracing::warn;
+use x509_cert::crl::CertificateList;
+use x509_cert::der::Decode as _;
 
 use crate::config::TlsFlags;
 use crate::tls::TlsError;
@@ -26,22 +28,20 @@ pub(super) struct Stamp(u64, u64, i64, i64);
 
 impl Files {
     pub(super) fn read(flags: &TlsFlags) -> Result<Self, TlsError> {
-        let prefix = flags.prefix;
+        let flag = |name| flags.side.flag(name);
         let pair = match (&flags.cert, &flags.key) {
             (Some(cert), Some(key)) => {
-                let chain = chain(cert, &format!("{prefix}cert-file"))?;
-                Some(Pair { chain, key: private_key(key, &format!("{prefix}key-file"))? })
+                let chain = chain(cert, &flag("cert-file"))?;
+                Some(Pair { chain, key: private_key(key, &flag("key-file"))? })
             }
             _ => None,
         };
         let roots = match &flags.trusted_ca {
-            Some(path) => Some(authorities(path, &format!("{prefix}trusted-ca-file"))?),
+            Some(path) => Some(authorities(path, &flag("trusted-ca-file"))?),
             None => None,
         };
         let revoked = match &flags.crl {
-            Some(path) => {
-                lists(path, if prefix == "--" { "--client-crl-file" } else { "--peer-crl-file" })?
-            }
+            Some(path) => lists(path, &flag("crl-file"))?,
             None => Vec::new(),
         };
         Ok(Self { pair, roots, revoked })
@@ -124,15 +124,9 @@ fn lists(path: &Path, flag: &str) -> Result<Vec<CertificateRevocationListDer<'st
         lists.push(CertificateRevocationListDer::from(bytes));
     }
     for list in &lists {
-        let parsed = webpki_list(list);
-        parsed.map_err(fail)?;
+        let parsed = CertificateList::from_der(list.as_ref());
+        // The library says only "invalid" when a verifier is built; here the file can still be named.
+        parsed.map_err(|_| fail("there is no revocation list in it".to_owned()))?;
     }
     Ok(lists)
-}
-
-/// The library says only "invalid" when a verifier is built; here the file can still be named.
-fn webpki_list(list: &CertificateRevocationListDer<'_>) -> Result<(), String> {
-    use x509_cert::der::Decode as _;
-    let parsed = x509_cert::crl::CertificateList::from_der(list.as_ref());
-    parsed.map(drop).map_err(|_| "there is no revocation list in it".to_owned())
 }

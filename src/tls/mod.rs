@@ -18,15 +18,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{
-    ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion, version,
-};
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion, version};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::config::{TlsFlags, TlsVersion};
@@ -34,15 +29,26 @@ use crate::config::{TlsFlags, TlsVersion};
 pub use error::TlsError;
 pub use tokio_rustls::{client::TlsStream as ClientStream, server::TlsStream as ServerStream};
 
-use certificate::Pair;
 use files::Files;
-use verify::{Allowed, OnlyServer, PublicServers};
+use verify::{Allowed, Servers};
 
 /// The ways of one member to speak TLS to one side, clients or peers.
 pub struct Tls {
     flags: TlsFlags,
+    trust: Trust,
     /// What the files held when they were last read without a fault, and the stamps they had.
     current: ArcSwap<Current>,
+}
+
+/// Whose certificates are taken where this side connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Those that the trusted CA vouches for; without one, those that an authority does which the system trusts.
+    Configured,
+    /// Those of either kind: a discovery service may be one's own or a public one.
+    ConfiguredOrPublic,
+    /// The one that this member shows and no other, whatever names and authority that has: it asks itself.
+    Itself,
 }
 
 struct Current {
@@ -61,37 +67,17 @@ impl Tls {
     ///
     /// # Errors
     /// See [`TlsError`]; the texts name file and fix.
-    pub fn load(flags: TlsFlags, hosts: &[String]) -> Result<Self, TlsError> {
-        let flags = auto::with_certificate(flags, hosts)?;
-        let current = ArcSwap::from_pointee(read(&flags, hosts)?);
-        Ok(Self { flags, current })
-    }
-
-    /// One for a member's connections to itself: it takes the certificate that it shows and no other, whatever names and
-    /// authority that has.
-    ///
-    /// # Errors
-    /// As [`Tls::load`].
-    pub fn to_itself(flags: TlsFlags) -> Result<Self, TlsError> {
-        let tls = Self::load(flags, &[])?;
-        let files = Files::read(&tls.flags)?;
-        let own = files.pair.as_ref().and_then(|pair| pair.chain.first().cloned());
-        let provider = Arc::new(provider(&tls.flags)?);
-        let verifier = Arc::new(OnlyServer::new(own, Arc::clone(&provider)));
-        let builder = ClientConfig::builder_with_provider(provider);
-        let builder =
-            builder.with_protocol_versions(&versions(&tls.flags)).map_err(TlsError::Suites)?;
-        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-        let client = shown(&tls.flags, &files, builder)?;
-        let kept = tls.current.load_full();
-        let (server, stamps) = (kept.server.clone(), kept.stamps.clone());
-        tls.current.store(Arc::new(Current { server, stamps, client: Arc::new(client) }));
-        Ok(tls)
-    }
-
-    /// Is there a certificate to show?
-    pub fn can_serve(&self) -> bool {
-        self.current.load().server.is_some()
+    pub fn load(flags: TlsFlags, trust: Trust, hosts: &[String]) -> Result<Self, TlsError> {
+        let flags = auto::with_files(flags);
+        let current = match read(&flags, trust, hosts) {
+            // Only a member itself makes files, not one that asks whether it is well.
+            Err(why) if trust == Trust::Configured && why.is_about_the_pair(&flags) => {
+                auto::make(&flags, hosts)?;
+                read(&flags, trust, hosts)?
+            }
+            read => read?,
+        };
+        Ok(Self { flags, trust, current: ArcSwap::from_pointee(current) })
     }
 
     /// Does the common name of a client say who is asking?
@@ -133,26 +119,19 @@ impl Tls {
     /// As [`Tls::load`]; then everything stays as it was, until the files change again.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let stamps = files::stamps(&self.flags);
-        if stamps == self.current.load().stamps {
+        let kept = self.current.load_full();
+        if stamps == kept.stamps {
             return Ok(false);
         }
-        let read = read(&self.flags, &[]);
-        // A broken file is told of once.
-        let kept = self.current.load();
-        let next = match &read {
-            Ok(_) => None,
-            Err(_) => Some(Current {
-                server: kept.server.clone(),
-                client: Arc::clone(&kept.client),
-                stamps,
-            }),
+        let (next, result) = match read(&self.flags, self.trust, &[]) {
+            Ok(current) => (current, Ok(true)),
+            Err(error) => {
+                // With these stamps the same fault is told of once.
+                let (server, client) = (kept.server.clone(), Arc::clone(&kept.client));
+                (Current { server, client, stamps }, Err(error))
+            }
         };
-        let (current, result) = match (read, next) {
-            (Ok(current), _) => (current, Ok(true)),
-            (Err(error), Some(next)) => (next, Err(error)),
-            (Err(error), None) => return Err(error),
-        };
-        self.current.store(Arc::new(current));
+        self.current.store(Arc::new(next));
         result
     }
 
@@ -170,107 +149,84 @@ pub fn common_name<S>(stream: &ServerStream<S>) -> Option<String> {
     certificate::common_name(own)
 }
 
-fn read(flags: &TlsFlags, hosts: &[String]) -> Result<Current, TlsError> {
+fn read(flags: &TlsFlags, trust: Trust, hosts: &[String]) -> Result<Current, TlsError> {
     // Before the files: a change in between is seen by the next look.
     let stamps = files::stamps(flags);
     let files = Files::read(flags)?;
-    let provider = Arc::new(provider(flags)?);
-    let versions = versions(flags);
     if let Some(pair) = &files.pair {
         certificate::check(pair, flags, hosts, UnixTime::now())?;
     }
-    let server = match &files.pair {
-        Some(pair) => Some(Arc::new(server(flags, &files, pair, &provider, &versions)?)),
-        None => None,
+    let terms = Terms {
+        flags,
+        files: &files,
+        provider: Arc::new(provider(flags)?),
+        versions: versions(flags),
     };
-    let client = Arc::new(client(flags, &files, &provider, &versions)?);
+    let (server, client) = (terms.server()?.map(Arc::new), Arc::new(terms.client(trust)?));
     Ok(Current { server, client, stamps })
 }
 
-fn server(
-    flags: &TlsFlags,
-    files: &Files,
-    pair: &Pair,
-    provider: &Arc<CryptoProvider>,
-    versions: &[&'static SupportedProtocolVersion],
-) -> Result<ServerConfig, TlsError> {
-    let builder = ServerConfig::builder_with_provider(Arc::clone(provider));
-    let builder = builder.with_protocol_versions(versions).map_err(TlsError::Suites)?;
-    let builder = match &files.roots {
-        Some(roots) if flags.demands_certificate => {
-            let verifier = client_verifier(flags, files, roots, provider)?;
-            builder.with_client_cert_verifier(verifier)
+/// What connections are made with.
+struct Terms<'a> {
+    flags: &'a TlsFlags,
+    files: &'a Files,
+    provider: Arc<CryptoProvider>,
+    versions: Vec<&'static SupportedProtocolVersion>,
+}
+
+impl Terms<'_> {
+    fn server(&self) -> Result<Option<ServerConfig>, TlsError> {
+        let Some(pair) = &self.files.pair else { return Ok(None) };
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
+        let builder = builder.with_protocol_versions(&self.versions).map_err(TlsError::Suites)?;
+        let builder = match &self.files.roots {
+            Some(roots) if self.flags.demands_certificate => {
+                let (roots, provider) = (Arc::clone(roots), Arc::clone(&self.provider));
+                // A list says nothing of the authorities above; those without a list have revoked nothing that is known of.
+                let inner = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                    .with_crls(self.files.revoked.clone())
+                    .allow_unknown_revocation_status()
+                    .build()
+                    .map_err(|error| TlsError::authorities(self.flags, &error))?;
+                builder.with_client_cert_verifier(Arc::new(Allowed::new(inner, self.flags)))
+            }
+            Some(_) | None => builder.with_no_client_auth(),
+        };
+        let mut config = builder
+            .with_single_cert(pair.chain.clone(), pair.key.clone_key())
+            .map_err(|error| TlsError::pair(self.flags, &error))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if self.flags.demands_certificate {
+            // A session that goes on brings its certificate along unchecked: it may have expired meanwhile.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
         }
-        Some(_) | None => builder.with_no_client_auth(),
-    };
-    let mut config = builder
-        .with_single_cert(pair.chain.clone(), pair.key.clone_key())
-        .map_err(|error| TlsError::pair(flags, &error))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    if flags.demands_certificate {
-        // A session that goes on brings its certificate along unchecked: it may have expired meanwhile.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
+        Ok(Some(config))
     }
-    Ok(config)
-}
 
-fn client_verifier(
-    flags: &TlsFlags,
-    files: &Files,
-    roots: &Arc<RootCertStore>,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let builder =
-        WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider));
-    // A list says nothing of the authorities above; those without a list have revoked nothing that is known of.
-    let builder = builder.with_crls(files.revoked.clone()).allow_unknown_revocation_status();
-    let inner = builder.build().map_err(|error| TlsError::authorities(flags, &error))?;
-    Ok(Arc::new(Allowed::new(inner, flags)))
-}
-
-fn client(
-    flags: &TlsFlags,
-    files: &Files,
-    provider: &Arc<CryptoProvider>,
-    versions: &[&'static SupportedProtocolVersion],
-) -> Result<ClientConfig, TlsError> {
-    let builder = ClientConfig::builder_with_provider(Arc::clone(provider));
-    let builder = builder.with_protocol_versions(versions).map_err(TlsError::Suites)?;
-    let verifier: Arc<dyn ServerCertVerifier> = match (&files.roots, &flags.auto) {
-        // Certificates that members made for themselves prove nothing, to whatever side.
-        (None, Some(_)) => Arc::new(OnlyServer::any(Arc::clone(provider))),
-        (None, None) => Arc::new(PublicServers::new(Arc::clone(provider))),
-        (Some(roots), _) => {
-            WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
-                .with_crls(files.revoked.clone())
-                .allow_unknown_revocation_status()
-                .build()
-                .map_err(|error| TlsError::authorities(flags, &error))?
+    fn client(&self, trust: Trust) -> Result<ClientConfig, TlsError> {
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider));
+        let builder = builder.with_protocol_versions(&self.versions).map_err(TlsError::Suites)?;
+        let servers = Servers::new(self.flags, self.files, trust, &self.provider)?;
+        // The crate calls every verifier of one's own dangerous; this one chooses between those of the crate, and knows the
+        // certificate of this very member, or of `--peer-auto-tls`.
+        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(servers));
+        // What it shows to servers that demand a certificate is the same as to clients.
+        match &self.files.pair {
+            Some(pair) => builder
+                .with_client_auth_cert(pair.chain.clone(), pair.key.clone_key())
+                .map_err(|error| TlsError::pair(self.flags, &error)),
+            None => Ok(builder.with_no_client_auth()),
         }
-    };
-    // The crate calls every verifier of one's own dangerous; these only choose roots and lists, or stand for `--peer-auto-tls`.
-    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-    shown(flags, files, builder)
-}
-
-/// What this member shows to servers that demand a certificate: the same as to clients.
-fn shown(
-    flags: &TlsFlags,
-    files: &Files,
-    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
-) -> Result<ClientConfig, TlsError> {
-    match &files.pair {
-        Some(pair) => builder
-            .with_client_auth_cert(pair.chain.clone(), pair.key.clone_key())
-            .map_err(|error| TlsError::pair(flags, &error)),
-        None => Ok(builder.with_no_client_auth()),
     }
 }
 
 fn versions(flags: &TlsFlags) -> Vec<&'static SupportedProtocolVersion> {
     let all = [(TlsVersion::Tls13, &version::TLS13), (TlsVersion::Tls12, &version::TLS12)];
-    let spoken = |version: &TlsVersion| (flags.oldest..=flags.newest).contains(version);
+    let spoken = |version: &TlsVersion| {
+        flags.oldest.is_none_or(|oldest| oldest <= *version)
+            && flags.newest.is_none_or(|newest| *version <= newest)
+    };
     all.into_iter().filter(|(version, _)| spoken(version)).map(|(_, known)| known).collect()
 }
 

@@ -16,7 +16,8 @@ use rustls::{
 use thiserror::Error;
 
 use crate::config::TlsFlags;
-use crate::tls::certificate;
+use crate::tls::files::Files;
+use crate::tls::{TlsError, Trust, certificate};
 
 /// Certificates of clients with the right name, of those that `inner` takes.
 #[derive(Debug)]
@@ -102,95 +103,67 @@ impl ClientCertVerifier for Allowed {
     }
 }
 
-/// A server that is known by its certificate, or any: in both cases one that has the key to it.
+/// Whose certificates are taken of servers; each must have the key to the one it shows.
 #[derive(Debug)]
-pub(super) struct OnlyServer {
-    /// `None` for any.
-    wanted: Option<Option<CertificateDer<'static>>>,
+pub(super) struct Servers {
+    whose: Whose,
     provider: Arc<CryptoProvider>,
 }
 
-impl OnlyServer {
-    /// The one with this certificate; none if there is none.
+#[derive(Debug)]
+enum Whose {
+    /// Anybody's: for `--peer-auto-tls`, where each member signs for itself.
+    Any,
+    /// Exactly this one; none if there is none.
+    Only(Option<CertificateDer<'static>>),
+    /// Those that an authority vouches for: the configured one, or, where that is looked at, one of the system's.
+    VouchedFor { configured: Option<Arc<WebPkiServerVerifier>>, public: Option<Public> },
+}
+
+/// What the system trusts; `None` inside where that is nobody. It is read when it is needed first: most members never connect to
+/// such a server.
+type Public = OnceLock<Option<Arc<WebPkiServerVerifier>>>;
+
+impl Servers {
     pub(super) fn new(
-        wanted: Option<CertificateDer<'static>>,
-        provider: Arc<CryptoProvider>,
-    ) -> Self {
-        Self { wanted: Some(wanted), provider }
-    }
-
-    /// For `--peer-auto-tls`, where each member signs for itself.
-    pub(super) fn any(provider: Arc<CryptoProvider>) -> Self {
-        Self { wanted: None, provider }
-    }
-}
-
-impl ServerCertVerifier for OnlyServer {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        match &self.wanted {
-            Some(wanted) if wanted.as_ref() != Some(end_entity) => {
-                Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+        flags: &TlsFlags,
+        files: &Files,
+        trust: Trust,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, TlsError> {
+        let provider = Arc::clone(provider);
+        let whose = match (trust, &files.roots) {
+            (Trust::Itself, _) => {
+                let own = files.pair.as_ref().and_then(|pair| pair.chain.first());
+                Whose::Only(own.cloned())
             }
-            Some(_) | None => Ok(ServerCertVerified::assertion()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Servers that an authority vouches for which this system trusts. Its list is read when it is needed first: most members never
-/// connect to such a server.
-#[derive(Debug)]
-pub(super) struct PublicServers {
-    inner: OnceLock<Option<Arc<WebPkiServerVerifier>>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl PublicServers {
-    pub(super) fn new(provider: Arc<CryptoProvider>) -> Self {
-        Self { inner: OnceLock::new(), provider }
-    }
-
-    /// `None` where the system trusts nobody.
-    fn inner(&self) -> Option<&WebPkiServerVerifier> {
-        let read = || {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            let provider = Arc::clone(&self.provider);
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()
+            (Trust::Configured, None) if flags.auto.is_some() => Whose::Any,
+            (Trust::Configured | Trust::ConfiguredOrPublic, roots) => {
+                let verifier = |roots: &Arc<RootCertStore>| {
+                    let (roots, provider) = (Arc::clone(roots), Arc::clone(&provider));
+                    WebPkiServerVerifier::builder_with_provider(roots, provider)
+                        .with_crls(files.revoked.clone())
+                        .allow_unknown_revocation_status()
+                        .build()
+                        .map_err(|error| TlsError::authorities(flags, &error))
+                };
+                let configured = roots.as_ref().map(verifier).transpose()?;
+                let public = configured.is_none() || trust == Trust::ConfiguredOrPublic;
+                Whose::VouchedFor { configured, public: public.then(OnceLock::new) }
+            }
         };
-        self.inner.get_or_init(read).as_deref()
+        Ok(Self { whose, provider })
+    }
+
+    fn read_public(&self) -> Option<Arc<WebPkiServerVerifier>> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let provider = Arc::clone(&self.provider);
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()
     }
 }
 
-impl ServerCertVerifier for PublicServers {
+impl ServerCertVerifier for Servers {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -199,11 +172,29 @@ impl ServerCertVerifier for PublicServers {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.inner() {
-            Some(inner) => {
-                inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let refused = |why| Err(Error::InvalidCertificate(why));
+        let (configured, public) = match &self.whose {
+            Whose::Any => return Ok(ServerCertVerified::assertion()),
+            Whose::Only(Some(own)) if own == end_entity => {
+                return Ok(ServerCertVerified::assertion());
             }
-            None => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+            Whose::Only(_) => return refused(CertificateError::ApplicationVerificationFailure),
+            Whose::VouchedFor { configured, public } => (configured, public),
+        };
+        let verify = |by: &WebPkiServerVerifier| {
+            by.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        };
+        let by_configured = configured.as_deref().map(verify);
+        match (by_configured, public) {
+            (
+                Some(Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))) | None,
+                Some(public),
+            ) => match public.get_or_init(|| self.read_public()) {
+                Some(public) => verify(public),
+                None => refused(CertificateError::UnknownIssuer),
+            },
+            (Some(verified), _) => verified,
+            (None, None) => refused(CertificateError::UnknownIssuer),
         }
     }
 

@@ -11,9 +11,10 @@ use crate::tls::Tls;
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Follows the files of `sides` for ever; `now` (SIGHUP) asks for a look at once.
-pub async fn watch(sides: Vec<Arc<Tls>>, now: Arc<Notify>) {
-    loop {
+/// Follows the files of `sides` for as long as there are any; `now` (SIGHUP) asks for a look at once.
+pub async fn watch(mut sides: Vec<Arc<Tls>>, now: Arc<Notify>) {
+    sides.retain(|side| side.files().next().is_some());
+    while !sides.is_empty() {
         // Either is a reason to look.
         let _ = tokio::time::timeout(LOOK_EVERY, now.notified()).await;
         for side in &sides {

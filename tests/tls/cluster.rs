@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::curl;
 use crate::pki::{Pki, Wanted};
 use crate::support::port::Port;
 use crate::support::process::Process;
+use crate::{DEMANDING, Secure, address_behind, curl};
 
 /// So long a cluster has to find a leader, or to become quiet again.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -243,8 +243,7 @@ fn peers_can_be_revoked_and_must_have_the_right_name() {
         "peer.example",
     ]);
     member.line("ready to serve client requests");
-    let line = member.line("listening for peers on ");
-    let url = format!("https://{}/members", line.rsplit(' ').next().expect("an address"));
+    let url = format!("https://{}/members", address_behind(&mut member, "listening for peers on "));
     let ask = |name: &str| {
         let (cert, key) = (word(&format!("{name}.pem")), word(&format!("{name}.key")));
         let words = ["--cacert", &word("ca.pem"), "--cert", &cert, "--key", &key, &url];
@@ -257,4 +256,50 @@ fn peers_can_be_revoked_and_must_have_the_right_name() {
     member.line(
         "the certificate is not for \"peer.example\", the only host name that is allowed here",
     );
+}
+
+#[test]
+fn a_member_is_added_to_a_cluster_with_tls() {
+    let places = Places::new(Pki::new());
+    let client = places.clients[0].url();
+    let founders = |count: usize| {
+        let founder = |n| format!("m{n}={}", places.peer_url(n, "https"));
+        (0..count).map(founder).collect::<Vec<_>>().join(",")
+    };
+    let mut first =
+        places.start(0, "https", &[&FILES[..], &["--initial-cluster", &founders(1)]].concat());
+    first.line("ready to serve client requests");
+    places.put(0, "before");
+    let body = format!("{{\"peerURLs\":[\"{}\"]}}", places.peer_url(1, "https"));
+    let url = format!("{client}/v2/members");
+    let words = ["-H", "Content-Type: application/json", "-d", &body, "-w", "%{http_code}", &url];
+    let output = curl(&words.map(str::to_owned));
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("201"), "{output:?}");
+    let list = founders(2);
+    let joins = ["--initial-cluster", &list, "--initial-cluster-state", "existing"];
+    let mut second = places.start(1, "https", &[&FILES[..], &joins].concat());
+    second.line("ready to serve client requests");
+    assert!(places.get(1, "before").contains("\"value\":\"1\""));
+}
+
+#[test]
+fn founders_find_each_other_in_a_directory_that_demands_certificates() {
+    let mut pki = Pki::new();
+    pki.sign("alice", &Wanted::ALICE);
+    let secure = Secure::start(pki, &DEMANDING);
+    let size = "/v2/keys/found/_config/size";
+    secure.told(size, Some("alice"), &["-XPUT", "-d", "value=1"]);
+    let directory = format!("{}/v2/keys/found", secure.url);
+    let word = |name: &str| secure.pki.word(name);
+    let start = |files: &[&str]| {
+        let found = ["--discovery", directory.as_str()];
+        Process::cairn(&[&found[..], files].concat())
+    };
+    let (cert, key, authority) = (word("alice.pem"), word("alice.key"), word("ca.pem"));
+    let pair = ["--peer-cert-file", &cert, "--peer-key-file", &key];
+    let mut stranger = start(&pair);
+    stranger.line("not in the trusted-ca-file here");
+    drop(stranger);
+    let mut founder = start(&[&pair[..], &["--peer-trusted-ca-file", &authority]].concat());
+    founder.line("ready to serve client requests");
 }

@@ -4,6 +4,7 @@
 mod support;
 
 mod cluster;
+mod made;
 mod pki;
 mod refused;
 mod rotation;
@@ -37,9 +38,7 @@ impl Secure {
         let urls = ["--listen-client-urls", any, "--advertise-client-urls", "https://127.0.0.1:1"];
         let mut member = Process::cairn(&[&urls[..], &words].concat());
         member.line("ready to serve client requests");
-        let line = member.line("serving client requests on ");
-        let address = line.rsplit(' ').next().expect("an address");
-        let url = format!("https://{address}");
+        let url = format!("https://{}", address_behind(&mut member, SERVING));
         Self { pki, member, url }
     }
 
@@ -62,6 +61,13 @@ impl Secure {
         assert!(output.status.success(), "{output:?}\n{}", self.member.log());
         String::from_utf8(output.stdout).expect("text")
     }
+}
+
+const SERVING: &str = "serving client requests on ";
+
+/// The address that stands behind these words in the log.
+fn address_behind(member: &mut Process, words: &str) -> String {
+    member.line(words).rsplit(' ').next().expect("an address").to_owned()
 }
 
 fn file(pki: &Pki, word: &str) -> String {
@@ -144,8 +150,8 @@ fn keys_come_in_three_wrappings() {
 fn plain_and_secure_listeners_stand_side_by_side() {
     let metrics = ["--listen-metrics-urls", "https://127.0.0.1:0"];
     let mut secure = Secure::start(Pki::new(), &metrics);
-    let line = secure.member.line("listening for metrics on ");
-    secure.url = format!("https://{}", line.rsplit(' ').next().expect("an address"));
+    let address = address_behind(&mut secure.member, "listening for metrics on ");
+    secure.url = format!("https://{address}");
     assert_eq!(secure.told("/health", None, &[]), "{\"health\":\"true\"}");
 }
 
@@ -216,36 +222,22 @@ fn the_health_check_speaks_tls_by_the_members_own_flags() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "{\"health\":\"true\"}\n");
 }
 
+/// Without flags of its own it trusts whom the system trusts, and speaks all versions.
 #[test]
-fn a_member_makes_a_certificate_for_itself_and_keeps_it() {
-    let any = "https://127.0.0.1:0";
-    let mut member = Process::cairn(&[
-        "--listen-client-urls",
-        any,
-        "--advertise-client-urls",
-        any,
-        "--auto-tls",
-        "--listen-peer-urls",
-        any,
-        "--initial-advertise-peer-urls",
-        any,
-        "--initial-cluster",
-        "default=https://127.0.0.1:0",
-        "--peer-auto-tls",
-    ]);
-    member.line("ready to serve client requests");
-    for side in ["client", "peer"] {
-        let folder = member.folder().join("data/fixtures").join(side);
-        let mode = |name: &str| {
-            use std::os::unix::fs::PermissionsExt as _;
-            std::fs::metadata(folder.join(name)).expect("a file").permissions().mode() & 0o777
+fn the_health_check_asks_another_member_that_the_system_trusts() {
+    for version in ["TLS1.2", "TLS1.3"] {
+        let versions = ["--tls-min-version", version, "--tls-max-version", version];
+        let secure = Secure::start(Pki::new(), &versions);
+        let ask = |authorities: String| {
+            let mut command = Command::new(support::server::Flavor::Subject.program());
+            command.args(["health", "--endpoint", &secure.url]);
+            command.env("SSL_CERT_FILE", authorities).output().expect("it runs")
         };
-        assert_eq!((mode("cert.pem"), mode("key.pem")), (0o644, 0o600), "{side}");
+        let output = ask(secure.pki.word("ca.pem"));
+        assert!(output.status.success(), "{version}: {output:?}");
+        let output = ask(Pki::new().word("ca.pem"));
+        assert!(!output.status.success(), "{version}: {output:?}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains("not in the trusted-ca-file here"), "{text}");
     }
-    let line = member.line("serving client requests on ");
-    let address = line.rsplit(' ').next().expect("an address");
-    let cert = member.folder().join("data/fixtures/client/cert.pem").display().to_string();
-    let url = format!("https://{address}/version");
-    let output = curl(&["--cacert".to_owned(), cert, url]);
-    assert_eq!(String::from_utf8_lossy(&output.stdout), VERSION, "{output:?}");
 }
