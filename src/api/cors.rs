@@ -32,9 +32,10 @@ impl Cors {
     /// Does a page of a site that may not ask here want to change something? A browser sends such a request with what its user can
     /// reach, and only keeps the answer from the page.
     pub(super) fn forbids(&self, method: &Method, request: &HeaderMap) -> bool {
+        let Self::Only(origins) = self else { return false };
         let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let (Self::Only(origins), Some(origin)) = (self, request.get(ORIGIN)) else { return false };
-        if reads || origins.iter().any(|allowed| allowed == origin) {
+        let Some(origin) = request.get(ORIGIN).filter(|_| !reads) else { return false };
+        if origins.iter().any(|allowed| allowed == origin) {
             return false;
         }
         // A page that this member itself could have served.

@@ -24,7 +24,7 @@ mod security;
 mod stats;
 mod time;
 
-pub use access::{ClientAddress, ClientNames};
+pub use access::{ClientAddress, ClientName};
 pub use body::Body;
 pub use context::Settings;
 pub use cors::Cors;

@@ -1,6 +1,7 @@
 //! The beginning of a connection in TLS, and of one that should be and is not.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -25,6 +26,7 @@ pub(super) async fn accept(
     tls: &Tls,
     stream: RawSocket,
     socket: &OwnedWriteHalf,
+    from: Option<IpAddr>,
     limit: Duration,
 ) -> Accepted {
     let begun = async {
@@ -46,11 +48,11 @@ pub(super) async fn accept(
         Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Accepted::Failed,
         Ok(Err(error)) => {
-            warn!(target: "embed", "rejected connection from {}: {error}", from(socket));
+            warn!(target: "embed", "rejected connection from {}: {error}", shown(from));
             Accepted::Failed
         }
         Err(_) => {
-            warn!(target: "embed", "rejected connection from {}: no TLS handshake within {limit:?}", from(socket));
+            warn!(target: "embed", "rejected connection from {}: no TLS handshake within {limit:?}", shown(from));
             Accepted::Failed
         }
     }
@@ -61,19 +63,16 @@ const NOT_TLS: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
 /// A client spoke TLS where none is spoken.
-pub(super) fn tell_of_tls_without(socket: &OwnedWriteHalf) {
+pub(super) fn tell_of_tls_without(from: Option<IpAddr>) {
     warn!(
         target: "embed",
         "rejected connection from {}: it speaks TLS, and this listener's URL is http://: the client must use http://, or this \
          member listen on a https:// URL",
-        from(socket),
+        shown(from),
     );
 }
 
 /// The host alone: each connection has its own port, and equal lines are counted instead of written.
-fn from(socket: &OwnedWriteHalf) -> String {
-    let socket: &TcpStream = socket.as_ref();
-    socket
-        .peer_addr()
-        .map_or_else(|_| "an unknown address".to_owned(), |from| from.ip().to_string())
+pub(super) fn shown(from: Option<IpAddr>) -> String {
+    from.map_or_else(|| "a socket in a file".to_owned(), |from| from.to_string())
 }

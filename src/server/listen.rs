@@ -1,6 +1,7 @@
 //! Sockets: accept, limit, serve, drain.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::base::{SplitMix, system_random};
 use crate::raft::Raft;
 use crate::server::connection::{Progress, RawSocket, Timeouts};
 use crate::server::crowd::{Counted, Crowd};
-use crate::server::handshake::{self, Accepted};
+use crate::server::handshake::{self, Accepted, shown};
 use crate::server::keep_alive::KeepAlive;
 use crate::server::serve::{Terms, close, drive, serve_connection};
 use crate::server::socket::Socket;
@@ -77,20 +78,19 @@ impl Listener {
                 accepted = self.socket.accept() => accepted,
                 () = self.stop.cancelled() => return,
             };
-            let stream = match accepted {
-                Ok(stream) => stream,
+            let (stream, from) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     warn!(target: "etcdmain", "cannot accept a connection: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let from = stream.peer_addr().ok().map(|from| from.ip());
             let Some(counted) = self.crowd.enter(from) else {
-                let from = from.map(|from| from.to_string()).unwrap_or_default();
                 warn!(
                     target: "etcdmain",
-                    "a connection from {from} is closed: that address has as many as --max-connections-per-ip allows"
+                    "a connection from {} is closed: that address has as many as --max-connections-per-ip allows",
+                    shown(from),
                 );
                 continue;
             };
@@ -100,13 +100,14 @@ impl Listener {
             {
                 debug!(target: "etcdmain", "cannot tune a connection: {error}");
             }
-            self.spawn(stream, (permit, counted), keep_alive);
+            self.spawn(stream, from, (permit, counted), keep_alive);
         }
     }
 
     fn spawn(
         &self,
         stream: TcpStream,
+        from: Option<IpAddr>,
         place: (OwnedSemaphorePermit, Counted),
         keep_alive: KeepAlive,
     ) {
@@ -116,6 +117,7 @@ impl Listener {
             limits: self.limits,
             stop: self.stop.clone(),
             tls: self.tls.clone(),
+            from,
         };
         if self.face != Face::Peers {
             self.connections.spawn(async move {
@@ -157,7 +159,7 @@ async fn serve_secure_peer(
     let progress = Arc::new(Progress::default());
     let raw = RawSocket::below_tls(reading, Arc::clone(&progress));
     let limit = terms.limits.timeouts.head;
-    let lingers = match handshake::accept(tls, raw, &writing, limit).await {
+    let lingers = match handshake::accept(tls, raw, &writing, terms.from, limit).await {
         Accepted::Secure(stream) => {
             // The stream keeps what was looked at for those who read on.
             let mut stream = BufReader::with_capacity(PREFACE.len(), *stream);

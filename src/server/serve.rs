@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,7 +27,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::api::{Api, ClientAddress, ClientNames};
+use crate::api::{Api, ClientAddress, ClientName};
 use crate::server::connection::{ClientStream, Progress, RawSocket, Timeouts, Wait};
 use crate::server::exchange::{RequestBody, exchange};
 use crate::server::handshake::{self, Accepted};
@@ -52,6 +53,8 @@ pub(super) struct Terms {
     pub(super) stop: CancellationToken,
     /// What to speak on it; plain when there is none.
     pub(super) tls: Option<Arc<Tls>>,
+    /// The client's address; none of one that comes through a socket in a file.
+    pub(super) from: Option<IpAddr>,
 }
 
 /// Serves `stream` until its client ends or takes too long, or the member stops.
@@ -65,12 +68,12 @@ pub(super) async fn serve_connection(stream: TcpStream, keep_alive: KeepAlive, t
         }
         Some(tls) => {
             let raw = RawSocket::below_tls(reading, Arc::clone(&progress));
-            match handshake::accept(&tls, raw, &writing, terms.limits.timeouts.head).await {
+            let limit = terms.limits.timeouts.head;
+            match handshake::accept(&tls, raw, &writing, terms.from, limit).await {
                 Accepted::Secure(stream) => {
-                    let names = tls
-                        .names_users()
-                        .then(|| ClientNames(common_name(&stream).into_iter().collect()));
-                    drive(*stream, progress, &writing, keep_alive, terms, names).await
+                    let name = if tls.names_users() { common_name(&stream) } else { None };
+                    let name = name.map(|name| ClientName(name.into()));
+                    drive(*stream, progress, &writing, keep_alive, terms, name).await
                 }
                 Accepted::Plain => true,
                 Accepted::Failed => false,
@@ -87,25 +90,25 @@ pub(super) async fn close(writing: &mut OwnedWriteHalf, lingers: bool) {
     }
 }
 
-/// Runs HTTP to its end. `names` are those of the client's verified certificate. Returns whether the client may still be sending.
+/// Runs HTTP to its end. `name` is that in the client's verified certificate. Returns whether the client may still be sending.
 pub(super) async fn drive<S>(
     stream: S,
     progress: Arc<Progress>,
     socket: &OwnedWriteHalf,
     keep_alive: KeepAlive,
     terms: Terms,
-    names: Option<ClientNames>,
+    name: Option<ClientName>,
 ) -> bool
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Terms { face, api, limits, stop, tls } = terms;
+    let Terms { face, api, limits, stop, tls, from } = terms;
     let stream = ClientStream::new(stream, Arc::clone(&progress));
     let patience = limits.timeouts.head;
-    let address = socket.peer_addr().ok().map(|from| ClientAddress(from.ip()));
+    let address = from.map(ClientAddress);
     let service = service_fn(|mut request| {
         let (api, progress) = (Arc::clone(&api), Arc::clone(&progress));
-        tell_who_asks(&mut request, names.as_ref(), address);
+        tell_who_asks(&mut request, name.as_ref(), address);
         // Not inside: HTTP looks for the end of the stream before it awaits an answer for the first time.
         let request = RequestBody::track(request, &progress);
         // In a place of its own, which is gone when a long poll begins to wait; HTTP would keep room for it for ever.
@@ -149,7 +152,7 @@ where
         Err(Some(error)) => {
             debug!(target: "etcdhttp", "a connection ended: {error}");
             if tls.is_none() && progress.begins_with() == Some(tls::FIRST_BYTE) {
-                handshake::tell_of_tls_without(socket);
+                handshake::tell_of_tls_without(from);
             }
             error.is_parse() || progress.lingers()
         }
@@ -160,11 +163,11 @@ where
 /// What the API may want to know of a request's client; most requests come without, and take no memory for it.
 fn tell_who_asks(
     request: &mut Request<Incoming>,
-    names: Option<&ClientNames>,
+    name: Option<&ClientName>,
     address: Option<ClientAddress>,
 ) {
-    if let Some(names) = names {
-        request.extensions_mut().insert(names.clone());
+    if let Some(name) = name {
+        request.extensions_mut().insert(name.clone());
     }
     if request.headers().contains_key(AUTHORIZATION)
         && let Some(address) = address

@@ -1,7 +1,7 @@
 //! Sockets that listen: a port for both families of addresses, or a file.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
@@ -47,13 +47,18 @@ impl Socket {
         }
     }
 
-    /// The next connection. One through a file is a stream of bytes like all others: only what concerns TCP itself fails on it.
-    pub(super) async fn accept(&self) -> io::Result<TcpStream> {
+    /// The next connection, and the address of its client. One through a file is a stream of bytes like all others: only what
+    /// concerns TCP itself fails on it, and it has no address.
+    pub(super) async fn accept(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
         match &self.0 {
-            Kind::Tcp(listener) => Ok(listener.accept().await?.0),
+            Kind::Tcp(listener) => {
+                let (stream, from) = listener.accept().await?;
+                Ok((stream, Some(from.ip().to_canonical())))
+            }
             Kind::Unix(listener, _) => {
                 let stream = listener.accept().await?.0.into_std()?;
-                TcpStream::from_std(std::net::TcpStream::from(OwnedFd::from(stream)))
+                let stream = std::net::TcpStream::from(OwnedFd::from(stream));
+                Ok((TcpStream::from_std(stream)?, None))
             }
         }
     }

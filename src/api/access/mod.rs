@@ -1,6 +1,6 @@
 //! Who asks, and may they.
 //!
-//! Owns: what a client shows of itself (a header, the names in its certificate) and whether that is true. What it may then do is
+//! Owns: what a client shows of itself (a header, the name in its certificate) and whether that is true. What it may then do is
 //! decided by the store's one decision, on the state that the answer comes from. Never knows: what is done with the permission.
 //! Holds: while the feature is off nothing of a request is looked at; a password is compared away from the threads that serve.
 //!
@@ -26,10 +26,10 @@ use crate::store::{Access, Asker, Identity};
 
 pub(super) use passwords::Passwords;
 
-/// The CommonNames in the verified certificates of a connection's client, the leaf's first: an extension of its requests. It is
-/// there only where such certificates are asked for.
+/// The common name in the verified certificate of a connection's client: an extension of its requests. It is there only where
+/// `--client-cert-auth` gives it a meaning.
 #[derive(Clone, Debug)]
-pub struct ClientNames(pub Arc<[String]>);
+pub struct ClientName(pub Arc<str>);
 
 /// Where a request comes from: an extension of it. Without one, wrong passwords of all clients are counted together.
 #[derive(Clone, Copy, Debug)]
@@ -72,11 +72,11 @@ pub(super) async fn asker(api: &Context, head: &Parts) -> Result<(Arc<View>, Ask
     Ok((api.replica.view(), Asker::User(identity)))
 }
 
-/// The first name in the client's certificates that is a user's.
+/// The user that the client's certificate names, if there is one.
 fn named(view: &View, head: &Parts) -> Option<Arc<Identity>> {
-    let names = head.extensions.get::<ClientNames>()?;
-    let name = names.0.iter().find(|name| view.store.auth().user(name).is_some())?;
-    Some(Arc::new(Identity { name: name.as_str().into(), password: None }))
+    let ClientName(name) = head.extensions.get::<ClientName>()?;
+    view.store.auth().user(name)?;
+    Some(Arc::new(Identity { name: (&**name).into(), password: None }))
 }
 
 /// For the test that counts what reading costs: whether this is a name with a password.
