@@ -14,7 +14,7 @@ const PREPARED: u8 = 2;
 impl Auth {
     /// Is there nothing to write down?
     pub(in crate::store) fn is_untouched(&self) -> bool {
-        !self.prepared && self.revision == AuthRevision::default()
+        !self.prepared
     }
 
     pub(in crate::store) fn encode(&self, out: &mut Writer) {
