@@ -22,15 +22,22 @@ pub(super) fn string(out: &mut Vec<u8>, text: &[u8]) {
 fn plain_length(text: &[u8]) -> usize {
     const BLOCK_BYTES: usize = 32;
     let is_plain = |block: &&[u8; BLOCK_BYTES]| {
-        let odd = |odd, byte: &u8| odd | is_special(*byte) | (*byte >= 0x80);
-        !block.iter().fold(false, odd)
+        let odd = |odd, byte: &u8| odd | u8::from(is_special(*byte) | (*byte >= 0x80));
+        block.iter().fold(0, odd) == 0
     };
     text.as_chunks().0.iter().take_while(is_plain).count() * BLOCK_BYTES
 }
 
-/// What must not stand in a string as it is. `0xe2` opens U+2028 and U+2029, and much else.
+/// What must not stand in a string as it is. `0xe2` opens U+2028 and U+2029, and much else. All comparisons are made, whatever the
+/// first ones say: only then are bytes looked at side by side.
 const fn is_special(byte: u8) -> bool {
-    matches!(byte, 0..0x20 | b'"' | b'\\' | b'<' | b'>' | b'&' | 0xe2)
+    (byte < 0x20)
+        | (byte == b'"')
+        | (byte == b'\\')
+        | (byte == b'<')
+        | (byte == b'>')
+        | (byte == b'&')
+        | (byte == 0xe2)
 }
 
 fn escape(out: &mut Vec<u8>, text: &[u8]) {

@@ -191,7 +191,10 @@ fn refuse_malformed<B>(request: &Request<B>) -> Option<Response<Body>> {
 
 /// As Go sees it, which looks at each byte alone.
 fn may_stand_in_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte)
+    matches!(
+        byte,
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'$'..=b'.' | b':' | b';' | b'=' | b'[' | b']' | b'_' | b'~'
+    )
 }
 
 async fn route<B>(routes: &Router, request: Request<B>) -> Response<Body>
@@ -254,4 +257,18 @@ fn redirect<B>(location: &str, request: &Request<B>) -> Response<Body> {
         headers.insert(LOCATION, location);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn these_bytes_stand_in_hosts_and_no_others() {
+        let allowed =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte);
+        for byte in 0..=u8::MAX {
+            assert_eq!(may_stand_in_host(byte), allowed(byte), "{byte:#x}");
+        }
+    }
 }
