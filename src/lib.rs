@@ -35,6 +35,8 @@ pub mod config;
 mod costs;
 pub mod discovery;
 pub mod disk;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod health;
 pub mod model;
 pub mod program;

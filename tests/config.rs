@@ -121,6 +121,7 @@ fn fields(config: &Config) -> Vec<(&'static str, String)> {
         connections_per_ip_max,
         watchers_max,
         key_bytes_max,
+        auth_closed_guest,
         key_depth_max,
     ]
 }

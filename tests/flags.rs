@@ -129,6 +129,7 @@ const CASES: &[(&str, Case)] = &[
     ("idle-timeout", Here(idle_timeout)),
     ("max-connections", Here(max_connections)),
     ("max-connections-per-ip", Here(max_connections_per_ip)),
+    ("auth-closed-guest", Here(auth_closed_guest)),
     ("max-watchers", Here(max_watchers)),
     ("max-key-bytes", Here(max_key_bytes)),
     ("max-key-depth", Here(max_key_depth)),
@@ -521,6 +522,27 @@ fn max_connections() {
     assert!(http::ask_within(member.addr, &version, NEVER).is_err(), "the third one waits");
     drop(clients);
     assert_eq!(http::ask(member.addr, &version).expect("its turn has come").status(), 200);
+}
+
+fn auth_closed_guest() {
+    let member = Member::told(&["--auth-closed-guest"]);
+    let key = Request::get("/v2/keys/check");
+    let enable = Request::new("PUT", "/v2/auth/enable");
+    let guest = Request::get("/v2/auth/roles/guest");
+    // Without root nothing is enabled, and no role is made.
+    assert!(member.ask(&enable).status() >= 400);
+    assert_eq!(member.ask(&guest).status(), 404);
+    let root = Request::new("PUT", "/v2/auth/users/root")
+        .body(r#"{"user":"root","password":"p"}"#)
+        .header("Content-Type", "application/json");
+    assert_eq!(member.ask(&root).status(), 201);
+    assert_eq!(member.ask(&enable).status(), 200);
+    assert_eq!(member.ask(&key).status(), 401, "a guest");
+    let signed = |request: &Request| request.clone().header("Authorization", "Basic cm9vdDpw");
+    assert_eq!(member.ask(&signed(&key)).status(), 200, "root");
+    let role = member.ask(&signed(&guest)).text();
+    assert!(role.contains(r#""kv":{"read":null,"write":null}"#), "{role}");
+    assert!(!member.process.log().contains("guests may still read"), "{}", member.process.log());
 }
 
 fn max_connections_per_ip() {

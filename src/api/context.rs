@@ -26,6 +26,8 @@ pub struct Settings {
     pub certificates: bool,
     /// Refuse membership changes that would endanger the majority.
     pub strict_reconfig: bool,
+    /// Guests get no rights when authentication is enabled for the first time.
+    pub closed_guest: bool,
     /// Serve `/debug/pprof/`.
     pub pprof: bool,
     /// Changes the level of the log; `false` when it does not know the level.

@@ -11,6 +11,8 @@ pub(crate) mod costs;
 mod debug;
 mod discovery;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod health;
 mod intake;
 mod json;

@@ -643,6 +643,13 @@ pub const SECTIONS: &[Section] = &[
                 Works,
                 "Waiting watches at a time; more are refused.",
             ),
+            row(
+                "auth-closed-guest",
+                "false",
+                Bool,
+                Works,
+                "When this member enables authentication and there is no role guest yet, make one without rights.",
+            ),
             row("max-key-bytes", "16384", Number, Works, "Bytes of a key."),
             row("max-key-depth", "1000", Number, Works, "Components of a key; at most 1000."),
         ],

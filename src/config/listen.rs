@@ -19,7 +19,7 @@ pub enum Address {
 impl Address {
     /// Where a listener with this URL is; `None` when the host is a name other than `localhost`.
     pub(super) fn of(url: &Url) -> Option<Self> {
-        if url.scheme() == "unix" {
+        if matches!(url.scheme(), "unix" | "unixs") {
             return url.to_string().split_once("://").map(|(_, name)| Self::Unix(name.to_owned()));
         }
         url.address().map(Self::Tcp)
@@ -62,13 +62,13 @@ impl fmt::Debug for Address {
 pub struct ListenUrl {
     /// The place.
     pub address: Address,
-    /// Its URL begins with `https`.
+    /// Its URL begins with `https` or `unixs`.
     pub tls: bool,
 }
 
 impl ListenUrl {
     pub(super) fn of(url: &Url) -> Option<Self> {
-        Some(Self { address: Address::of(url)?, tls: url.scheme() == "https" })
+        Some(Self { address: Address::of(url)?, tls: matches!(url.scheme(), "https" | "unixs") })
     }
 
     /// The address under which clients of this machine reach it, if it has one.
@@ -82,7 +82,7 @@ impl ListenUrl {
     /// As a URL.
     pub fn url(&self) -> String {
         let url = self.address.url();
-        if self.tls { url.replacen("http://", "https://", 1) } else { url }
+        if self.tls { url.replacen("://", "s://", 1) } else { url }
     }
 }
 

@@ -110,6 +110,8 @@ pub struct Config {
     pub connections_per_ip_max: usize,
     /// Waiting watches at a time.
     pub watchers_max: usize,
+    /// Guests have no rights when authentication is enabled here for the first time.
+    pub auth_closed_guest: bool,
     /// Bytes of a key.
     pub key_bytes_max: usize,
     /// Components of a key.
@@ -198,13 +200,10 @@ impl Failure {
 
     /// The one place that knows what members do not speak with each other.
     fn not_spoken(flag: &str, url: &Url) -> Self {
-        let fix = match url.scheme() {
-            "unixs" => "use a https:// or unix:// URL",
-            _ => {
-                "other members cannot reach a socket in a file of this machine; use a http:// or https:// URL"
-            }
-        };
-        Self::verifying(format!("not supported: --{flag}: {url}: {fix}"))
+        Self::verifying(format!(
+            "not supported: --{flag}: {url}: other members cannot reach a socket in a file of this machine; use a http:// or \
+             https:// URL"
+        ))
     }
 }
 

@@ -128,6 +128,7 @@ pub(super) fn validate(
         connections_max: within(raw, "max-connections", 1, COUNT_MAX)?,
         connections_per_ip_max: within(raw, "max-connections-per-ip", 0, COUNT_MAX)?,
         watchers_max: within(raw, "max-watchers", 1, COUNT_MAX)?,
+        auth_closed_guest: raw.bool("auth-closed-guest"),
         key_bytes_max: within(raw, "max-key-bytes", 1, 1 << 30)?,
         key_depth_max: within(raw, "max-key-depth", 1, KEY_DEPTH_MAX)?,
     })
@@ -219,7 +220,7 @@ fn urls(raw: &Raw, flag: &'static str) -> Result<Vec<Url>, Failure> {
     })?;
     let spoken = |url: &&Url| match url.scheme() {
         "http" | "https" => true,
-        "unix" => flag != "initial-advertise-peer-urls",
+        "unix" | "unixs" => flag != "initial-advertise-peer-urls",
         _ => false,
     };
     match urls.iter().find(|url| !spoken(url)) {

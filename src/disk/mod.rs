@@ -4,6 +4,8 @@ mod advice;
 mod crash_files;
 mod data_dir;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod tables;
 pub mod wal;
 

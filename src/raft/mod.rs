@@ -17,6 +17,8 @@
 
 mod adapter;
 mod clock;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod net;
 mod requests;
 mod start;

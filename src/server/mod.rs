@@ -7,6 +7,8 @@ mod crowd;
 mod descriptors;
 mod dial;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod handshake;
 mod keep_alive;
 mod listen;
@@ -404,6 +406,7 @@ fn api_settings(config: &Config, log: LogHandle) -> api::Settings {
         certificates: config.client_tls.demands_certificate
             && config.client_listeners.iter().all(|listener| listener.tls),
         strict_reconfig: config.strict_reconfig_check,
+        closed_guest: config.auth_closed_guest,
         pprof: config.pprof,
         set_log_level: Box::new(move |text| log.set(text)),
     }

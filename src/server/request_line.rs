@@ -235,7 +235,7 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 }
 
 /// What the HTTP library refuses in a path or a query, or cuts off there, and etcd takes.
-const fn must_escape(byte: u8) -> bool {
+pub(super) const fn must_escape(byte: u8) -> bool {
     matches!(byte, b'"' | b'#' | b'<' | b'>' | b'`' | 0x80..=0xff)
 }
 

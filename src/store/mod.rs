@@ -11,6 +11,8 @@ mod counters;
 mod deaths;
 mod event;
 mod filter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod history;
 mod members;
 mod operations;

@@ -10,6 +10,8 @@ mod auto;
 mod certificate;
 mod error;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod verify;
 mod watch;
 
@@ -29,6 +31,7 @@ use crate::config::{TlsFlags, TlsVersion};
 pub use error::TlsError;
 pub use tokio_rustls::{client::TlsStream as ClientStream, server::TlsStream as ServerStream};
 
+use certificate::Ends;
 use files::Files;
 use verify::{Allowed, Servers};
 
@@ -55,6 +58,8 @@ struct Current {
     /// `None` when there is no certificate to show.
     server: Option<Arc<ServerConfig>>,
     client: Arc<ClientConfig>,
+    /// When the certificate that is shown ends.
+    ends: Option<Arc<Ends>>,
     stamps: Vec<(PathBuf, Option<files::Stamp>)>,
 }
 
@@ -128,11 +133,16 @@ impl Tls {
             Err(error) => {
                 // With these stamps the same fault is told of once.
                 let (server, client) = (kept.server.clone(), Arc::clone(&kept.client));
-                (Current { server, client, stamps }, Err(error))
+                (Current { server, client, ends: kept.ends.clone(), stamps }, Err(error))
             }
         };
         self.current.store(Arc::new(next));
         result
+    }
+
+    /// When the certificate that is shown ends, if there is one.
+    fn ends(&self) -> Option<Arc<Ends>> {
+        self.current.load().ends.clone()
     }
 
     /// The files that are read, for messages.
@@ -153,9 +163,10 @@ fn read(flags: &TlsFlags, trust: Trust, hosts: &[String]) -> Result<Current, Tls
     // Before the files: a change in between is seen by the next look.
     let stamps = files::stamps(flags);
     let files = Files::read(flags)?;
-    if let Some(pair) = &files.pair {
-        certificate::check(pair, flags, hosts, UnixTime::now())?;
-    }
+    let ends = match &files.pair {
+        Some(pair) => certificate::check(pair, flags, hosts, UnixTime::now())?.map(Arc::new),
+        None => None,
+    };
     let terms = Terms {
         flags,
         files: &files,
@@ -163,7 +174,7 @@ fn read(flags: &TlsFlags, trust: Trust, hosts: &[String]) -> Result<Current, Tls
         versions: versions(flags),
     };
     let (server, client) = (terms.server()?.map(Arc::new), Arc::new(terms.client(trust)?));
-    Ok(Current { server, client, stamps })
+    Ok(Current { server, client, ends, stamps })
 }
 
 /// What connections are made with.

@@ -33,6 +33,26 @@ enum NotAllowed {
     CommonName { found: String, wanted: String },
     #[error("the certificate is not for {wanted:?}, the only host name that is allowed here")]
     Hostname { wanted: String },
+    #[error("its certificate cannot be used: {}", certificate::VERSION_1)]
+    Version1,
+}
+
+impl NotAllowed {
+    fn into_error(self) -> Error {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(self))))
+    }
+
+    /// The library has no words for a certificate without extensions.
+    fn instead_of(error: Error, certificate: &CertificateDer<'_>) -> Error {
+        match error {
+            Error::InvalidCertificate(CertificateError::Other(_))
+                if certificate::is_version_1(certificate) =>
+            {
+                Self::Version1.into_error()
+            }
+            error => error,
+        }
+    }
 }
 
 impl Allowed {
@@ -73,10 +93,9 @@ impl ClientCertVerifier for Allowed {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.inner.verify_client_cert(end_entity, intermediates, now)?;
-        self.check(end_entity).map_err(|why| {
-            Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
-        })?;
+        let verified = self.inner.verify_client_cert(end_entity, intermediates, now);
+        let verified = verified.map_err(|error| NotAllowed::instead_of(error, end_entity))?;
+        self.check(end_entity).map_err(NotAllowed::into_error)?;
         Ok(verified)
     }
 
@@ -183,6 +202,7 @@ impl ServerCertVerifier for Servers {
         };
         let verify = |by: &WebPkiServerVerifier| {
             by.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+                .map_err(|error| NotAllowed::instead_of(error, end_entity))
         };
         let by_configured = configured.as_deref().map(verify);
         match (by_configured, public) {
@@ -264,6 +284,10 @@ pub(super) fn explained(error: io::Error, host: &str) -> io::Error {
         Some(Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         )) => "put a new certificate there".to_owned(),
+        Some(Error::InvalidCertificate(CertificateError::Other(OtherError(why)))) => {
+            let Some(why) = why.downcast_ref::<NotAllowed>() else { return error };
+            return io::Error::new(kind, why.to_string());
+        }
         Some(Error::AlertReceived(_)) => {
             "it refuses the certificate that this member shows, or misses one".to_owned()
         }

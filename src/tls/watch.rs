@@ -3,41 +3,83 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::UnixTime;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::tls::Tls;
+use crate::tls::certificate::{Ends, Left};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Follows the files of `sides` for as long as there are any; `now` (SIGHUP) asks for a look at once.
+/// How often it is said that a certificate has expired or soon will.
+const TELL_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// What was last said of the end of a side's certificate.
+struct Told {
+    ends: Option<Arc<Ends>>,
+    left: Left,
+    at: Instant,
+}
+
+impl Told {
+    fn tell(side: &Tls) -> Self {
+        let ends = side.ends();
+        let left = ends.as_ref().map_or(Left::Long, |ends| ends.left(UnixTime::now()));
+        if let Some(ends) = &ends {
+            ends.tell(left);
+        }
+        Self { ends, left, at: Instant::now() }
+    }
+
+    /// Says it again when something is new, and each day.
+    fn look(&mut self, side: &Tls) {
+        let ends = side.ends();
+        let left = ends.as_ref().map_or(Left::Long, |ends| ends.left(UnixTime::now()));
+        let same = match (&ends, &self.ends) {
+            (Some(now), Some(before)) => Arc::ptr_eq(now, before),
+            (now, before) => now.is_none() == before.is_none(),
+        };
+        if !same || left != self.left || self.at.elapsed() > TELL_EVERY {
+            *self = Self::tell(side);
+        }
+    }
+}
+
+/// Follows the files of `sides` for as long as there are any, and the end of what is in them; `now` (SIGHUP) asks for a look at
+/// once.
 pub async fn watch(mut sides: Vec<Arc<Tls>>, now: Arc<Notify>) {
     sides.retain(|side| side.files().next().is_some());
+    let mut told: Vec<_> = sides.iter().map(|side| Told::tell(side)).collect();
     while !sides.is_empty() {
         // Either is a reason to look.
         let _ = tokio::time::timeout(LOOK_EVERY, now.notified()).await;
-        for side in &sides {
-            let side = Arc::clone(side);
+        for (side, told) in sides.iter().zip(&mut told) {
             // It reads files, which may hang.
-            let looked = tokio::task::spawn_blocking(move || {
-                let files = || {
-                    let names = side.files().map(|path| path.display().to_string());
-                    names.collect::<Vec<_>>().join(", ")
-                };
-                match side.reload() {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        info!(target: "embed", "TLS files are read again, new connections use them: {}", files());
-                    }
-                    Err(error) => {
-                        error!(target: "embed", "TLS files have changed and cannot be used, the ones before stay in use: {error}");
-                    }
-                }
-            });
-            if looked.await.is_err() {
+            let looked = Arc::clone(side);
+            if tokio::task::spawn_blocking(move || look(&looked)).await.is_err() {
                 return;
             }
+            told.look(side);
+        }
+    }
+}
+
+/// Reads the files of a side again if they have changed, and says so.
+fn look(side: &Tls) {
+    let files = || {
+        let names = side.files().map(|path| path.display().to_string());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    match side.reload() {
+        Ok(false) => {}
+        Ok(true) => {
+            info!(target: "embed", "TLS files are read again, new connections use them: {}", files());
+        }
+        Err(error) => {
+            error!(target: "embed", "TLS files have changed and cannot be used, the ones before stay in use: {error}");
         }
     }
 }

@@ -10,6 +10,8 @@
 
 mod book;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod hello;
 mod traffic;
 

@@ -156,6 +156,27 @@ fn plain_and_secure_listeners_stand_side_by_side() {
 }
 
 #[test]
+fn tls_is_spoken_through_a_socket_in_a_file() {
+    let mut pki = Pki::new();
+    pki.sign("server", &Wanted::SERVER);
+    let urls = ["--listen-client-urls=unixs://localhost:1", "--advertise-client-urls=unixs://a:1"];
+    let files = [format!("--cert-file={}", pki.word("server.pem"))]
+        .into_iter()
+        .chain([format!("--key-file={}", pki.word("server.key"))]);
+    let words: Vec<_> = urls.iter().map(|&word| word.to_owned()).chain(files).collect();
+    let mut member = Process::cairn(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    member.line("ready to serve client requests");
+    let socket = member.folder().join("localhost:1").display().to_string();
+    let asked = ["--unix-socket", &socket, "--cacert", &pki.word("ca.pem")];
+    let ask = |url: &str| {
+        curl(&asked.iter().chain([&url]).map(|&word| word.to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(String::from_utf8_lossy(&ask("https://localhost/version").stdout), VERSION);
+    let plain = String::from_utf8_lossy(&ask("http://localhost/version").stdout).into_owned();
+    assert!(plain.starts_with("Client sent an HTTP request to an HTTPS server"), "{plain}");
+}
+
+#[test]
 fn a_watch_is_freed_when_its_client_is_gone_and_gets_its_event_when_it_stays() {
     let secure = Secure::start(Pki::new(), &[]);
     let waiting = || {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
@@ -72,13 +74,53 @@ impl Pki {
 
     /// Signs a certificate: `NAME.pem` and `NAME.key`. Returns its number.
     pub(crate) fn sign(&mut self, name: &str, wanted: &Wanted<'_>) -> u64 {
+        let end = date_time_ymd(wanted.years.1, 1, 1);
+        self.sign_with(name, wanted, |params| params.not_after = end)
+    }
+
+    /// The same, from years ago and no longer than `left` from now on.
+    pub(crate) fn sign_for(&mut self, name: &str, wanted: &Wanted<'_>, left: Duration) -> u64 {
+        let end = SystemTime::now() + left;
+        self.sign_with(name, wanted, |params| params.not_after = end.into())
+    }
+
+    /// Has openssl sign a certificate of version 1: `NAME.pem` and `NAME.key`.
+    pub(crate) fn sign_without_extensions(&self, name: &str) {
+        self.write("ca.key", &self.authority.key().serialize_pem());
+        let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
+        let openssl = |words: &str| {
+            let words = words.split_whitespace();
+            let run = Command::new("openssl").args(words).current_dir(self.folder.path()).output();
+            run.expect("openssl is installed by scripts/test.sh")
+        };
+        let made = openssl(&format!(
+            "req -newkey rsa:2048 -nodes -keyout {key} -out request -subj /CN={name}"
+        ));
+        assert!(made.status.success(), "{made:?}");
+        let sign =
+            format!("x509 -req -in request -CA ca.pem -CAkey ca.key -set_serial 1 -out {pem}");
+        // Later versions add extensions of their own unless they are told otherwise; earlier ones do not know that word.
+        let signed = openssl(&format!("{sign} -x509v1"));
+        let signed = if signed.status.success() { signed } else { openssl(&sign) };
+        assert!(signed.status.success(), "{signed:?}");
+        let shown = openssl(&format!("x509 -in {pem} -noout -text"));
+        assert!(String::from_utf8_lossy(&shown.stdout).contains("Version: 1 "), "{shown:?}");
+        fs::set_permissions(self.path(&key), fs::Permissions::from_mode(0o600)).expect("a mode");
+    }
+
+    fn sign_with(
+        &mut self,
+        name: &str,
+        wanted: &Wanted<'_>,
+        set_end: impl FnOnce(&mut CertificateParams),
+    ) -> u64 {
         self.serial += 1;
         let names: Vec<_> = wanted.names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("right names");
         params.distinguished_name.push(DnType::CommonName, wanted.common_name);
         params.serial_number = Some(SerialNumber::from(self.serial));
         params.not_before = date_time_ymd(wanted.years.0, 1, 1);
-        params.not_after = date_time_ymd(wanted.years.1, 1, 1);
+        set_end(&mut params);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate_for(wanted.algorithm).expect("a key");

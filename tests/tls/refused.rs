@@ -142,6 +142,7 @@ fn what_is_wrong_with_files_is_said_with_the_file_and_the_fix() {
     pki.sign("other", &Wanted::SERVER);
     pki.sign("old", &Wanted { years: (2019, 2020), ..Wanted::SERVER });
     pki.sign("future", &Wanted { years: (2110, 2120), ..Wanted::SERVER });
+    pki.sign_without_extensions("v1");
     pki.write("garbage.pem", "no certificate");
     pki.write(
         "locked.key",
@@ -166,11 +167,33 @@ fn what_is_wrong_with_files_is_said_with_the_file_and_the_fix() {
     refused(&with("server.pem", "other.key"), &["other.key does not fit", "server.pem"]);
     refused(&with("old.pem", "old.key"), &["old.pem has expired at 2020-01-01"]);
     refused(&with("future.pem", "future.key"), &["future.pem is not valid before 2110-01-01"]);
+    refused(&with("v1.pem", "v1.key"), &["X.509 certificate of version 1", "-extfile FILE"]);
     let and = |more: &[&'static str]| [&with("server.pem", "server.key")[..], more].concat();
     refused(&and(&["--trusted-ca-file", "garbage.pem"]), &["--trusted-ca-file must name"]);
     let crl = ["--trusted-ca-file", "ca.pem", "--client-crl-file", "garbage.pem"];
     refused(&and(&crl), &["there is no revocation list in it", "--client-crl-file must name"]);
     refused(&and(&["--cipher-suites", "TLS_NOPE"]), &["\"TLS_NOPE\"", "TLS_AES_128_GCM_SHA256"]);
+}
+
+#[test]
+fn certificates_of_version_1_are_refused_in_words() {
+    let mut pki = Pki::new();
+    pki.sign("server", &Wanted::SERVER);
+    pki.sign_without_extensions("alice");
+    let mut secure = Secure::start(pki, &DEMANDING);
+    assert!(!secure.ask("/version", Some("alice"), &[]).status.success());
+    let line = secure.member.line("it is an X.509 certificate of version 1");
+    assert!(line.contains("rejected connection from 127.0.0.1"), "{line}");
+}
+
+#[test]
+fn the_end_of_a_certificate_is_told_before_and_when_it_comes() {
+    let mut pki = Pki::new();
+    pki.sign_for("server", &Wanted::SERVER, Duration::from_secs(4));
+    let mut secure = Secure::start(pki, &[]);
+    secure.member.line("server.pem expires at ");
+    let line = secure.member.line("server.pem has expired at ");
+    assert!(line.contains("put a new one there"), "{line}");
 }
 
 #[test]

@@ -85,6 +85,15 @@ pub(super) fn is_signed(header: &[u8]) -> bool {
     basic::read(header).is_some()
 }
 
+/// For the fuzzer: a name and a password that were read are those that clients would write so.
+#[cfg(any(test, fuzzing))]
+pub(super) fn read_header(header: &[u8]) {
+    if let Some(claim) = basic::read(header) {
+        let again = basic::read(&basic::header_of(&claim)).expect("what is written so is read");
+        assert!(claim.user == again.user && claim.password == again.password);
+    }
+}
+
 /// Who asks, if they may do this; and the state in which that is so.
 pub(super) async fn admitted(
     api: &Context,

@@ -3,6 +3,8 @@
 #[cfg(test)]
 pub(in crate::api) mod costs;
 mod form;
+#[cfg(any(test, fuzzing))]
+pub(in crate::api) mod fuzz;
 mod listing;
 mod parse;
 pub(super) mod render;

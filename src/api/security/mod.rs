@@ -25,7 +25,7 @@ use crate::api::path;
 use crate::api::security::body::{GivenRole, GivenUser};
 use crate::model::Unavailable;
 use crate::store::{
-    Applied, AuthChange, AuthCommand, AuthRefusal, GUEST, PasswordHash, Permissions,
+    Applied, AuthChange, AuthCommand, AuthRefusal, GUEST, PasswordHash, Permissions, ROOT,
 };
 
 const ALLOW_LIST: &str = "GET";
@@ -100,6 +100,9 @@ async fn write(api: &Context, target: Target, deletes: bool, request: Request) -
     match target {
         Target::Enable if deletes => change(api, AuthCommand::Disable).await.map(done),
         Target::Enable => {
+            if api.settings.closed_guest {
+                close_guest(api).await?;
+            }
             let enabled = change(api, AuthCommand::Enable).await?;
             warn_of_guests(api);
             Ok(done(enabled))
@@ -115,6 +118,23 @@ async fn write(api: &Context, target: Target, deletes: bool, request: Request) -
         Target::Users | Target::Roles | Target::TooDeep | Target::Nothing => {
             unreachable!("their methods have been refused")
         }
+    }
+}
+
+/// Makes the role of guests without rights, if enabling would make it with all of them.
+async fn close_guest(api: &Context) -> Result<(), Refused> {
+    let view = api.replica.view();
+    let auth = view.store.auth();
+    // Without the user root enabling fails, and then nothing may have changed.
+    if auth.role(GUEST).is_some() || auth.user(ROOT).is_none() {
+        return Ok(());
+    }
+    drop(view);
+    let (name, permissions) = (GUEST.to_owned(), Permissions::default());
+    match change(api, AuthCommand::CreateRole { name, permissions }).await {
+        // Somebody else was faster, and meant what they made.
+        Ok(_) | Err(Refused::Store(AuthRefusal::RoleExists(_))) => Ok(()),
+        Err(refused) => Err(refused),
     }
 }
 
@@ -135,9 +155,15 @@ async fn read_body(api: &Context, request: Request) -> Result<Bytes, Refused> {
 }
 
 /// For the test that counts what reading costs: whether this is a user.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(super) fn is_user(body: &[u8]) -> bool {
     GivenUser::read(body).is_some()
+}
+
+/// For the fuzzer: whether this is a role.
+#[cfg(any(test, fuzzing))]
+pub(super) fn is_role(body: &[u8]) -> bool {
+    GivenRole::read(body).is_some()
 }
 
 /// A slash at the end does not count, except behind `enable`.

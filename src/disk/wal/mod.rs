@@ -34,6 +34,8 @@ use crate::disk::files::Files;
 
 pub use error::WalError;
 use error::io_error;
+#[cfg(any(test, fuzzing))]
+pub(super) use frame::read_batch;
 use index::EntryIndex;
 use queue::{Queue, Request};
 
