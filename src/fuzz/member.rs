@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -61,8 +62,11 @@ fn start() -> Member {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let stop = CancellationToken::new();
-        let member = server::run(*config, log, stop, Arc::new(Notify::new()));
-        let ended = runtime.expect("a runtime").block_on(member);
+        let ended = runtime.expect("a runtime").block_on(async {
+            // A program with `main` ignores it from the start; the fuzzer's has none of ours.
+            let _broken_pipes = signal(SignalKind::pipe()).expect("a handler");
+            server::run(*config, log, stop, Arc::new(Notify::new())).await
+        });
         panic!("the member ended: {ended:?}");
     });
     let is_alive = || {

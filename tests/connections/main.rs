@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod costs;
 mod keep_alive;
 mod limits;
 mod smuggling;

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::pki::{Pki, Wanted};
@@ -173,6 +174,31 @@ fn what_is_wrong_with_files_is_said_with_the_file_and_the_fix() {
     let crl = ["--trusted-ca-file", "ca.pem", "--client-crl-file", "garbage.pem"];
     refused(&and(&crl), &["there is no revocation list in it", "--client-crl-file must name"]);
     refused(&and(&["--cipher-suites", "TLS_NOPE"]), &["\"TLS_NOPE\"", "TLS_AES_128_GCM_SHA256"]);
+}
+
+/// A handshake costs the member much more than the client; one behind another, on one connection, is what renegotiation allowed.
+#[test]
+fn a_connection_has_one_handshake() {
+    let mut secure = Secure::start(Pki::new(), &[]);
+    let address = secure.url.trim_start_matches("https://").to_owned();
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-tls1_2", "-connect", &address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("openssl is installed by scripts/test.sh");
+    let mut words = client.stdin.take().expect("a pipe");
+    // The client reads this as an order to shake hands again.
+    words.write_all(b"R\n").expect("it reads");
+    let output = client.wait_with_output().expect("it ends");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("RENEGOTIATING"), "{said}");
+    assert!(said.contains("no renegotiation") || said.contains("unexpected message"), "{said}");
+    drop(words);
+    assert_eq!(secure.told("/version", None, &[]), VERSION);
+    assert!(secure.member.is_alive());
 }
 
 #[test]
