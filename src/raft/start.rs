@@ -1,7 +1,9 @@
 //! How a member's part in consensus begins: log and checkpoint are opened, and everything on this floor is put together.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -12,7 +14,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::disk::{Files, LogOwner, Tables, TablesError, Wal, WalError, WalObserver, WalOptions};
+use crate::disk::{
+    Files, IoMode, LogOwner, Tables, TablesError, Wal, WalError, WalObserver, WalOptions,
+};
 use crate::model::{Clock, ClusterId, DecodeError, MemberId, Random};
 use crate::raft::adapter::types::{self, Types};
 use crate::raft::clock::LogClock;
@@ -222,7 +226,10 @@ async fn replay(log: &Log, machine: &mut Machine) -> Result<(), StartError> {
         return Ok(());
     };
     let entries = log.stream(from, committed.index + 1).map_ok(|entry| (entry, None));
-    machine.apply(entries.boxed()).await.map_err(fail)
+    machine.apply(entries.boxed()).await.map_err(fail)?;
+    let (first, last) = (types::log_index(from), types::log_index(committed.index));
+    info!(target: "etcdserver", "applied entries {first} to {last} of the log");
+    Ok(())
 }
 
 /// What is to be done when facts of the cluster may have changed.
@@ -256,31 +263,48 @@ async fn open(options: RaftOptions) -> Result<Opened, StartError> {
 }
 
 fn open_files(options: RaftOptions) -> Result<Opened, StartError> {
+    let io = options.wal.io;
     let tables = Tables::open(&*options.files, &options.checkpoint)?;
-    let checkpoints =
-        Arc::new(Checkpoints::new(tables, options.wal.io, options.checkpoint_observer));
-    let start = match checkpoints.load(options.history) {
-        Ok(start) => start,
-        Err(CheckpointError::Tables(error)) => return Err(error.into()),
+    let checkpoints = Arc::new(Checkpoints::new(tables, io, options.checkpoint_observer));
+    let pace = Arc::new(Pace::new(options.checkpoint_wal_bytes));
+    let path = options.checkpoint.display();
+    let load = || match checkpoints.load(options.history) {
+        Ok(start) => Ok(start),
+        Err(CheckpointError::Tables(error)) => Err(error.into()),
         Err(error @ (CheckpointError::Decode(_) | CheckpointError::Older { .. })) => {
-            let path = options.checkpoint.display();
-            return Err(StartError::Checkpoint(format!("{path}: {error}")));
+            Err(StartError::Checkpoint(format!("{path}: {error}")))
         }
     };
-    let waiting = options.wal.io;
     let identity = LogOwner { cluster: options.cluster.0, member: options.member.0 };
-    let pace = Arc::new(Pace::new(options.checkpoint_wal_bytes));
     let observer = Arc::new(Counting::new(options.wal_observer, Arc::clone(&pace)));
-    let (wal, recovered) =
-        Wal::open(options.files, &options.wal_dir, identity, options.wal, observer)?;
-    if recovered.torn_bytes > 0 {
-        info!(
-            target: "wal",
-            "cut {} bytes that were being written when the member ended; no client was told that they were safe",
-            recovered.torn_bytes
-        );
+    let recover = || -> Result<_, StartError> {
+        let (wal, recovered) =
+            Wal::open(options.files, &options.wal_dir, identity, options.wal, observer)?;
+        if recovered.torn_bytes > 0 {
+            info!(
+                target: "wal",
+                "cut {} bytes that were being written when the member ended; no client was told that they were safe",
+                recovered.torn_bytes
+            );
+        }
+        let log = Log::new(wal.clone(), io, &recovered)?;
+        Ok((wal, log))
+    };
+    // Both read much: side by side, where there may be threads.
+    let (start, log) = match io {
+        IoMode::Inline => (load(), recover()),
+        IoMode::Threaded => thread::scope(|scope| {
+            let log = scope.spawn(recover);
+            let start = load();
+            (start, log.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        }),
+    };
+    let (start, (wal, log)) = (start?, log?);
+    if let Some(applied) = &start.applied {
+        let index = types::log_index(applied.index);
+        info!(target: "etcdserver", "recovered store from snapshot at index {index}");
     }
-    let log = Log::new(wal.clone(), waiting, &recovered)?;
+    pace.found(log.bytes_behind(start.applied.map(|applied| applied.index)));
     let followers = Arc::new(Followers::new(options.round_trip_observer));
     Ok(Opened { wal, log, checkpoints, start, pace, followers })
 }

@@ -21,7 +21,7 @@ pub(crate) const TARGETS: &[Target] = &[Target { name: "http", read: read_connec
 const PIPE_BYTES: usize = 1 << 20;
 
 /// After so many turns all that has come is answered: an input has fewer requests.
-const ROUNDS_TO_ANSWER: usize = 2_000;
+const ROUNDS_TO_ANSWER: usize = 100;
 
 /// A request as the library saw it. A body that broke off has no end.
 #[derive(Clone, Debug, PartialEq, Eq)]

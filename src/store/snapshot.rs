@@ -223,7 +223,9 @@ fn decode_node(record: &[u8]) -> Result<Node, DecodeError> {
 /// Puts a store together again from its records.
 #[derive(Debug)]
 pub struct Loader {
+    /// All but the nodes.
     store: Store,
+    nodes: tree::Builder,
 }
 
 impl Loader {
@@ -270,22 +272,17 @@ impl Loader {
                 counters,
                 remains: Remains::default(),
             },
+            nodes: tree::Builder::default(),
         })
     }
 
-    /// Adds a node; parents come before their children, as in bytewise order of their keys.
+    /// Adds a node. They come in the bytewise order of their keys, or in that of a walk: as the tables and peers have them.
     ///
     /// # Errors
-    /// When the record is malformed or its parent is missing.
+    /// When the record is malformed, not in order, or its directory is missing.
     pub fn node(&mut self, key: &[u8], record: &[u8]) -> Result<(), DecodeError> {
-        let path = KeyPath::clean(key);
-        let node = decode_node(record)?;
-        let orphan = DecodeError::Malformed("node without its directory");
-        let Some((dir, _)) = path.split_last() else { return Err(orphan) };
-        if !self.store.tree.find(&dir).is_ok_and(Node::is_dir) {
-            return Err(orphan);
-        }
-        self.store.tree.put(&path, node).map_err(|_| orphan)
+        let misplaced = |_| DecodeError::Malformed("place of a node");
+        self.nodes.push(key, decode_node(record)?).map_err(misplaced)
     }
 
     /// Adds an event; they come in the order of their indexes, without a gap.
@@ -319,7 +316,7 @@ impl Loader {
         if self.store.history.next() != self.store.index.next() {
             return Err(DecodeError::Malformed("end of the events"));
         }
-        Ok(self.store)
+        Ok(Store { tree: self.nodes.finish(), ..self.store })
     }
 }
 

@@ -5,6 +5,8 @@
 //! Holds: each directory knows how many nodes are below it and which of them dies first, so that neither the removal of a
 //! subtree nor the search for the next death has to walk through it.
 
+mod builder;
+
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
@@ -13,6 +15,8 @@ use imbl::OrdMap;
 use crate::model::{KEYS_PREFIX_HIDDEN, KeyPath, LogTime, Name, Refusal, StoreIndex, Value};
 use crate::store::deaths::{Deaths, First};
 use crate::store::event::{Removed, Shown};
+
+pub(super) use builder::Builder;
 
 /// A file or a directory.
 #[derive(Clone, Debug)]

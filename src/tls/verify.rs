@@ -44,14 +44,11 @@ impl NotAllowed {
 
     /// The library has no words for a certificate without extensions.
     fn instead_of(error: Error, certificate: &CertificateDer<'_>) -> Error {
-        match error {
-            Error::InvalidCertificate(CertificateError::Other(_))
-                if certificate::is_version_1(certificate) =>
-            {
-                Self::Version1.into_error()
-            }
-            error => error,
+        let unnamed = matches!(error, Error::InvalidCertificate(CertificateError::Other(_)));
+        if unnamed && certificate::is_version_1(certificate) {
+            return Self::Version1.into_error();
         }
+        error
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
@@ -80,7 +80,7 @@ impl Pki {
 
     /// The same, from years ago and no longer than `left` from now on.
     pub(crate) fn sign_for(&mut self, name: &str, wanted: &Wanted<'_>, left: Duration) -> u64 {
-        let end = SystemTime::now() + left;
+        let end = UNIX_EPOCH + crate::support::time::since_1970() + left;
         self.sign_with(name, wanted, |params| params.not_after = end.into())
     }
 

@@ -102,6 +102,12 @@ impl EntryIndex {
         places
     }
 
+    /// Bytes of the entries from `from` on.
+    pub(super) fn bytes_from(&self, from: u64) -> u64 {
+        let skip = usize::try_from(from.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.places.iter().skip(skip).map(|place| u64::from(place.length)).sum()
+    }
+
     /// The lowest index from which on the entries up to but not including `end` are at most `entries_max` and take at most
     /// `bytes_max`; `end` when not even the last of them fits.
     pub(super) fn start_of_last(&self, end: u64, entries_max: u64, bytes_max: u64) -> u64 {
@@ -191,6 +197,10 @@ mod tests {
     fn the_last_entries_are_found_by_bytes_and_by_number() {
         let index = index(&[10, 20, 30, 40]);
         assert_eq!(index.range(), 5..9);
+        assert_eq!(
+            [0, 5, 7, 8, 9, 99].map(|from| index.bytes_from(from)),
+            [100, 100, 70, 40, 0, 0]
+        );
         assert_eq!(index.start_of_last(9, u64::MAX, 1000), 5, "all fit");
         assert_eq!(index.start_of_last(9, u64::MAX, 90), 6);
         assert_eq!(index.start_of_last(9, u64::MAX, 69), 8);

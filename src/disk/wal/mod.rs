@@ -264,6 +264,11 @@ impl Wal {
         read.inspect_err(|error| self.shared.fail(error))
     }
 
+    /// Bytes of the safe entries from `from` on.
+    pub fn bytes_from(&self, from: u64) -> u64 {
+        lock(&self.shared.index).bytes_from(from)
+    }
+
     /// The lowest index from which on the safe entries up to but not including `end` are at most `entries_max` and take at most
     /// `bytes_max`; `end` when not even the last of them fits.
     pub fn start_of_last(&self, end: u64, entries_max: u64, bytes_max: u64) -> u64 {

@@ -232,6 +232,11 @@ impl Log {
         Ok(entries)
     }
 
+    /// Bytes of the entries behind the one at `index`, or of all; those that a recovered log began with.
+    pub(in crate::raft) fn bytes_behind(&self, index: Option<u64>) -> u64 {
+        self.shared.wal.bytes_from(index.map_or(0, |index| on_disk(index) + 1))
+    }
+
     /// How far the log is known to be committed.
     pub(in crate::raft) fn committed(&self) -> Option<LogId> {
         self.lock().committed

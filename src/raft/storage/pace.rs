@@ -56,6 +56,18 @@ impl Pace {
         }
     }
 
+    /// A log was found at the start with so many bytes behind the checkpoint: a member that is started again and again before the
+    /// next one is due would have more to read each time.
+    pub(in crate::raft) fn found(&self, bytes: u64) {
+        self.count(bytes);
+    }
+
+    fn count(&self, bytes: u64) {
+        if self.wal_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes >= self.wal_bytes_max {
+            self.due.notify_one();
+        }
+    }
+
     /// Resolves when the log has failed, and says why.
     pub(in crate::raft) async fn log_failed(&self) -> String {
         let mut failure = self.failure.subscribe();
@@ -91,10 +103,7 @@ impl Counting {
 impl WalObserver for Counting {
     /// What is written counts, synced or not: without syncs the log grows as well.
     fn written(&self, bytes: usize) {
-        let before = self.pace.wal_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        if before + bytes as u64 >= self.pace.wal_bytes_max {
-            self.pace.due.notify_one();
-        }
+        self.pace.count(bytes as u64);
         self.inner.written(bytes);
     }
 

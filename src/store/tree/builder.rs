@@ -1,0 +1,197 @@
+//! A tree from its nodes in order, without a search for the place of each.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use crate::model::Name;
+use crate::store::tree::{Content, Link, Node, Trace, Tree};
+
+/// Takes nodes in order, either one: that of a walk, parents first, or the bytewise order of whole keys, in which `/a-` stands
+/// between `/a` and `/a/b`. In both a directory is complete with the first key that it is no beginning of.
+#[derive(Debug)]
+pub(in crate::store) struct Builder {
+    /// Directories that may still get children, each a beginning of the next one's key. The root is first.
+    open: Vec<Open>,
+    /// The key of the last one, as bytes.
+    key: Vec<u8>,
+}
+
+/// A directory whose children are coming.
+#[derive(Debug)]
+struct Open {
+    /// Bytes of its key.
+    key_bytes: usize,
+    node: Node,
+    /// In order. A directory that is open itself has no node here yet.
+    children: Vec<(Name, Option<Link>)>,
+    /// Where it belongs: the place of its directory in the stack, and its own among that one's children.
+    place: (usize, usize),
+}
+
+/// A node without its directory, or not in order.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::store) struct Misplaced;
+
+impl Default for Builder {
+    fn default() -> Self {
+        let Tree { root } = Tree::default();
+        let node = Arc::unwrap_or_clone(root.0);
+        let root = Open { key_bytes: 0, node, children: Vec::new(), place: (0, 0) };
+        Self { open: vec![root], key: Vec::new() }
+    }
+}
+
+impl Builder {
+    /// Adds the node at `key`.
+    ///
+    /// # Errors
+    /// When it is not in order, or its directory is missing.
+    pub(in crate::store) fn push(&mut self, key: &[u8], node: Node) -> Result<(), Misplaced> {
+        let slash = key.iter().rposition(|byte| *byte == b'/').ok_or(Misplaced)?;
+        let (dir, name) = (&key[..slash], &key[slash + 1..]);
+        if name.is_empty() {
+            return Err(Misplaced);
+        }
+        while !key.starts_with(&self.key) {
+            self.close();
+        }
+        // All that are open are beginnings of the key now, so the length tells them apart.
+        let place = self.open.iter().rposition(|open| open.key_bytes == dir.len());
+        let place = place.ok_or(Misplaced)?;
+        let children = &mut self.open[place].children;
+        if children.last().is_some_and(|(last, _)| **last >= *name) {
+            return Err(Misplaced);
+        }
+        if node.is_dir() {
+            children.push((Name::from(name), None));
+            let place = (place, children.len() - 1);
+            self.open.push(Open { key_bytes: key.len(), node, children: Vec::new(), place });
+            self.key.clear();
+            self.key.extend_from_slice(key);
+        } else {
+            children.push((Name::from(name), Some(Link(Arc::new(node)))));
+        }
+        Ok(())
+    }
+
+    /// Completes the last open directory, which is not the root.
+    fn close(&mut self) {
+        let closed = self.open.pop().expect("the root's key is a beginning of every key");
+        let (dir, own) = closed.place;
+        self.key.truncate(self.open.last().map_or(0, |open| open.key_bytes));
+        self.open[dir].children[own].1 = Some(Link(Arc::new(complete(closed))));
+    }
+
+    /// The tree.
+    pub(in crate::store) fn finish(mut self) -> Tree {
+        while self.open.len() > 1 {
+            self.close();
+        }
+        let root = self.open.pop().expect("the root is never closed");
+        Tree { root: Link(Arc::new(complete(root))) }
+    }
+}
+
+/// The directory with all its children.
+fn complete(Open { mut node, children, .. }: Open) -> Node {
+    let Content::Dir(dir) = &mut node.content else { unreachable!("only directories are open") };
+    let mut all = OrdMap::new();
+    for (name, child) in children {
+        let child = child.expect("what was open below is closed");
+        dir.settle(&name, Trace::default(), Trace::of(&child));
+        all.insert(name, child);
+    }
+    dir.children = all;
+    node
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{KeyPath, LogTime, StoreIndex};
+
+    fn node(dir: bool, dies: Option<u64>) -> Node {
+        let expires = dies.map(LogTime);
+        match dir {
+            true => Node::dir(StoreIndex(3), expires),
+            false => Node::file(StoreIndex(3), expires, b"v"[..].into()),
+        }
+    }
+
+    /// All nodes with their keys, in the order of a walk.
+    fn nodes(tree: &Tree) -> Vec<(Vec<u8>, String)> {
+        let mut all = Vec::new();
+        tree.walk(&mut |path, node| {
+            let shown = format!("{:?}", node.shown());
+            all.push((path.as_bytes().to_vec(), shown));
+        });
+        all
+    }
+
+    proptest! {
+        /// `-` and `.` come before the slash, letters behind it.
+        #[test]
+        fn a_tree_is_the_same_in_either_order(
+            keys in prop::collection::vec(("(/[a.-]{1,3}){1,4}", any::<bool>(), prop::option::of(1u64..5)), 0..40),
+        ) {
+            let mut tree = Tree::default();
+            for (key, dir, dies) in keys {
+                // A file may be in the way.
+                let _ = tree.put(&KeyPath::from(key.as_str()), node(dir, dies));
+            }
+            tree.check();
+            let mut walked = Vec::new();
+            tree.walk(&mut |path, node| walked.push((path.as_bytes().to_vec(), node.clone())));
+            let mut sorted = walked.clone();
+            sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
+            for order in [walked, sorted] {
+                let mut builder = Builder::default();
+                for (key, mut node) in order {
+                    if let Content::Dir(dir) = &mut node.content {
+                        **dir = <_>::default();
+                    }
+                    prop_assert_eq!(builder.push(&key, node), Ok(()));
+                }
+                let built = builder.finish();
+                built.check();
+                prop_assert_eq!(nodes(&built), nodes(&tree));
+                prop_assert_eq!(built.next_death(), tree.next_death());
+            }
+        }
+
+        #[test]
+        fn any_order_is_taken_or_refused(keys in prop::collection::vec("(/?[a.-]{0,2}){0,4}", 0..20), dirs in any::<u32>()) {
+            let mut builder = Builder::default();
+            for (place, key) in keys.iter().enumerate() {
+                let _ = builder.push(key.as_bytes(), node(dirs >> (place % 32) & 1 == 1, None));
+            }
+            builder.finish().check();
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_order_is_refused() {
+        let mut builder = Builder::default();
+        for (key, dir, taken) in [
+            ("/b", true, true),
+            ("/b/x", false, true),
+            ("/b/x/y", false, false),
+            ("/b/w", false, false),
+            ("/b/x", false, false),
+            ("/b/", false, false),
+            ("/a", false, false),
+            ("/b", true, false),
+            ("/c/x", false, false),
+            ("", true, false),
+            ("c", false, false),
+            ("/c", false, true),
+            ("/b/y", false, false),
+        ] {
+            assert_eq!(builder.push(key.as_bytes(), node(dir, None)).is_ok(), taken, "{key}");
+        }
+        assert_eq!(nodes(&builder.finish()).len(), 3);
+    }
+}
