@@ -1,9 +1,12 @@
-//! What reading costs: twice the bytes may take twice the steps, and no more.
+//! What reading costs: twice the bytes may take twice the steps, and no more. And what a fixed amount of work costs: no more than
+//! it did.
 //!
 //! Steps are instructions, counted by valgrind's callgrind: they are the same on every run and on every machine, however busy it
-//! is. The test runs itself once more under callgrind, which writes down what each call of [`read_counted`] took.
+//! is. A test runs itself once more under callgrind, which writes down what each call of a function `..._counted` took.
 //!
-//! Never knows: what is read. Each floor lists its own cases.
+//! Never knows: what is read or done. Each floor lists its own cases.
+
+mod work;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,6 +15,8 @@ use crate::config::{self, Outcome};
 use crate::model::{KeyPath, PathLimits};
 use crate::store::Members;
 use crate::{api, discovery, server};
+
+pub(crate) use work::Work;
 
 /// One way to read, and input that makes it hard.
 pub(crate) struct Case {
@@ -145,14 +150,24 @@ fn inputs(case: &Case) -> [Vec<u8>; 3] {
     [1, 2, 4].map(|times| (case.input)(times * BYTES))
 }
 
-/// The instructions of each call, in order.
-fn count(dir: &Path) -> Vec<f64> {
+/// The instructions of each call that the test of this name makes, in order; `None` where there is no valgrind.
+fn count(name: &str) -> Option<Vec<f64>> {
+    let found = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
+    if !found.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: there is no valgrind to count instructions with");
+        return None;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    Some(count_in(dir.path(), name))
+}
+
+fn count_in(dir: &Path, name: &str) -> Vec<f64> {
     let test = std::env::current_exe().expect("a test knows its own program");
     let ended = Command::new("valgrind")
-        .args(["--tool=callgrind", "--zero-before=*begin_count*", "--dump-after=*read_counted*"])
+        .args(["--tool=callgrind", "--zero-before=*begin_count*", "--dump-after=*_counted*"])
         .arg(format!("--callgrind-out-file={}/calls", dir.display()))
         .arg(test)
-        .args(["--exact", "costs::twice_the_bytes_take_twice_the_steps", "--nocapture"])
+        .args(["--exact", name, "--nocapture"])
         .env(COUNTED, "1")
         .stdout(Stdio::null())
         .output()
@@ -180,13 +195,8 @@ fn twice_the_bytes_take_twice_the_steps() {
         }
         return;
     }
-    let found = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
-    if !found.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: there is no valgrind to count instructions with");
-        return;
-    }
-    let dir = tempfile::tempdir().expect("a folder");
-    let counts = count(dir.path()).split_off(1);
+    let Some(counts) = count("costs::twice_the_bytes_take_twice_the_steps") else { return };
+    let counts = &counts[1..];
     assert_eq!(counts.len(), 3 * (1 + cases().count()), "callgrind did not count every call");
     let mut wrong = Vec::new();
     for (case, counts) in [&QUADRATIC].into_iter().chain(cases()).zip(counts.chunks_exact(3)) {

@@ -1,10 +1,48 @@
 //! Requests that are hard to read, for the test that counts what reading costs.
 
+use std::hint::black_box;
+
 use http::Method;
 
 use crate::api::keys::costs::{FORM, form};
+use crate::api::keys::render::event as event_bytes;
 use crate::api::{access, discovery, json, media_type, members, path, security};
-use crate::costs::Case;
+use crate::costs::{Case, Work};
+use crate::model::{KeyPath, LogTime, StoreIndex, WallOffset};
+use crate::store::{Action, Event, Removed, Shown};
+
+pub(crate) const WORK: &[Work] = &[
+    Work {
+        name: "read a PUT",
+        work: || {
+            const BODY: &[u8] = b"value=a+value%20of+some+words%21&ttl=30&prevExist=true";
+            assert!(form(&Method::PUT, FORM, b"recursive=false", black_box(BODY)));
+        },
+    },
+    Work {
+        name: "read a long poll",
+        work: || assert!(form(&Method::GET, FORM, black_box(b"wait=true&waitIndex=7001"), b"")),
+    },
+    Work { name: "render the event of a set", work: render_event },
+];
+
+fn render_event() {
+    let index = StoreIndex(7001);
+    let value = Some(vec![b'x'; 256].into());
+    let node = Shown { value, dir: false, modified: index, created: index, expires: None };
+    let event = Event {
+        action: Action::Set,
+        index,
+        at: LogTime(1),
+        offset: WallOffset(0),
+        path: KeyPath::from("/service/1/node-1"),
+        prev: Some(node.clone()),
+        node,
+        refresh: false,
+        removed: Removed::Nothing,
+    };
+    assert!(event_bytes(black_box(&event)).len() > 512);
+}
 
 pub(crate) const CASES: &[Case] = &[
     Case {

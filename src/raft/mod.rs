@@ -17,6 +17,8 @@
 
 mod adapter;
 mod clock;
+#[cfg(test)]
+pub(crate) mod costs;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod net;
@@ -137,7 +139,8 @@ impl Raft {
     pub async fn initialize(&self, founders: &[MemberId]) -> Result<(), StartError> {
         let founders: BTreeMap<_, _> = founders.iter().map(|member| (member.0, ())).collect();
         match self.raft.initialize(founders).await {
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Ok(()) => self.lead_if_alone().await,
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(error) => Err(StartError::Raft(error.to_string())),
         }
     }

@@ -7,6 +7,8 @@
 
 mod auth;
 mod command;
+#[cfg(test)]
+pub(crate) mod costs;
 mod counters;
 mod deaths;
 mod event;
