@@ -139,8 +139,7 @@ impl Raft {
     pub async fn initialize(&self, founders: &[MemberId]) -> Result<(), StartError> {
         let founders: BTreeMap<_, _> = founders.iter().map(|member| (member.0, ())).collect();
         match self.raft.initialize(founders).await {
-            Ok(()) => self.lead_if_alone().await,
-            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(error) => Err(StartError::Raft(error.to_string())),
         }
     }

@@ -190,7 +190,7 @@ impl Raft {
             checkpoints,
         });
         let this = Self { raft, wal, view, leadership, shared };
-        this.lead_if_alone().await?;
+        this.recover(member).await?;
         tokio::spawn(stop.clone().run_until_cancelled_owned(this.clone().write_checkpoints()));
         tokio::spawn(stop.clone().run_until_cancelled_owned(this.clone().cut_log()));
         tokio::spawn(stop.run_until_cancelled_owned(this.clone().serve_readers(readers_rx)));
@@ -199,8 +199,7 @@ impl Raft {
 
     /// A member that is its cluster's only voter need not wait for a vote: it leads at once and applies all it has. So no
     /// read goes back behind what was read before the restart.
-    pub(in crate::raft) async fn lead_if_alone(&self) -> Result<(), StartError> {
-        let member = self.shared.member;
+    async fn recover(&self, member: MemberId) -> Result<(), StartError> {
         let fail = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
         // Not from the metrics, which may not be there yet.
         let alone = move |state: &openraft::RaftState<Types>| {

@@ -48,6 +48,10 @@ pub(super) fn recover(
     scan.finish()
 }
 
+/// The first segment of all is short, because a new member waits until it is filled with zeros. Under the highest load it lasts for
+/// as long as the preparation of the next one takes.
+const FIRST_SEGMENT_BYTES: u64 = 8 << 20;
+
 /// A new log.
 fn begin(
     files: &dyn Files,
@@ -65,7 +69,8 @@ fn begin(
         carried: frame::Carried::default(),
     };
     // No write waits yet, and a full disk is better noticed now.
-    segment::prepare_spare(files, dir, options.segment_bytes, &false.into()).map_err(&fail)?;
+    let bytes = options.segment_bytes.min(FIRST_SEGMENT_BYTES);
+    segment::prepare_spare(files, dir, bytes, &false.into()).map_err(&fail)?;
     let (path, file) = segment::begin_with_spare(files, dir, &header).map_err(&fail)?;
     let length = file.length().map_err(&fail)?;
     let file = Arc::new(SegmentFile { number: 1, path, file });
