@@ -18,6 +18,8 @@
 //! connect as far as they say it. The binary is several programs:
 //! [`program`] tells them apart, [`health`] is the one that a container's health check calls.
 //!
+//! For tests alone: `costs` counts what work takes in instructions, `fuzz` reads what strangers can send.
+//!
 //! A write goes down and up again:
 //!
 //! ```text
