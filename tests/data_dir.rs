@@ -208,7 +208,7 @@ fn a_disk_that_is_full_at_the_first_start_is_named_and_begun_again() {
         return;
     }
     // No room for the stamp; room for a part of the first segment of the log.
-    for (megabytes, fill) in [(1, true), (6, false)] {
+    for (megabytes, fill) in [(1, true), (20, false)] {
         let disk = SmallDisk::mount(megabytes);
         let data = disk.path().join("data");
         fs::create_dir(&data).expect("a directory can be made");

@@ -48,10 +48,6 @@ pub(super) fn recover(
     scan.finish()
 }
 
-/// The first segment of all is short, because a new member waits until it is filled with zeros. Under the highest load it lasts for
-/// as long as the preparation of the next one takes.
-const FIRST_SEGMENT_BYTES: u64 = 8 << 20;
-
 /// A new log.
 fn begin(
     files: &dyn Files,
@@ -68,9 +64,8 @@ fn begin(
         last_entry: 0,
         carried: frame::Carried::default(),
     };
-    // No write waits yet, and a full disk is better noticed now.
-    let bytes = options.segment_bytes.min(FIRST_SEGMENT_BYTES);
-    segment::prepare_spare(files, dir, bytes, &false.into()).map_err(&fail)?;
+    // A new member waits for it, and no write does yet. A full disk is better noticed now.
+    segment::prepare_spare(files, dir, options.segment_bytes, None).map_err(&fail)?;
     let (path, file) = segment::begin_with_spare(files, dir, &header).map_err(&fail)?;
     let length = file.length().map_err(&fail)?;
     let file = Arc::new(SegmentFile { number: 1, path, file });

@@ -119,20 +119,20 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
     plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }
 
-/// Makes the spare file, full of zeros and safe on disk, at least `bytes` long. One that is long enough stays as it is. When
-/// `stopped` it is given up; the next attempt begins it again.
+/// Makes the spare file, full of zeros and safe on disk, at least `bytes` long. One that is long enough stays as it is. Beside
+/// a log in use it is made slowly, and given up when `in_background` becomes true; the next attempt begins it again.
 pub(super) fn prepare_spare(
     files: &dyn Files,
     dir: &Path,
     bytes: u64,
-    stopped: &AtomicBool,
+    in_background: Option<&AtomicBool>,
 ) -> io::Result<()> {
     let file = files.open(&dir.join(SPARE), true)?;
     if file.length()? >= bytes {
         // It may have been another segment until now; before it is written to, it must have lost its old name for good.
         return files.sync_dir(dir);
     }
-    if let Err(error) = fill(&*file, bytes, stopped) {
+    if let Err(error) = fill(&*file, bytes, in_background) {
         // Where there is no room for a spare, the segment in use may need what there is.
         let _ = file.set_length(0);
         return Err(error);
@@ -140,18 +140,20 @@ pub(super) fn prepare_spare(
     files.sync_dir(dir)
 }
 
-fn fill(file: &dyn File, bytes: u64, stopped: &AtomicBool) -> io::Result<()> {
+fn fill(file: &dyn File, bytes: u64, in_background: Option<&AtomicBool>) -> io::Result<()> {
     let zeros = vec![0; FILL_BYTES];
     let mut at = 0;
     while at < bytes {
-        if stopped.load(Ordering::Relaxed) {
+        if in_background.is_some_and(|stopped| stopped.load(Ordering::Relaxed)) {
             // One that is too short to be taken for whole.
             return file.set_length(0);
         }
         let piece = zeros.len().min(usize::try_from(bytes - at).unwrap_or(usize::MAX));
         file.write_at(at, &zeros[..piece])?;
-        // In pieces, so that the log's own syncs never find much to wait for.
-        file.start_writing(at, piece as u64);
+        if in_background.is_some() {
+            // In pieces, so that the log's own syncs never find much to wait for.
+            file.start_writing(at, piece as u64);
+        }
         at += piece as u64;
     }
     file.sync()

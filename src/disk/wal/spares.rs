@@ -201,7 +201,7 @@ impl Shared {
         match job {
             Job::Prepare => {
                 let (bytes, stopped) = (self.log.options.segment_bytes, &self.log.closing);
-                match segment::prepare_spare(&*self.files, &self.dir, bytes, stopped) {
+                match segment::prepare_spare(&*self.files, &self.dir, bytes, Some(stopped)) {
                     Ok(()) => self.spare_is_there(),
                     Err(error) => {
                         warn!(target: "wal", "cannot prepare the next segment of the log, so it will begin unprepared: {error}");
