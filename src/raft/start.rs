@@ -304,7 +304,8 @@ fn open_files(options: RaftOptions) -> Result<Opened, StartError> {
         let index = types::log_index(applied.index);
         info!(target: "etcdserver", "recovered store from snapshot at index {index}");
     }
-    pace.found(log.bytes_behind(start.applied.map(|applied| applied.index)));
+    // A member that is killed again and again before the next checkpoint is due would have more to read each time.
+    pace.count(log.bytes_behind(start.applied.map(|applied| applied.index)));
     let followers = Arc::new(Followers::new(options.round_trip_observer));
     Ok(Opened { wal, log, checkpoints, start, pace, followers })
 }

@@ -25,25 +25,26 @@ struct Told {
 }
 
 impl Told {
-    fn tell(side: &Tls) -> Self {
+    fn now(side: &Tls) -> Self {
         let ends = side.ends();
         let left = ends.as_ref().map_or(Left::Long, |ends| ends.left(UnixTime::now()));
-        if let Some(ends) = &ends {
-            ends.tell(left);
-        }
         Self { ends, left, at: Instant::now() }
+    }
+
+    fn tell(&self) {
+        if let Some(ends) = &self.ends {
+            ends.tell(self.left);
+        }
     }
 
     /// Says it again when something is new, and each day.
     fn look(&mut self, side: &Tls) {
-        let ends = side.ends();
-        let left = ends.as_ref().map_or(Left::Long, |ends| ends.left(UnixTime::now()));
-        let same = match (&ends, &self.ends) {
-            (Some(now), Some(before)) => Arc::ptr_eq(now, before),
-            (now, before) => now.is_none() == before.is_none(),
-        };
-        if !same || left != self.left || self.at.elapsed() > TELL_EVERY {
-            *self = Self::tell(side);
+        let now = Self::now(side);
+        let certificate = |told: &Self| told.ends.as_ref().map(Arc::as_ptr);
+        let same = certificate(&now) == certificate(self) && now.left == self.left;
+        if !same || self.at.elapsed() > TELL_EVERY {
+            now.tell();
+            *self = now;
         }
     }
 }
@@ -52,7 +53,8 @@ impl Told {
 /// once.
 pub async fn watch(mut sides: Vec<Arc<Tls>>, now: Arc<Notify>) {
     sides.retain(|side| side.files().next().is_some());
-    let mut told: Vec<_> = sides.iter().map(|side| Told::tell(side)).collect();
+    let mut told: Vec<_> = sides.iter().map(|side| Told::now(side)).collect();
+    told.iter().for_each(Told::tell);
     while !sides.is_empty() {
         // Either is a reason to look.
         let _ = tokio::time::timeout(LOOK_EVERY, now.notified()).await;

@@ -123,10 +123,12 @@ async fn write(api: &Context, target: Target, deletes: bool, request: Request) -
 
 /// Makes the role of guests without rights, if enabling would make it with all of them.
 async fn close_guest(api: &Context) -> Result<(), Refused> {
+    // What this member holds may be old: then guests would seem to be shut out, or root not to be there.
+    api.replica.read_barrier().await.map_err(Refused::Unavailable)?;
     let view = api.replica.view();
     let auth = view.store.auth();
-    // Without the user root enabling fails, and then nothing may have changed.
-    if auth.role(GUEST).is_some() || auth.user(ROOT).is_none() {
+    // Without the user root enabling fails, as it does a second time; then nothing may have changed.
+    if auth.enabled() || auth.role(GUEST).is_some() || auth.user(ROOT).is_none() {
         return Ok(());
     }
     drop(view);

@@ -199,7 +199,8 @@ impl Raft {
     }
 
     async fn serve_snapshot(&self, mut link: Link) -> io::Result<()> {
-        let arrived = self.shared.arrivals.receive(&mut link, self.shared.history).await?;
+        let arrived =
+            self.shared.arrivals.receive(&mut link, self.shared.history, self.shared.io).await?;
         let installed = self.raft.install_full_snapshot(arrived.vote, arrived.snapshot).await;
         match installed {
             Ok(answer) => {

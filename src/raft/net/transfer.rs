@@ -16,9 +16,11 @@ use openraft::storage::Snapshot;
 use tracing::info;
 
 use crate::base::lock;
+use crate::disk::IoMode;
 use crate::model::{DecodeError, KeyPath, MemberId, Reader, StoreIndex, Writer};
 use crate::raft::adapter::types::{self, LogId, SnapshotMeta, Types, Vote};
 use crate::raft::net::messages::{self, SnapshotBegin, snapshot};
+use crate::raft::storage::blocking;
 use crate::raft::storage::checkpoint::{Checkpoint, Checkpoints};
 use crate::store::{Header, HistoryLimits, Loader, Position, Record, Store};
 use crate::transport::{Frame, Link};
@@ -136,6 +138,7 @@ impl Arrivals {
         &self,
         link: &mut Link,
         limits: HistoryLimits,
+        io: IoMode,
     ) -> io::Result<Arrived> {
         let first = receive_whole(link).await?;
         messages::expect(&first, snapshot::BEGIN).map_err(malformed)?;
@@ -160,7 +163,8 @@ impl Arrivals {
                 _ => return Err(malformed(DecodeError::Malformed("order of messages"))),
             }
         }
-        let store = arrival.loader.finish().map_err(malformed)?;
+        // A large tree takes a few tenths of a second.
+        let store = blocking::on(io, move || arrival.loader.finish()).await?.map_err(malformed)?;
         let SnapshotBegin { vote, meta, .. } = begin;
         Ok(Arrived { vote, snapshot: whole(store, meta) })
     }
@@ -288,7 +292,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::disk::{IoMode, RealFiles, Tables};
+    use crate::disk::{RealFiles, Tables};
     use crate::model::{ClusterId, LogTime};
     use crate::raft::storage::encoding;
     use crate::store::{Command, Write};
@@ -393,14 +397,17 @@ mod tests {
             let (mut ours, mut theirs) = links(bytes).await;
             let (out, arrived) = tokio::join!(
                 send(&mut ours, vote, &sent, &checkpoints),
-                arrivals.receive(&mut theirs, LIMITS)
+                arrivals.receive(&mut theirs, LIMITS, IoMode::Inline)
             );
             assert!(out.is_err() && arrived.is_err(), "it got through {bytes} bytes");
         }
         // Nodes and events come to more than 6 MB: only the rest of them fits.
         let (mut ours, mut theirs) = links(5_000_000).await;
         let receiving = async {
-            let arrived = arrivals.receive(&mut theirs, LIMITS).await.expect("it comes whole");
+            let arrived = arrivals
+                .receive(&mut theirs, LIMITS, IoMode::Inline)
+                .await
+                .expect("it comes whole");
             let vote = messages::encode_one_vote(&arrived.vote);
             theirs.outgoing.put(snapshot::INSTALLED, &vote).expect("a small message");
             theirs.outgoing.flush().await.expect("the sender waits for it");
@@ -421,7 +428,10 @@ mod tests {
         let (checkpoints, arrivals) = (checkpoints(dir.path()), Arrivals::default());
         let (mut ours, mut theirs) = links(u64::MAX).await;
         let receiving = async {
-            let arrived = arrivals.receive(&mut theirs, limits).await.expect("it comes whole");
+            let arrived = arrivals
+                .receive(&mut theirs, limits, IoMode::Inline)
+                .await
+                .expect("it comes whole");
             let vote = messages::encode_one_vote(&arrived.vote);
             theirs.outgoing.put(snapshot::INSTALLED, &vote).expect("a small message");
             theirs.outgoing.flush().await.expect("the sender waits for it");
@@ -492,13 +502,16 @@ mod tests {
         let (mut ours, mut theirs) = links(1_000_000).await;
         let (out, arrived) = tokio::join!(
             send(&mut ours, vote, &first, &checkpoints),
-            arrivals.receive(&mut theirs, LIMITS)
+            arrivals.receive(&mut theirs, LIMITS, IoMode::Inline)
         );
         assert!(out.is_err() && arrived.is_err());
         let other = checkpoint(500).into_snapshot();
         let (mut ours, mut theirs) = links(u64::MAX).await;
         let receiving = async {
-            let arrived = arrivals.receive(&mut theirs, LIMITS).await.expect("it comes whole");
+            let arrived = arrivals
+                .receive(&mut theirs, LIMITS, IoMode::Inline)
+                .await
+                .expect("it comes whole");
             theirs.outgoing.put(snapshot::FAILED, b"no space").expect("a small message");
             theirs.outgoing.flush().await.expect("the sender waits for it");
             arrived

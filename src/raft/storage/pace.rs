@@ -56,13 +56,8 @@ impl Pace {
         }
     }
 
-    /// A log was found at the start with so many bytes behind the checkpoint: a member that is started again and again before the
-    /// next one is due would have more to read each time.
-    pub(in crate::raft) fn found(&self, bytes: u64) {
-        self.count(bytes);
-    }
-
-    fn count(&self, bytes: u64) {
+    /// So many bytes more stand in the log behind the checkpoint.
+    pub(in crate::raft) fn count(&self, bytes: u64) {
         if self.wal_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes >= self.wal_bytes_max {
             self.due.notify_one();
         }
