@@ -2,28 +2,21 @@
 
 mod support;
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use support::http::{self, Client, Connection, Request};
 use support::server::{Flavor, Server};
+use support::usage::resident_bytes;
 
 const KEYS: usize = 3000;
 const VALUE_BYTES: usize = 5000;
-
-fn resident_bytes(server: &Server) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux says so");
-    let kb = line.split_whitespace().nth(1).and_then(|kb| kb.parse::<usize>().ok());
-    kb.expect("a number of KiB") << 10
-}
 
 /// Each listing was rendered into one buffer, on any number of threads: a hundred readers of all keys took a hundred times their
 /// size.
 #[test]
 fn many_readers_of_all_keys_take_little_memory_and_hold_up_no_write() {
     const READERS: usize = 100;
-    const MORE_BYTES_MAX: usize = 96 << 20;
+    const MORE_BYTES_MAX: u64 = 96 << 20;
     let server = Server::start(Flavor::Subject);
     let mut client = Client::new(server.addr());
     let value = "x".repeat(VALUE_BYTES);
@@ -36,7 +29,7 @@ fn many_readers_of_all_keys_take_little_memory_and_hold_up_no_write() {
     let list = Request::get("/v2/keys/?recursive=true");
     let whole = client.ask(&list).expect("an answer").text();
     assert_eq!(whole.matches(&value).count(), KEYS);
-    let before = resident_bytes(&server);
+    let before = resident_bytes(server.pid());
     let mut readers: Vec<_> = (0..READERS)
         .map(|_| {
             let mut reader = Connection::open(server.addr()).expect("the server accepts");
@@ -52,7 +45,7 @@ fn many_readers_of_all_keys_take_little_memory_and_hold_up_no_write() {
         assert!(client.ask(&put).expect("an answer").status() < 300);
         slowest = slowest.max(begun.elapsed());
     }
-    let more = resident_bytes(&server).saturating_sub(before);
+    let more = resident_bytes(server.pid()).saturating_sub(before);
     assert!(more < MORE_BYTES_MAX, "{READERS} readers of {} bytes took {more}", whole.len());
     assert!(slowest < Duration::from_secs(1), "a write took {slowest:?}");
     // Whatever is written meanwhile, each gets the state of its beginning.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use support::cluster::{Cluster, Options};
 use support::http::{self, Client, Open, Request};
 use support::server::{Flavor, Server};
+use support::usage;
 
 /// What the server answers to a listing of everything, with its index.
 fn state(server: &Server) -> (Option<u64>, String) {
@@ -41,11 +42,7 @@ fn a_server_that_is_asked_to_end_does_so_with_a_watch_open() {
 
 /// Mebibytes that a process holds now, and held at most.
 fn memory(pid: u32) -> [u64; 2] {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    ["VmRSS:", "VmHWM:"].map(|name| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it is there");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") >> 10
-    })
+    [usage::resident_bytes(pid), usage::resident_bytes_max(pid)].map(|bytes| bytes >> 20)
 }
 
 /// The log was kept by the number of its entries, and all of them were read into memory: 3,000 writes of 1 MB to a few keys

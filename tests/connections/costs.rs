@@ -3,15 +3,13 @@
 //! The bounds are wide: this is a build for tests on a machine that does other things too. `docs/security.md` has the figures of a
 //! release build and how they are made.
 
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use rustix::param::clock_ticks_per_second;
-
 use super::support::http::{self, Client, Request};
 use super::support::process::Process;
+use super::support::usage;
 
 /// One way to do harm.
 struct Edge {
@@ -23,7 +21,7 @@ struct Edge {
     begin: fn(&Addresses) -> Option<TcpStream>,
     /// What each may cost.
     cpu_max: Duration,
-    resident_bytes_max: usize,
+    resident_bytes_max: u64,
 }
 
 /// Where the member listens.
@@ -32,7 +30,7 @@ struct Addresses {
     secure: SocketAddr,
 }
 
-const KIB: usize = 1 << 10;
+const KIB: u64 = 1 << 10;
 const MS: Duration = Duration::from_millis(1);
 
 const EDGES: &[Edge] = &[
@@ -167,19 +165,8 @@ fn closed(addr: SocketAddr, bytes: &[u8]) -> Option<TcpStream> {
 }
 
 /// Processor time and resident bytes of a process.
-fn look(pid: u32) -> (Duration, usize) {
-    let read = |name| fs::read_to_string(format!("/proc/{pid}/{name}")).expect("it runs");
-    let (status, stat) = (read("status"), read("stat"));
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux says so");
-    let kb: usize = line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("KiB");
-    let behind = stat.rsplit(')').next().expect("a state");
-    let ticks = behind
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|ticks| ticks.parse::<u64>().expect("a number of ticks"));
-    let ms = ticks.sum::<u64>() * 1000 / clock_ticks_per_second();
-    (Duration::from_millis(ms), kb << 10)
+fn look(pid: u32) -> (Duration, u64) {
+    (usage::processor_time(pid), usage::resident_bytes(pid))
 }
 
 #[test]
@@ -197,7 +184,7 @@ fn who_wants_to_do_harm_pays_more_than_the_member() {
 }
 
 /// What each of an edge's clients costs a member of its own.
-fn cost(edge: &Edge) -> (Duration, usize) {
+fn cost(edge: &Edge) -> (Duration, u64) {
     let urls = "--listen-client-urls=http://127.0.0.1:0,https://127.0.0.1:0";
     let mut member = Process::cairn(&[urls, "--auto-tls", edge.flag]);
     let mut address = |words: &str| {
@@ -227,5 +214,5 @@ fn cost(edge: &Edge) -> (Duration, usize) {
     assert!(member.is_alive());
     drop((clients, held));
     let count = u32::try_from(edge.count).expect("it is small");
-    ((after.0 - before.0) / count, after.1.saturating_sub(before.1) / edge.count)
+    ((after.0 - before.0) / count, after.1.saturating_sub(before.1) / u64::from(count))
 }

@@ -19,3 +19,4 @@ pub(crate) mod rng;
 pub(crate) mod server;
 pub(crate) mod template;
 pub(crate) mod time;
+pub(crate) mod usage;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::alone;
 use super::super::support::cluster::{Cluster, Options};
 use super::super::support::http::{Client, Request};
+use super::super::support::usage;
 
 /// Writes that the member misses.
 const MISSED: u64 = 500_000;
@@ -76,14 +77,6 @@ fn slowest(members: &[SocketAddr], event: impl FnOnce()) -> (Duration, usize) {
     })
 }
 
-/// Memory that a process holds now, in bytes.
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
-    let kilobytes = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
-    kilobytes << 10
-}
-
 #[test]
 fn a_snapshot_to_a_laggard_holds_up_no_write() {
     let _alone = alone();
@@ -98,13 +91,13 @@ fn a_snapshot_to_a_laggard_holds_up_no_write() {
     let members = [leader, stays].map(|member| cluster.member(member).addr());
     let (usual, _) = slowest(&members, || thread::sleep(BEFORE));
     let pid = cluster.member(leader).pid();
-    let before = resident(pid);
+    let before = usage::resident_bytes(pid);
     let (sampling, largest) = (AtomicBool::new(true), AtomicU64::new(before));
     let mut back = Duration::ZERO;
     let (slowest, count) = thread::scope(|scope| {
         scope.spawn(|| {
             while sampling.load(Ordering::Relaxed) {
-                largest.fetch_max(resident(pid), Ordering::Relaxed);
+                largest.fetch_max(usage::resident_bytes(pid), Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(20));
             }
         });
