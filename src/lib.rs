@@ -23,7 +23,7 @@
 //! A write goes down and up again:
 //!
 //! ```text
-//! socket ─ server/connection ─ api/keys/parse ─ replica/consensus ─ raft ─┬─ disk/wal: one sync for many
+//! socket ─ server/fast_path ─ api/keys/parse ─ replica/consensus ─ raft ─┬─ disk/wal: one sync for many
 //!                                                                        └─ raft/storage/machine: store.apply ─ publish ─ watchers
 //! socket ────────────────────── api/keys/render ◄───────────────────────────────────────────────────────── answer
 //! ```

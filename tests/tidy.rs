@@ -49,6 +49,8 @@ const HIDDEN: &[(&str, &[&str])] = &[
     ("bcrypt::", &["src/api/access/passwords.rs"]),
     ("base64::", &["src/api/access/basic.rs"]),
     ("hyper::", &["src/server/", "src/discovery/http_client.rs"]),
+    ("httparse::", &["src/server/fast_path/head.rs"]),
+    ("httpdate::", &["src/server/fast_path/date.rs"]),
     ("rustls::", &["src/tls/"]),
     ("rcgen::", &["src/tls/auto.rs"]),
     ("x509_cert::", &["src/tls/"]),

@@ -26,12 +26,18 @@ mod security;
 mod stats;
 mod time;
 
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, ORIGIN};
+
 pub use access::{ClientAddress, ClientName};
 pub use body::Body;
 pub use context::Settings;
 pub use cors::Cors;
 pub use metrics::Metrics;
 pub use routes::Api;
+
+/// The headers of requests that anything here looks at, but for those that say how a message is framed. Others need not be kept.
+pub static HEADERS_READ: [HeaderName; 5] =
+    [HOST, CONTENT_TYPE, CONTENT_LENGTH, AUTHORIZATION, ORIGIN];
 
 /// The version that `/version` shows: the etcd release whose behaviour is served. Tools decide by it what they may use.
 pub const ETCD_VERSION: &str = "3.4.23";

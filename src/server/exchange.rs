@@ -156,11 +156,7 @@ pub(super) async fn exchange(
             drop(request);
             expectation_failed()
         }
-        Expectation::Nothing | Expectation::Continue => match face {
-            Face::Clients => api.serve_client(request).await,
-            Face::Peers => api.serve_peer(request).await,
-            Face::Metrics => api.serve_metrics(request).await,
-        },
+        Expectation::Nothing | Expectation::Continue => face.answer(api, request).await,
     };
     let closes = response.headers().get(CONNECTION).is_some_and(|header| header == "close");
     if !read_rest(&progress, closes, patience).await {

@@ -1,10 +1,12 @@
-//! Bytes of a connection that a fuzzer makes up, and what HTTP makes of them.
+//! Bytes of a connection that a fuzzer makes up, and what HTTP makes of them, by the library and on the fast path.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri};
+use futures_util::FutureExt as _;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -12,7 +14,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::api::HEADERS_READ;
 use crate::fuzz::{Target, pieces};
+use crate::server::fast_path::head::Head;
 use crate::server::request_line::{RequestLines, must_escape};
 
 pub(crate) const TARGETS: &[Target] = &[Target { name: "http", read: read_connection }];
@@ -28,6 +32,8 @@ const ROUNDS_TO_ANSWER: usize = 100;
 struct Seen {
     method: Method,
     uri: Uri,
+    /// The values of each header that the API looks at.
+    headers: Vec<Vec<HeaderValue>>,
     body: Vec<u8>,
     whole: bool,
 }
@@ -53,6 +59,26 @@ fn read_connection(input: &[u8]) {
     if lettered == bytes {
         assert_eq!(plain, whole);
     }
+    if let Some(fast) = fast_request(bytes) {
+        assert_eq!(Some(&fast), whole.first());
+    }
+}
+
+/// The first request, if it is one for the fast path.
+fn fast_request(bytes: &[u8]) -> Option<Seen> {
+    let head = Head::read(bytes)?;
+    let bytes = bytes.get(..head.request_bytes())?;
+    let (head, body) = head.request(&Bytes::copy_from_slice(bytes))?.into_parts();
+    let body = body.collect().now_or_never()?.unwrap_or_else(|never| match never {}).to_bytes();
+    Some(Seen::new(head, body.to_vec(), true))
+}
+
+impl Seen {
+    fn new(head: Parts, body: Vec<u8>, whole: bool) -> Self {
+        let values = |name| head.headers.get_all(name).iter().cloned().collect();
+        let headers = HEADERS_READ.iter().map(values).collect();
+        Self { method: head.method, uri: head.uri, headers, body, whole }
+    }
 }
 
 /// The requests that a connection brings on which `pieces` come, one read each.
@@ -73,12 +99,7 @@ async fn requests_of(pieces: &[&[u8]]) -> Vec<Seen> {
                     }
                 }
             }
-            requests.borrow_mut().push(Seen {
-                method: head.method,
-                uri: head.uri,
-                body: read,
-                whole,
-            });
+            requests.borrow_mut().push(Seen::new(head, read, whole));
             Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
         }
     });

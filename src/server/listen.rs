@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::api::Api;
+use crate::api::{Api, Body};
 use crate::base::{SplitMix, system_random};
 use crate::raft::Raft;
 use crate::server::connection::{Progress, RawSocket, Timeouts};
@@ -44,6 +46,21 @@ pub(super) enum Face {
     Clients,
     Peers,
     Metrics,
+}
+
+impl Face {
+    /// Answers a request that came in on a listener of this face.
+    pub(super) async fn answer<B>(self, api: &Api, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        match self {
+            Self::Clients => api.serve_client(request).await,
+            Self::Peers => api.serve_peer(request).await,
+            Self::Metrics => api.serve_metrics(request).await,
+        }
+    }
 }
 
 /// One socket and what is behind it.

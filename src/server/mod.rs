@@ -7,8 +7,10 @@ mod crowd;
 mod descriptors;
 mod dial;
 mod exchange;
+mod fast_path;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod guard;
 mod handshake;
 mod keep_alive;
 mod listen;

@@ -1,43 +1,36 @@
-//! Serves one connection from its first byte to its last: HTTP/1, time limits, and the end of the client.
-//!
-//! HTTP reads from the socket only when it can use what it reads. A client that sends one byte too many behind a request would
-//! hide its own end behind that byte, so the end is also looked for beside HTTP: the system tells of it whatever is unread. Only
-//! behind more bytes than the system itself takes, about 64 KiB, the end cannot arrive; such a client is gone for keep-alive when
-//! its own system has given up sending the rest, after some minutes.
+//! Serves one connection from its first byte to its last: on the fast path while its requests are plain, by the HTTP library from the
+//! first one on that is not.
 
 use std::convert::Infallible;
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::Request;
 use http::header::AUTHORIZATION;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
-use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::api::{Api, ClientAddress, ClientName};
-use crate::server::connection::{ClientStream, Progress, RawSocket, Timeouts, Wait};
+use crate::server::connection::{ClientStream, Progress, RawSocket, Reread, Timeouts};
 use crate::server::exchange::{RequestBody, exchange};
+use crate::server::fast_path::{FastPath, Outcome};
+use crate::server::guard::{End, Guard, client_end};
 use crate::server::handshake::{self, Accepted};
 use crate::server::keep_alive::KeepAlive;
 use crate::server::listen::{Face, Limits};
 use crate::server::request_line::RequestLines;
 use crate::tls::{self, Tls, common_name};
-
-/// A client that has closed its sending half in the middle of a watch gets the end of the answer if it takes it within this time.
-const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A client that is still sending when its connection ends is listened to for so long, or until it has sent so much: it would
 /// lose an answer that it has not read yet if its bytes came to a closed socket.
@@ -90,9 +83,9 @@ pub(super) async fn close(writing: &mut OwnedWriteHalf, lingers: bool) {
     }
 }
 
-/// Runs HTTP to its end. `name` is that in the client's verified certificate. Returns whether the client may still be sending.
+/// Serves HTTP to its end. `name` is that in the client's verified certificate. Returns whether the client may still be sending.
 pub(super) async fn drive<S>(
-    stream: S,
+    mut stream: S,
     progress: Arc<Progress>,
     socket: &OwnedWriteHalf,
     keep_alive: KeepAlive,
@@ -100,14 +93,57 @@ pub(super) async fn drive<S>(
     name: Option<ClientName>,
 ) -> bool
 where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
+    let Timeouts { head, idle } = terms.limits.timeouts;
+    let end = pin!(client_end(socket));
+    let clock = pin!(tokio::time::sleep(head.min(idle)));
+    let mut guard = Guard::new(terms.limits.timeouts, keep_alive, socket, end, clock);
+    let fast = FastPath {
+        stream: &mut stream,
+        guard: &mut guard,
+        progress: &progress,
+        stop: pin!(terms.stop.cancelled()),
+        watches: false,
+    };
+    let address = terms.from.map(ClientAddress);
+    let outcome = fast.serve(|mut request| {
+        tell_who_asks(&mut request, name.as_ref(), address);
+        terms.face.answer(&terms.api, request)
+    });
+    match outcome.await {
+        Outcome::Over => {
+            // The end of TLS is said if there is room for it.
+            let shutdown = poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_shutdown(cx)));
+            let _ = shutdown.await;
+            false
+        }
+        Outcome::Library(read) => {
+            let stream = Reread::new(read, stream);
+            // In a place of its own: few connections need it.
+            Box::pin(by_library(stream, progress, guard, &terms, name)).await
+        }
+    }
+}
+
+/// Runs the HTTP library to its end. Returns whether the client may still be sending.
+async fn by_library<S, E>(
+    stream: S,
+    progress: Arc<Progress>,
+    mut guard: Guard<'_, E>,
+    terms: &Terms,
+    name: Option<ClientName>,
+) -> bool
+where
     S: AsyncRead + AsyncWrite + Unpin,
+    E: Future<Output = End>,
 {
     let Terms { face, api, limits, stop, tls, from } = terms;
-    let stream = ClientStream::new(stream, Arc::clone(&progress));
-    let patience = limits.timeouts.head;
+    let (face, from, patience) = (*face, *from, limits.timeouts.head);
     let address = from.map(ClientAddress);
+    let stream = ClientStream::new(stream, Arc::clone(&progress));
     let service = service_fn(|mut request| {
-        let (api, progress) = (Arc::clone(&api), Arc::clone(&progress));
+        let (api, progress) = (Arc::clone(api), Arc::clone(&progress));
         tell_who_asks(&mut request, name.as_ref(), address);
         // Not inside: HTTP looks for the end of the stream before it awaits an answer for the first time.
         let request = RequestBody::track(request, &progress);
@@ -124,18 +160,16 @@ where
         .title_case_headers(true)
         .serve_connection(TokioIo::new(RequestLines::new(stream)), service);
     let mut http = pin!(http);
-    let mut end = pin!(client_end(socket));
     let mut stopped = pin!(stop.cancelled());
-    let mut clock = pin!(tokio::time::sleep(limits.timeouts.head.min(limits.timeouts.idle)));
-    let mut deadline = Deadline::new(limits.timeouts, keep_alive, socket);
-    let (mut ended, mut stopping) = (false, false);
+    let mut stopping = false;
+    if guard.ended() {
+        progress.end();
+    }
     let outcome = poll_fn(|cx| {
-        if !ended && let Poll::Ready(end) = end.as_mut().poll(cx) {
-            ended = true;
-            match end {
-                End::Reset => return Poll::Ready(Err(None)),
-                End::HalfClosed => progress.end(),
-            }
+        match guard.poll_end(cx) {
+            Poll::Ready(End::Reset) => return Poll::Ready(Err(None)),
+            Poll::Ready(End::HalfClosed) => progress.end(),
+            Poll::Pending => {}
         }
         if !stopping && stopped.as_mut().poll(cx).is_ready() {
             stopping = true;
@@ -144,7 +178,8 @@ where
         if let Poll::Ready(result) = http.as_mut().poll(cx) {
             return Poll::Ready(result.map_err(Some));
         }
-        deadline.check(&progress, clock.as_mut(), cx).map(|()| Err(None))
+        guard.follow(&progress);
+        guard.poll_overdue(cx).map(|()| Err(None))
     });
     match outcome.await {
         Ok(()) => progress.lingers(),
@@ -161,8 +196,8 @@ where
 }
 
 /// What the API may want to know of a request's client; most requests come without, and take no memory for it.
-fn tell_who_asks(
-    request: &mut Request<Incoming>,
+fn tell_who_asks<B>(
+    request: &mut Request<B>,
     name: Option<&ClientName>,
     address: Option<ClientAddress>,
 ) {
@@ -173,80 +208,6 @@ fn tell_who_asks(
         && let Some(address) = address
     {
         request.extensions_mut().insert(address);
-    }
-}
-
-/// How a client ends.
-enum End {
-    /// It says nothing more, and may still listen.
-    HalfClosed,
-    /// It is gone.
-    Reset,
-}
-
-/// Waits for the end of the client, also while there are bytes that it sent before and that are not read yet: those never wake
-/// this, because it waits for no data, only for urgent ones, which sockets here do not report.
-async fn client_end(socket: &OwnedWriteHalf) -> End {
-    match socket.ready(Interest::PRIORITY | Interest::ERROR).await {
-        Ok(ready) if !ready.is_error() => End::HalfClosed,
-        Ok(_) | Err(_) => End::Reset,
-    }
-}
-
-/// When the client has taken too long for what is waited for.
-struct Deadline<'a> {
-    socket: &'a TcpStream,
-    keep_alive: KeepAlive,
-    timeouts: Timeouts,
-    wait: Wait,
-    /// Moved often, unlike the clock, which only looks at it when it fires.
-    at: Option<Instant>,
-}
-
-impl<'a> Deadline<'a> {
-    fn new(timeouts: Timeouts, keep_alive: KeepAlive, socket: &'a OwnedWriteHalf) -> Self {
-        let at = Some(Instant::now() + timeouts.idle);
-        Self { socket: socket.as_ref(), keep_alive, timeouts, wait: Wait::Request, at }
-    }
-
-    fn limit(&self) -> Option<Duration> {
-        match self.wait {
-            Wait::Request | Wait::Reader => Some(self.timeouts.idle),
-            Wait::Rest => Some(self.timeouts.head),
-            Wait::Leave => Some(LEAVE_TIMEOUT),
-            // Consensus has its own deadline, and only the client may end a wait for an event.
-            Wait::Member => None,
-        }
-    }
-
-    /// Ready when the time is over.
-    fn check(
-        &mut self,
-        progress: &Progress,
-        mut clock: Pin<&mut Sleep>,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
-        let (wait, moved) = progress.look();
-        if moved || wait != self.wait {
-            self.wait = wait;
-            self.at = self.limit().map(|limit| Instant::now() + limit);
-            if let Some(at) = self.at.filter(|at| *at < clock.deadline()) {
-                clock.as_mut().reset(at);
-            }
-        }
-        while clock.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            match self.at {
-                Some(at) if at <= now => return Poll::Ready(()),
-                Some(at) => clock.as_mut().reset(at),
-                None => {
-                    // A connection that has ended is noticed elsewhere.
-                    let _ = self.keep_alive.draw(self.socket);
-                    clock.as_mut().reset(now + self.keep_alive.kept_for());
-                }
-            }
-        }
-        Poll::Pending
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Play {
     pub(crate) words: bool,
     /// What an answer shows of the time before is compared.
     pub(crate) prev: bool,
+    /// Requests carry a header that keeps them off the server's fast path and changes nothing else.
+    pub(crate) off_fast_path: bool,
 }
 
 impl Play {
@@ -156,6 +158,9 @@ impl Run<'_> {
     fn request(&self, request: &Value) -> Result<Request, String> {
         let target = self.values.expand(text(request, "target"))?;
         let mut out = Request::new(text(request, "method"), target);
+        if self.play.off_fast_path {
+            out = out.header("TE", "trailers");
+        }
         for (name, value) in object(request, "headers") {
             out = out.header(name, &self.values.expand(value.as_str().unwrap_or_default())?);
         }

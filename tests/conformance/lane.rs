@@ -16,16 +16,18 @@ pub(crate) struct Lane {
     shared: Option<Server>,
     prefixes: Rng,
     played: usize,
+    off_fast_path: bool,
 }
 
 impl Lane {
-    pub(crate) fn new(area: &str, lane: usize) -> Self {
+    pub(crate) fn new(area: &str, lane: usize, off_fast_path: bool) -> Self {
         Self {
             area: area.to_owned(),
             shared: None,
             // Only unlike prefixes of earlier cases matter, not chance.
             prefixes: Rng::new(lane as u64),
             played: 0,
+            off_fast_path,
         }
     }
 
@@ -35,10 +37,12 @@ impl Lane {
         improved: &BTreeMap<String, Improved>,
     ) -> Vec<String> {
         let mut failures = Vec::new();
+        let off_fast_path = self.off_fast_path;
+        let exactly = Play { improved: false, words: true, prev: true, off_fast_path };
         for case in cases {
             let name = text(case, "name");
             let row = improved.get(name);
-            let exact = self.case(case, &Play { improved: row.is_some(), words: true, prev: true });
+            let exact = self.case(case, &Play { improved: row.is_some(), ..exactly });
             let problems = match row {
                 None => exact,
                 Some(row) if exact.is_empty() && !row.flips => {
@@ -47,17 +51,14 @@ impl Lane {
                         row.number
                     )]
                 }
-                Some(row) if row.only_words() => {
-                    self.case(case, &Play { improved: false, words: false, prev: true })
-                }
-                Some(row) if row.only_prev() => {
-                    self.case(case, &Play { improved: false, words: true, prev: false })
-                }
+                Some(row) if row.only_words() => self.case(case, &Play { words: false, ..exactly }),
+                Some(row) if row.only_prev() => self.case(case, &Play { prev: false, ..exactly }),
                 Some(_) => Vec::new(),
             };
             if !problems.is_empty() {
                 let about = text(case, "about");
-                let mut failure = format!("FAIL {name}  ({about})");
+                let way = if off_fast_path { ", off the fast path" } else { "" };
+                let mut failure = format!("FAIL {name}  ({about}{way})");
                 for problem in problems {
                     failure.push_str(&format!("\n    {problem}"));
                 }

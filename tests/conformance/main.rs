@@ -63,18 +63,20 @@ areas! {
     version_health "version-health" 1;
 }
 
-/// Plays one file, its cases dealt out to `lanes` servers, and fails with the list of what failed.
+/// Plays one file, its cases dealt out to `lanes` servers, and fails with the list of what failed. Each case is played twice: as it is,
+/// on the fast path, and through the HTTP library.
 fn play(area: &str, lanes: usize) {
     let improved = if subject_is_etcd() { BTreeMap::new() } else { improved() };
     let only = env::var("CONFORMANCE_ONLY").unwrap_or_default();
     let cases: Vec<Value> =
         load(area).into_iter().filter(|case| text(case, "name").contains(&only)).collect();
     let failures: Vec<String> = thread::scope(|scope| {
-        let lanes: Vec<_> = (0..lanes)
-            .map(|lane| {
+        let ways = (0..lanes).flat_map(|lane| [(lane, false), (lane, true)]);
+        let lanes: Vec<_> = ways
+            .map(|(lane, off_fast_path)| {
                 let cases = cases.iter().skip(lane).step_by(lanes).collect::<Vec<_>>();
                 let improved = &improved;
-                scope.spawn(move || Lane::new(area, lane).play(&cases, improved))
+                scope.spawn(move || Lane::new(area, lane, off_fast_path).play(&cases, improved))
             })
             .collect();
         lanes.into_iter().flat_map(|lane| lane.join().expect("a lane does not panic")).collect()
@@ -87,7 +89,7 @@ fn play(area: &str, lanes: usize) {
         failures.is_empty(),
         "{} of {} cases of {area} failed (again: CONFORMANCE_ONLY=NAME cargo test --test conformance):\n{}",
         failures.len(),
-        cases.len(),
+        2 * cases.len(),
         names.join("\n")
     );
 }

@@ -1,0 +1,160 @@
+//! Answers as bytes: what the HTTP library would write, byte for byte.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName};
+use http::response::Parts;
+use http::{HeaderValue, StatusCode};
+use http_body::Body as _;
+
+use crate::api::Body;
+use crate::server::fast_path::date;
+
+/// Room for the head of an answer; one of `/v2/keys` takes about 240 bytes.
+pub(super) const HEAD_BYTES: usize = 320;
+
+/// How the client knows where an answer ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    /// Behind the head: this status has no body.
+    None,
+    /// After so many bytes.
+    Exact(u64),
+    /// At an empty chunk.
+    Chunked,
+}
+
+impl Length {
+    /// That of an answer to anything but `HEAD` and `CONNECT`.
+    pub(super) fn of(status: StatusCode, body: &Body) -> Self {
+        if status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        {
+            return Self::None;
+        }
+        match body.size_hint().exact() {
+            Some(bytes) => Self::Exact(bytes),
+            None if body.is_end_stream() => Self::Exact(0),
+            None => Self::Chunked,
+        }
+    }
+}
+
+/// Writes a head. With `last`, the client is told that no other answer follows.
+pub(super) fn head(out: &mut Vec<u8>, parts: &mut Parts, length: Length, last: bool) {
+    if last {
+        parts.headers.entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+    }
+    if parts.status == StatusCode::OK {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    } else {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(parts.status.as_str().as_bytes());
+        out.push(b' ');
+        let reason = parts.status.canonical_reason().unwrap_or("<none>");
+        out.extend_from_slice(reason.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    for (name, value) in &parts.headers {
+        title(out, name);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    match length {
+        Length::None => {}
+        // The router says it by itself.
+        Length::Exact(_) if parts.headers.contains_key(CONTENT_LENGTH) => {}
+        Length::Exact(bytes) => {
+            out.extend_from_slice(b"Content-Length: ");
+            number(out, bytes, 10);
+            out.extend_from_slice(b"\r\n");
+        }
+        Length::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+    out.extend_from_slice(b"Date: ");
+    date::write(out);
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// What stands before the bytes of a chunk.
+pub(super) fn chunk_head(out: &mut Vec<u8>, bytes: usize) {
+    number(out, bytes as u64, 16);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What stands behind the bytes of a chunk.
+pub(super) const CHUNK_END: &[u8] = b"\r\n";
+
+/// The empty chunk.
+pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// `x-etcd-index` as `X-Etcd-Index`.
+fn title(out: &mut Vec<u8>, name: &HeaderName) {
+    let mut begins = true;
+    out.extend(name.as_str().bytes().map(|byte| {
+        let shown = if begins { byte.to_ascii_uppercase() } else { byte };
+        begins = byte == b'-';
+        shown
+    }));
+}
+
+fn number(out: &mut Vec<u8>, mut number: u64, base: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let (mut digits, mut at) = ([0; 20], 20);
+    loop {
+        at -= 1;
+        digits[at] = DIGITS[usize::try_from(number % base).unwrap_or_default()];
+        number /= base;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+    use http::header::CONTENT_TYPE;
+
+    use super::*;
+
+    fn written(status: u16, body: &'static str, last: bool) -> String {
+        let mut response = Response::new(Body::whole(body));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("a/b"));
+        let (mut parts, body) = response.into_parts();
+        let length = Length::of(parts.status, &body);
+        let mut out = Vec::new();
+        head(&mut out, &mut parts, length, last);
+        let text = String::from_utf8(out).unwrap();
+        let at = text.find("Date: ").unwrap();
+        assert_eq!(text.len() - at, "Date: Sat, 28 Nov 2026 10:00:00 GMT\r\n\r\n".len());
+        text[..at].to_owned()
+    }
+
+    #[test]
+    fn heads_are_those_of_the_library() {
+        let type_ = "Content-Type: a/b\r\n";
+        assert_eq!(
+            written(200, "ab", false),
+            format!("HTTP/1.1 200 OK\r\n{type_}Content-Length: 2\r\n")
+        );
+        assert_eq!(written(204, "", false), format!("HTTP/1.1 204 No Content\r\n{type_}"));
+        assert_eq!(
+            written(404, "", true),
+            format!("HTTP/1.1 404 Not Found\r\n{type_}Connection: close\r\nContent-Length: 0\r\n")
+        );
+    }
+
+    #[test]
+    fn numbers_have_no_leading_zeros() {
+        for (value, base, wanted) in [(0, 10, "0"), (10, 16, "A"), (65536, 16, "10000")] {
+            let mut out = Vec::new();
+            number(&mut out, value, base);
+            assert_eq!(out, wanted.as_bytes());
+        }
+        let mut out = Vec::new();
+        number(&mut out, u64::MAX, 10);
+        assert_eq!(out, u64::MAX.to_string().as_bytes());
+    }
+}
