@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -53,27 +53,37 @@ pub(super) struct Terms {
 /// Serves `stream` until its client ends or takes too long, or the member stops.
 pub(super) async fn serve_connection(stream: TcpStream, keep_alive: KeepAlive, terms: Terms) {
     let (reading, mut writing) = stream.into_split();
-    let progress = Arc::new(Progress::default());
     let lingers = match terms.tls.clone() {
         None => {
-            let stream = RawSocket::plain(reading);
-            drive(stream, progress, &writing, keep_alive, terms, None).await
+            let progress = Arc::new(Progress::default());
+            drive(RawSocket::plain(reading), progress, &writing, keep_alive, terms, None).await
         }
-        Some(tls) => {
-            let raw = RawSocket::below_tls(reading, Arc::clone(&progress));
-            let limit = terms.limits.timeouts.head;
-            match handshake::accept(&tls, raw, &writing, terms.from, limit).await {
-                Accepted::Secure(stream) => {
-                    let name = if tls.names_users() { common_name(&stream) } else { None };
-                    let name = name.map(|name| ClientName(name.into()));
-                    drive(*stream, progress, &writing, keep_alive, terms, name).await
-                }
-                Accepted::Plain => true,
-                Accepted::Failed => false,
-            }
-        }
+        // In a place of its own: a plain connection needs no room for TLS.
+        Some(tls) => Box::pin(secure(&tls, reading, &writing, keep_alive, terms)).await,
     };
     close(&mut writing, lingers).await;
+}
+
+/// Serves a connection in TLS, from the handshake on. Returns whether the client may still be sending.
+async fn secure(
+    tls: &Tls,
+    reading: OwnedReadHalf,
+    writing: &OwnedWriteHalf,
+    keep_alive: KeepAlive,
+    terms: Terms,
+) -> bool {
+    let progress = Arc::new(Progress::default());
+    let raw = RawSocket::below_tls(reading, Arc::clone(&progress));
+    let limit = terms.limits.timeouts.head;
+    match handshake::accept(tls, raw, writing, terms.from, limit).await {
+        Accepted::Secure(stream) => {
+            let name = if tls.names_users() { common_name(&stream) } else { None };
+            let name = name.map(|name| ClientName(name.into()));
+            drive(*stream, progress, writing, keep_alive, terms, name).await
+        }
+        Accepted::Plain => true,
+        Accepted::Failed => false,
+    }
 }
 
 /// Closes the connection; a client that `lingers` is listened to first.

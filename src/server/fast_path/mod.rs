@@ -17,13 +17,13 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::Full;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::io::poll_read_buf;
 use tokio_util::sync::WaitForCancellationFuture;
 
 use crate::api::Body;
@@ -189,8 +189,8 @@ where
                 answer::chunk_head(&mut out, piece.len());
             }
             if piece.len() > WRITE_BYTES {
-                self.write(std::mem::take(&mut out).as_slice()).await?;
-                self.write(piece).await?;
+                self.write(&std::mem::take(&mut out)).await?;
+                self.write(&piece).await?;
             } else {
                 out.extend_from_slice(&piece);
             }
@@ -198,13 +198,13 @@ where
                 out.extend_from_slice(CHUNK_END);
             }
             if out.len() >= WRITE_BYTES {
-                self.write(std::mem::take(&mut out).as_slice()).await?;
+                self.write(&std::mem::take(&mut out)).await?;
             }
         }
         if length == Length::Chunked {
             out.extend_from_slice(LAST_CHUNK);
         }
-        self.write(out.as_slice()).await?;
+        self.write(&out).await?;
         Ok(!closes)
     }
 
@@ -222,7 +222,7 @@ where
         if let Poll::Ready(piece) = there {
             return piece;
         }
-        self.write(std::mem::take(out).as_slice()).await?;
+        self.write(&std::mem::take(out)).await?;
         self.guard.wait_for(Wait::Member);
         poll_fn(|cx| {
             if let Poll::Ready(piece) = poll(body, cx) {
@@ -241,7 +241,7 @@ where
     }
 
     /// Writes all of `bytes`. The client has to take some of them from time to time.
-    async fn write(&mut self, mut bytes: impl Buf) -> Result<(), Gone> {
+    async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Gone> {
         let mut waits = false;
         poll_fn(|cx| {
             let result = poll_all(self.stream, cx, &mut bytes, &mut waits);
@@ -268,13 +268,15 @@ where
 fn poll_all<S: AsyncWrite + Unpin>(
     stream: &mut S,
     cx: &mut Context<'_>,
-    bytes: &mut impl Buf,
+    bytes: &mut &[u8],
     waits: &mut bool,
 ) -> Poll<io::Result<()>> {
-    while bytes.has_remaining() {
-        if ready!(poll_write_buf(Pin::new(&mut *stream), cx, bytes))? == 0 {
+    while !bytes.is_empty() {
+        let written = ready!(Pin::new(&mut *stream).poll_write(cx, bytes))?;
+        if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
+        *bytes = &bytes[written..];
         *waits = false;
     }
     Pin::new(stream).poll_flush(cx)
