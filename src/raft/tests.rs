@@ -38,6 +38,7 @@ impl WalObserver for Quiet {
 
 impl Observer for Quiet {
     fn published(&self, _view: &Arc<View>, _events: &[Arc<Event>]) {}
+    fn answered(&self) {}
     fn replaced(&self, _view: &Arc<View>) {}
 }
 

@@ -6,7 +6,7 @@
 //! it waits for is lost, and at a stop.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::RangeBounds;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -45,6 +45,9 @@ impl Notice {
 #[derive(Debug)]
 pub struct Hub {
     watchers: Mutex<Watchers>,
+    /// Long polls that have their event and are woken when its writer has been answered. The thread that applies fills it and
+    /// empties it.
+    served: Mutex<Vec<Served>>,
     /// `watchers.entries.len()`, readable without the lock.
     count: AtomicUsize,
     requests: AtomicU64,
@@ -58,26 +61,60 @@ pub struct Hub {
 
 #[derive(Debug, Default)]
 struct Watchers {
-    /// By key and then by registration, so that the watchers below a directory are a range.
-    entries: BTreeMap<(KeyPath, u64), Entry>,
+    entries: BTreeMap<Place, Entry>,
     registered: u64,
     closed: bool,
 }
 
+/// Where a watcher stands: by key, so that the watchers below a directory are a range; of one key, those that also see what
+/// happens below it come first, so that an event below passes all others over.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    path: KeyPath,
+    depth: Depth,
+    /// In the order of registration.
+    number: u64,
+}
+
+/// What a watcher sees beside its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Depth {
+    /// Everything below.
+    Recursive,
+    /// Nothing.
+    Flat,
+}
+
+impl Place {
+    /// The first of a key that may stand in `depth`.
+    fn first(path: KeyPath, depth: Depth) -> Self {
+        Self { path, depth, number: 0 }
+    }
+
+    /// The last one.
+    fn last(path: KeyPath, depth: Depth) -> Self {
+        Self { path, depth, number: u64::MAX }
+    }
+
+    fn recursive(&self) -> bool {
+        self.depth == Depth::Recursive
+    }
+
+    fn access(&self, entry: &Entry) -> Access {
+        let (slash, recursive, intent) = (entry.slash, self.recursive(), Intent::Read);
+        Access { path: self.path.clone(), slash, recursive, intent }
+    }
+}
+
+/// A long poll and its event.
+type Served = (oneshot::Sender<Arc<Notice>>, Arc<Notice>);
+
 #[derive(Debug)]
 struct Entry {
-    recursive: bool,
     slash: bool,
     asker: Asker,
     from: StoreIndex,
     sink: Sink,
-}
-
-impl Entry {
-    fn access(&self, path: &KeyPath) -> Access {
-        let (slash, recursive, intent) = (self.slash, self.recursive, Intent::Read);
-        Access { path: path.clone(), slash, recursive, intent }
-    }
 }
 
 /// How many events a watcher wants.
@@ -100,6 +137,7 @@ impl Hub {
     pub fn new(watchers_max: usize) -> Arc<Self> {
         Arc::new(Self {
             watchers: Mutex::default(),
+            served: Mutex::default(),
             count: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             view: ArcSwapOption::empty(),
@@ -182,7 +220,8 @@ impl Hub {
             }
         };
         watchers.registered += 1;
-        let place = (access.path.clone(), watchers.registered);
+        let depth = if access.recursive { Depth::Recursive } else { Depth::Flat };
+        let place = Place { path: access.path.clone(), depth, number: watchers.registered };
         let (sink, feed) = match kind {
             Kind::Once => {
                 let (event_tx, event_rx) = oneshot::channel();
@@ -193,8 +232,8 @@ impl Hub {
                 (Sink::Stream(events_tx), Feed::Stream(events_rx))
             }
         };
-        let (recursive, slash, asker) = (access.recursive, access.slash, asker.clone());
-        watchers.entries.insert(place.clone(), Entry { recursive, slash, asker, from, sink });
+        let (slash, asker) = (access.slash, asker.clone());
+        watchers.entries.insert(place.clone(), Entry { slash, asker, from, sink });
         drop(watchers);
         Ok(Some(Registration { hub: Arc::clone(self), place, feed, ended: false }))
     }
@@ -204,7 +243,7 @@ impl Hub {
         lock(&self.watchers)
     }
 
-    fn forget(&self, place: &(KeyPath, u64)) {
+    fn forget(&self, place: &Place) {
         let mut watchers = self.lock();
         let entry = watchers.entries.remove(place);
         self.count.store(watchers.entries.len(), Ordering::Relaxed);
@@ -217,8 +256,9 @@ impl Hub {
     /// This is the only time that a waiting watcher's right costs anything: a walk over all of them when users or roles change.
     fn cut(&self, view: &View) {
         let mut watchers = self.lock();
-        let keeps = |path, entry: &Entry| view.store.allows(&entry.asker, &entry.access(path));
-        let places = watchers.entries.iter().filter(|((path, _), entry)| !keeps(path, entry));
+        let keeps =
+            |place: &Place, entry: &Entry| view.store.allows(&entry.asker, &place.access(entry));
+        let places = watchers.entries.iter().filter(|(place, entry)| !keeps(place, entry));
         let places: Vec<_> = places.map(|(place, _)| place.clone()).collect();
         let lost: Vec<_> =
             places.iter().filter_map(|place| watchers.entries.remove(place)).collect();
@@ -228,9 +268,10 @@ impl Hub {
     }
 
     fn announce(&self, events: &[Arc<Event>]) {
+        let mut served = lock(&self.served);
         let mut watchers = self.lock();
         for event in events {
-            watchers.announce(event);
+            watchers.announce(event, &mut served);
         }
         self.count.store(watchers.entries.len(), Ordering::Relaxed);
     }
@@ -254,6 +295,13 @@ impl Observer for Hub {
         }
     }
 
+    fn answered(&self) {
+        for (event_tx, notice) in std::mem::take(&mut *lock(&self.served)) {
+            // The watcher may have hung up; then the event is not missed.
+            let _ = event_tx.send(notice);
+        }
+    }
+
     /// Every waiting watcher searches the history of the new state: what it would have been told is there.
     fn replaced(&self, view: &Arc<View>) {
         self.show(view);
@@ -269,7 +317,7 @@ impl Observer for Hub {
 #[derive(Debug)]
 pub(super) struct Registration {
     hub: Arc<Hub>,
-    place: (KeyPath, u64),
+    place: Place,
     feed: Feed,
     /// The hub has taken it out itself.
     ended: bool,
@@ -332,37 +380,37 @@ impl Hub {
 }
 
 impl Watchers {
-    /// Hands `event` to all watchers whose filter sees it: those of the key, of the keys above, and of those below.
-    fn announce(&mut self, event: &Arc<Event>) {
+    /// Hands `event` to all watchers whose filter sees it: those of the key, the recursive ones of the keys above, and of those
+    /// below. Long polls that get it are `served`.
+    fn announce(&mut self, event: &Arc<Event>, served: &mut Vec<Served>) {
         if self.entries.is_empty() || event.refresh {
             return;
         }
         let mut notice = None;
         for path in event.path.way() {
-            let range = (path.clone(), 0)..=(path, u64::MAX);
-            self.hand_over(range, event, &mut notice);
+            let last = if path == event.path { Depth::Flat } else { Depth::Recursive };
+            let range = Place::first(path.clone(), Depth::Recursive)..=Place::last(path, last);
+            self.hand_over(range, event, &mut notice, served);
         }
         if event.action.removes() && event.node.dir {
             // Keys below `/d` are those from `/d/` up to, but not including, `/d0`: `0` follows `/`.
             let below = [event.path.as_bytes(), b"/"].concat();
             let beyond = [event.path.as_bytes(), b"0"].concat();
-            let range = (
-                Bound::Included((KeyPath::from_stored(&below), 0)),
-                Bound::Excluded((KeyPath::from_stored(&beyond), 0)),
-            );
-            self.hand_over(range, event, &mut notice);
+            let first = |path: &[u8]| Place::first(KeyPath::from_stored(path), Depth::Recursive);
+            self.hand_over(first(&below)..first(&beyond), event, &mut notice, served);
         }
     }
 
     fn hand_over(
         &mut self,
-        range: impl std::ops::RangeBounds<(KeyPath, u64)>,
+        range: impl RangeBounds<Place>,
         event: &Arc<Event>,
         notice: &mut Option<Arc<Notice>>,
+        served: &mut Vec<Served>,
     ) {
         let mut done = Vec::new();
         for (place, entry) in self.entries.range(range) {
-            let filter = Filter { path: place.0.clone(), recursive: entry.recursive };
+            let filter = Filter { path: place.path.clone(), recursive: place.recursive() };
             if event.index < entry.from || !filter.sees(event) {
                 continue;
             }
@@ -381,8 +429,7 @@ impl Watchers {
             if let Some(Entry { sink: Sink::Once(event_tx), .. }) = self.entries.remove(&place)
                 && let Some(notice) = notice
             {
-                // The watcher may have hung up; then the event is not missed.
-                let _ = event_tx.send(Arc::clone(notice));
+                served.push((event_tx, Arc::clone(notice)));
             }
         }
     }

@@ -36,6 +36,9 @@ pub trait Observer: Send + Sync {
     /// are answered, and by one thread at a time.
     fn published(&self, view: &Arc<View>, events: &[Arc<Event>]);
 
+    /// The writers of what was published last have been answered. Called by the same thread, before the next is published.
+    fn answered(&self);
+
     /// `view` took the place of everything before it: a snapshot. What led to it is in its history.
     fn replaced(&self, view: &Arc<View>);
 }
@@ -124,7 +127,8 @@ impl Machine {
         Some(Arc::new(View { store: self.store.clone(), position }))
     }
 
-    /// Lets readers, watchers and writers know, in this order: who is woken sees the change.
+    /// Lets readers, writers and watchers know, in this order: who is woken sees the change, and however many long polls wait for it,
+    /// its writer does not wait for them.
     ///
     /// Not before it is on this member's own disk, though a majority of others may have it: what a member has shown it holds
     /// after a restart, so it may show that at once.
@@ -153,6 +157,7 @@ impl Machine {
             Some((origin.ticket, done.answer))
         });
         self.listeners.tickets.applied(view.position.index, view.position.term, ours);
+        self.listeners.observer.answered();
         if !self.remains.is_empty() {
             self.checkpoints.let_go(Some(std::mem::take(&mut self.remains)));
         }

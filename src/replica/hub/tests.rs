@@ -51,6 +51,7 @@ impl Publisher {
     fn publish(&mut self, commands: &[Command]) {
         let events: Vec<_> = commands.iter().flat_map(|command| self.apply(command)).collect();
         self.hub.published(&self.view(), &events);
+        self.hub.answered();
     }
 
     fn watch(&self, path: &str, recursive: bool, stream: bool) -> Watch {
@@ -384,6 +385,18 @@ async fn watchers_go_on_behind_a_snapshot_with_what_led_to_it() {
     assert!(is_silent(&mut stream).await);
     publisher.publish(&[set("/d")]);
     assert_eq!(next(&mut stream).await, Some(4));
+}
+
+#[tokio::test]
+async fn long_polls_are_woken_when_the_writer_has_its_answer() {
+    let mut publisher = Publisher::new(10, 1000);
+    let mut poll = publisher.watch("/a", false, false);
+    let events = publisher.apply(&set("/a"));
+    publisher.hub.published(&publisher.view(), &events);
+    assert_eq!(publisher.hub.watchers(), 0, "it has its event");
+    assert!(is_silent(&mut poll).await);
+    publisher.hub.answered();
+    assert_eq!(next(&mut poll).await, Some(1));
 }
 
 #[tokio::test]
