@@ -250,6 +250,9 @@ impl Client {
         let fail = |text: &str| (Attempt { text: text.to_owned(), no_connection: false }, true);
         let mut url = format!("{}{}", endpoint.trim_end_matches('/'), request.target);
         for _ in 0..=REDIRECTS_MAX {
+            if self.debug {
+                note(&curl(&url, request));
+            }
             let answer = self.exchange(endpoint, &url, request).await?;
             if !answer.status.is_redirection() {
                 return Ok(answer);
@@ -266,9 +269,6 @@ impl Client {
         url: &str,
         request: &Request,
     ) -> Result<Answer, (Attempt, bool)> {
-        if self.debug {
-            note(&curl(url, request));
-        }
         let mut headers = HeaderMap::new();
         let mut body = Bytes::new();
         if let Some((kind, text)) = &request.body {

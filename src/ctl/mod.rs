@@ -25,7 +25,7 @@ use failure::{Failure, code};
 use parse::{Asked, Line, Misuse, Topic};
 use print::note;
 use settings::Settings;
-use table::Action;
+use table::{Action, OnKeys};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The version of etcd's tool whose ways these are.
@@ -99,11 +99,9 @@ fn ended(result: Result<u8, Failure>, json: bool) -> u8 {
 
 /// Commands that go on until someone ends them do so without an error.
 async fn until_interrupted(program: &str, line: &Line, settings: &Settings) -> Result<u8, Failure> {
-    let endless = match line.command.action {
-        Action::Watch | Action::ExecWatch => true,
-        Action::ClusterHealth => line.said.is_on("forever"),
-        _ => false,
-    };
+    let action = line.command.action;
+    let watches = [OnKeys::Watch, OnKeys::ExecWatch].map(Action::Keys).contains(&action);
+    let endless = watches || (action == Action::ClusterHealth && line.said.is_on("forever"));
     let work = Box::pin(commands::run(program, line, settings));
     if !endless {
         return work.await;

@@ -53,22 +53,10 @@ pub(super) enum Argument {
 
 /// What a command does; `commands` knows how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is described by its row of the table")]
 pub(super) enum Action {
+    Keys(OnKeys),
     Backup,
     ClusterHealth,
-    Make,
-    MakeDir,
-    Remove,
-    RemoveDir,
-    Get,
-    List,
-    Set,
-    SetDir,
-    Update,
-    UpdateDir,
-    Watch,
-    ExecWatch,
     MemberList,
     MemberAdd,
     MemberRemove,
@@ -88,11 +76,28 @@ pub(super) enum Action {
     RoleRevoke,
     AuthEnable,
     AuthDisable,
-    Wipe,
     Export,
     Import,
     Completion,
     Man,
+}
+
+/// What a command on keys does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnKeys {
+    Make,
+    MakeDir,
+    Remove,
+    RemoveDir,
+    Get,
+    List,
+    Set,
+    SetDir,
+    Update,
+    UpdateDir,
+    Watch,
+    ExecWatch,
+    Wipe,
 }
 
 /// A command.
@@ -117,10 +122,8 @@ pub(super) struct Command {
 impl Command {
     /// How many arguments can mean something; `None` when any number can.
     pub(super) fn arguments_max(&self) -> Option<usize> {
-        match self.action {
-            Action::ExecWatch => None,
-            _ => Some(self.arguments.len()),
-        }
+        let any = self.action == Action::Keys(OnKeys::ExecWatch);
+        (!any).then_some(self.arguments.len())
     }
 }
 
@@ -331,7 +334,7 @@ pub(super) const COMMANDS: &[Command] = &[
                 TTL,
             ],
             &[Key, Other],
-            Action::Make,
+            Action::Keys(OnKeys::Make),
         ),
     ),
     command(
@@ -340,7 +343,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "make a directory that is not there yet",
         &[TTL],
         &[Key],
-        Action::MakeDir,
+        Action::Keys(OnKeys::MakeDir),
     ),
     command(
         "rm",
@@ -358,7 +361,7 @@ pub(super) const COMMANDS: &[Command] = &[
             flag(&["with-index"], Number, "0", "only if it was last changed at this index"),
         ],
         &[Key],
-        Action::Remove,
+        Action::Keys(OnKeys::Remove),
     ),
     command(
         "rmdir",
@@ -366,9 +369,16 @@ pub(super) const COMMANDS: &[Command] = &[
         "remove an empty directory, or a key",
         &[],
         &[Key],
-        Action::RemoveDir,
+        Action::Keys(OnKeys::RemoveDir),
     ),
-    command("get", "<key>", "print the value of a key", &[SORT, QUORUM], &[Key], Action::Get),
+    command(
+        "get",
+        "<key>",
+        "print the value of a key",
+        &[SORT, QUORUM],
+        &[Key],
+        Action::Keys(OnKeys::Get),
+    ),
     command(
         "ls",
         "[key]",
@@ -380,7 +390,7 @@ pub(super) const COMMANDS: &[Command] = &[
             QUORUM,
         ],
         &[Key],
-        Action::List,
+        Action::Keys(OnKeys::List),
     ),
     described(
         DASHES,
@@ -399,7 +409,7 @@ pub(super) const COMMANDS: &[Command] = &[
                 ),
             ],
             &[Key, Other],
-            Action::Set,
+            Action::Keys(OnKeys::Set),
         ),
     ),
     command(
@@ -408,7 +418,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "make a directory, also in the place of a key",
         &[TTL],
         &[Key],
-        Action::SetDir,
+        Action::Keys(OnKeys::SetDir),
     ),
     described(
         DASHES,
@@ -418,7 +428,7 @@ pub(super) const COMMANDS: &[Command] = &[
             "set the value of a key that is there",
             &[TTL],
             &[Key, Other],
-            Action::Update,
+            Action::Keys(OnKeys::Update),
         ),
     ),
     command(
@@ -427,7 +437,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "give a directory that is there another TTL",
         &[TTL],
         &[Key],
-        Action::UpdateDir,
+        Action::Keys(OnKeys::UpdateDir),
     ),
     described(
         "With --forever no event is lost: when the connection breaks it is made anew, and what happened meanwhile is asked for. \
@@ -442,7 +452,7 @@ pub(super) const COMMANDS: &[Command] = &[
                 WATCH_RECURSIVE,
             ],
             &[Key],
-            Action::Watch,
+            Action::Keys(OnKeys::Watch),
         ),
     ),
     described(
@@ -455,7 +465,7 @@ pub(super) const COMMANDS: &[Command] = &[
             "run a program at each change of a key",
             &[AFTER_INDEX, WATCH_RECURSIVE],
             &[Key, Other],
-            Action::ExecWatch,
+            Action::Keys(OnKeys::ExecWatch),
         ),
     ),
     command("member list", "", "list the members", &[], &[], Action::MemberList),
@@ -528,7 +538,7 @@ pub(super) const COMMANDS: &[Command] = &[
             "remove everything below a directory, also below /",
             &[flag(&["yes"], Switch, "", "do it; without it only what would be removed is said")],
             &[Key],
-            Action::Wipe,
+            Action::Keys(OnKeys::Wipe),
         ),
     ),
     described(

@@ -62,7 +62,9 @@ pub(super) async fn list(job: &Job<'_>, client: &mut Client) -> Result<(), Failu
             print::walk(&event.node, &mut |node| nodes.push(node));
             print::out(&print::nodes_table(&nodes))
         }
-        format => print::event(&event, format),
+        format @ (Format::Extended | Format::Json | Format::Unknown(_)) => {
+            print::event(&event, format)
+        }
     }
 }
 
@@ -97,10 +99,16 @@ pub(super) async fn write_dir(
     let ttl = job.said.number("ttl");
     let writing = Writing { dir: true, ttl, exists, ..Writing::default() };
     let event = done(client, &keys::put(job.key()?, "", &writing)).await?;
-    match &job.settings.format {
-        Format::Simple => Ok(()),
-        format => print::event(&event, format),
+    print_dir(job, &event)
+}
+
+/// Of a directory there is no value to print.
+fn print_dir(job: &Job<'_>, event: &Event) -> Result<(), Failure> {
+    let format = &job.settings.format;
+    if *format == Format::Simple && event.node.dir {
+        return Ok(());
     }
+    print::event(event, format)
 }
 
 /// `rm`, `rmdir`
@@ -117,10 +125,7 @@ pub(super) async fn remove(
         previous_index: job.said.number("with-index").cast_unsigned(),
     };
     let event = done(client, &keys::delete(key, &removal)).await?;
-    match &job.settings.format {
-        Format::Simple if event.node.dir => Ok(()),
-        format => print::event(&event, format),
-    }
+    print_dir(job, &event)
 }
 
 /// `wipe`: what is directly in the directory goes, one after the other, each with everything below.

@@ -18,7 +18,7 @@ use crate::ctl::man;
 use crate::ctl::parse::{Line, Said};
 use crate::ctl::print;
 use crate::ctl::settings::Settings;
-use crate::ctl::table::Action;
+use crate::ctl::table::{Action, OnKeys};
 
 /// What a command works with.
 struct Job<'a> {
@@ -58,19 +58,7 @@ pub(super) async fn run(program: &str, line: &Line, settings: &Settings) -> Resu
     let job = Job { said: &line.said, arguments: &line.arguments, settings };
     let done = match line.command.action {
         Action::ClusterHealth => return health::run(&job).await,
-        Action::Get
-        | Action::List
-        | Action::Set
-        | Action::Update
-        | Action::Make
-        | Action::MakeDir
-        | Action::SetDir
-        | Action::UpdateDir
-        | Action::Remove
-        | Action::RemoveDir
-        | Action::Wipe
-        | Action::Watch
-        | Action::ExecWatch => on_keys(line.command.action, &job).await,
+        Action::Keys(action) => on_keys(action, &job).await,
         Action::MemberList => members::list(&job).await,
         Action::MemberAdd => members::add(&job).await,
         Action::MemberRemove => members::remove(&job).await,
@@ -106,23 +94,22 @@ pub(super) async fn run(program: &str, line: &Line, settings: &Settings) -> Resu
 }
 
 /// The members are asked for each other before anything is checked, as in etcd's tool.
-async fn on_keys(action: Action, job: &Job<'_>) -> Result<(), Failure> {
+async fn on_keys(action: OnKeys, job: &Job<'_>) -> Result<(), Failure> {
     let client = &mut Client::new(job.settings).await?;
     match action {
-        Action::Get => keys::get(job, client).await,
-        Action::List => keys::list(job, client).await,
-        Action::Set => keys::write(job, client, None).await,
-        Action::Update => keys::write(job, client, Some(true)).await,
-        Action::Make => keys::write(job, client, Some(false)).await,
-        Action::MakeDir => keys::write_dir(job, client, Some(false)).await,
-        Action::SetDir => keys::write_dir(job, client, None).await,
-        Action::UpdateDir => keys::write_dir(job, client, Some(true)).await,
-        Action::Remove => keys::remove(job, client, false).await,
-        Action::RemoveDir => keys::remove(job, client, true).await,
-        Action::Wipe => keys::wipe(job, client).await,
-        Action::Watch => watches::watch(job, client).await,
-        Action::ExecWatch => watches::exec_watch(job, client).await,
-        _ => unreachable!("{action:?} is no command on keys"),
+        OnKeys::Get => keys::get(job, client).await,
+        OnKeys::List => keys::list(job, client).await,
+        OnKeys::Set => keys::write(job, client, None).await,
+        OnKeys::Update => keys::write(job, client, Some(true)).await,
+        OnKeys::Make => keys::write(job, client, Some(false)).await,
+        OnKeys::MakeDir => keys::write_dir(job, client, Some(false)).await,
+        OnKeys::SetDir => keys::write_dir(job, client, None).await,
+        OnKeys::UpdateDir => keys::write_dir(job, client, Some(true)).await,
+        OnKeys::Remove => keys::remove(job, client, false).await,
+        OnKeys::RemoveDir => keys::remove(job, client, true).await,
+        OnKeys::Wipe => keys::wipe(job, client).await,
+        OnKeys::Watch => watches::watch(job, client).await,
+        OnKeys::ExecWatch => watches::exec_watch(job, client).await,
     }
 }
 

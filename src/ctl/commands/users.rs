@@ -82,13 +82,18 @@ enum NameOrRole {
     Role(Role),
 }
 
+impl NameOrRole {
+    fn name(&self) -> &str {
+        match self {
+            Self::Name(name) => name,
+            Self::Role(role) => &role.role,
+        }
+    }
+}
+
 impl User {
     fn roles(&self) -> Vec<&str> {
-        let name = |role| match role {
-            &NameOrRole::Name(ref name) => name.as_str(),
-            NameOrRole::Role(role) => role.role.as_str(),
-        };
-        self.roles.iter().flatten().map(name).collect()
+        self.roles.iter().flatten().map(NameOrRole::name).collect()
     }
 }
 

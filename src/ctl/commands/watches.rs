@@ -45,7 +45,7 @@ async fn next(watch: &mut Watch, client: &mut Client) -> Result<Event, Failure> 
 }
 
 /// The key and the program with its arguments.
-fn key_and_program<'a>(arguments: &'a [String]) -> Option<(&'a str, &'a [String])> {
+fn key_and_program(arguments: &[String]) -> Option<(&str, &[String])> {
     let (key, program) = match arguments.iter().skip(1).position(|word| word == "--") {
         Some(_) => match arguments {
             [key, dashes, program @ ..] if dashes == "--" => (key, program),
