@@ -2,6 +2,7 @@
 //!
 //! Owns: commands, their options, how answers look, exit codes, all as those of etcd's tool, which scripts depend on. Never knows:
 //! the server; it asks any that speaks the API, and has its own picture of what answers look like.
+#![doc = include_str!("DESIGN.md")]
 
 mod client;
 mod commands;
@@ -16,6 +17,7 @@ mod scheme;
 mod settings;
 mod table;
 mod terminal;
+mod values;
 mod watch;
 mod wire;
 

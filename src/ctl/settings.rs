@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::ctl::failure::Failure;
-use crate::ctl::parse::{self, Said};
+use crate::ctl::parse::Said;
 use crate::ctl::print::{Format, note};
 use crate::ctl::table::{self, GLOBALS};
 use crate::ctl::terminal;
+use crate::ctl::values;
 use crate::discovery;
 
 /// What holds for every command.
@@ -40,7 +41,7 @@ impl Settings {
         let duration = |name: &str| {
             let default = table::flag_of(GLOBALS, name).map_or("", |flag| flag.default);
             let text = said.text(name).unwrap_or(default);
-            parse::duration(text).expect("the parser takes only durations")
+            values::duration(text).expect("the parser takes only durations")
         };
         let list_format = said.text("write-out").map(Format::named);
         let format = match &list_format {
@@ -169,7 +170,7 @@ fn with_scheme(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ctl::parse::Asked;
+    use crate::ctl::parse::{self, Asked};
 
     fn settings(words: &str, variables: &[(&str, &str)]) -> Settings {
         let words: Vec<_> = format!("{words} ls").split_whitespace().map(str::to_owned).collect();

@@ -17,9 +17,10 @@ const PASSWORD_BYTES_MAX: usize = 4096;
 /// # Errors
 /// When there is none, or it is no text.
 pub(super) fn password(prompt: &str) -> Result<String, Failure> {
-    print::out(prompt)?;
     let read = {
+        // Before it asks: a program that answers at once is not shown either.
         let _hidden = Hidden::begin();
+        print::out(prompt)?;
         line()
     };
     // The end of the line was not shown either.
@@ -62,7 +63,7 @@ impl Hidden {
         let Ok(usual) = termios::tcgetattr(&stdin) else { return Self(None) };
         let mut silent = usual.clone();
         silent.local_modes.remove(LocalModes::ECHO);
-        let set = termios::tcsetattr(&stdin, OptionalActions::Flush, &silent);
+        let set = termios::tcsetattr(&stdin, OptionalActions::Drain, &silent);
         Self(set.is_ok().then_some(usual))
     }
 }
@@ -70,7 +71,7 @@ impl Hidden {
 impl Drop for Hidden {
     fn drop(&mut self) {
         if let Some(usual) = &self.0 {
-            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Flush, usual);
+            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Drain, usual);
         }
     }
 }

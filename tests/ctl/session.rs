@@ -187,13 +187,15 @@ fn both_tools_say_the_same_to_both_servers() {
 
 #[test]
 fn numbers_are_told_apart() {
-    let same = Same { base: 4, client: "c".to_owned(), peer: "p".to_owned(), id: "i".to_owned() };
+    let own = |text: &str| text.to_owned();
+    let same = Same { base: 4, client: own("host:1"), peer: own("host:2"), id: own("8e9a") };
     for (text, expected) in [
         ("Created-Index: 7\n", "Created-Index: {+3}\n"),
         ("\"modifiedIndex\":12,\"ttl\":12", "\"modifiedIndex\":{+8},\"ttl\":12"),
         ("100: Key not found (/a) [9]", "100: Key not found (/a) [{+5}]"),
         ("/q/00000000000000000006", "/q/{+2}"),
         ("set /1 2", "set /1 2"),
+        ("8e9a: clientURLs=http://host:1", "{id}: clientURLs=http://{client}"),
     ] {
         assert_eq!(same.text(text), expected);
     }

@@ -99,16 +99,10 @@ pub(super) async fn write_dir(
     let ttl = job.said.number("ttl");
     let writing = Writing { dir: true, ttl, exists, ..Writing::default() };
     let event = done(client, &keys::put(job.key()?, "", &writing)).await?;
-    print_dir(job, &event)
-}
-
-/// Of a directory there is no value to print.
-fn print_dir(job: &Job<'_>, event: &Event) -> Result<(), Failure> {
-    let format = &job.settings.format;
-    if *format == Format::Simple && event.node.dir {
+    if job.settings.format == Format::Simple {
         return Ok(());
     }
-    print::event(event, format)
+    print::event(&event, &job.settings.format)
 }
 
 /// `rm`, `rmdir`
@@ -125,7 +119,12 @@ pub(super) async fn remove(
         previous_index: job.said.number("with-index").cast_unsigned(),
     };
     let event = done(client, &keys::delete(key, &removal)).await?;
-    print_dir(job, &event)
+    let format = &job.settings.format;
+    // Of a directory there is no value to print.
+    if *format == Format::Simple && event.node.dir {
+        return Ok(());
+    }
+    print::event(&event, format)
 }
 
 /// `wipe`: what is directly in the directory goes, one after the other, each with everything below.
