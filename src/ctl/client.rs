@@ -66,7 +66,8 @@ pub(super) fn unexpected(status: StatusCode) -> CtlError {
     CtlError::Plain(format!("unexpected status code {}", status.as_u16()))
 }
 
-/// The endpoints of a cluster.
+/// The endpoints of a cluster. A clone asks on its own.
+#[derive(Clone)]
 pub(super) struct Client {
     http: HttpClient,
     endpoints: Vec<String>,

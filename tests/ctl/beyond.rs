@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
+use crate::support::dns::Dns;
 use crate::support::server::{Flavor, Server};
 use crate::tool::{Said, Tool, run};
 
@@ -219,4 +220,63 @@ fn nobody_reading_ends_it_quietly() {
     drop(out);
     let output = child.wait_with_output().expect("it ends");
     assert_eq!((output.status.code(), output.stderr.len()), (Some(141), 0), "{output:?}");
+}
+
+#[test]
+fn endpoints_are_found_in_the_dns() {
+    let server = Server::start(Flavor::Subject);
+    let record =
+        format!("--srv-host=_etcd-client._tcp.ctl.test,localhost,{}", server.addr().port());
+    let Some(dns) = Dns::start(&[&record]) else { return };
+    let dns = dns.address.to_string();
+    let ask = |words: &[&str], variables: &[(&str, &str)]| {
+        Tool::Ours.run(&[&["--discovery-dns", &dns, "--debug"], words].concat(), variables, "")
+    };
+    let said = ask(&["-D", "ctl.test", "--insecure-discovery", "set", "/a", "1"], &[]);
+    assert_eq!((&*said.out, said.code), ("1\n", Some(0)), "{said:?}");
+    let variables = [("ETCDCTL_DISCOVERY_SRV", "ctl.test"), ("ETCDCTL_INSECURE_DISCOVERY", "1")];
+    let said = ask(&["--no-sync", "get", "/a"], &variables);
+    assert!(said.err.contains("Cluster-Endpoints: http://localhost:"), "{said:?}");
+    // What is not secured is not taken without being asked for.
+    let nobody = ["-D", "ctl.test", "-C", "http://127.0.0.1:1", "get", "/a"];
+    let said = ask(&nobody, &[]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(
+        said.err.starts_with("ignoring discovered insecure endpoint \"http://localhost:"),
+        "{said:?}"
+    );
+    let said = ask(&["-D", "none.test", "ls"], &[]);
+    assert!(said.code == Some(1) && said.err.contains("_etcd-client._tcp.none.test"), "{said:?}");
+}
+
+/// As etcd 0.4 wrote it, shortened: a file, one that goes soon, one that is gone, a directory, a hidden one.
+const SNAPSHOT: &str = r#"{"Root":{"Path":"/","CreatedIndex":0,"ModifiedIndex":0,"ExpireTime":"0001-01-01T00:00:00Z","ACL":"","Value":"","Children":{
+"a":{"Path":"/a","CreatedIndex":2,"ModifiedIndex":2,"ExpireTime":"0001-01-01T00:00:00Z","ACL":"","Value":"one","Children":null},
+"gone":{"Path":"/gone","CreatedIndex":3,"ModifiedIndex":3,"ExpireTime":"2014-05-01T10:00:00.123Z","ACL":"","Value":"g","Children":null},
+"d":{"Path":"/d","CreatedIndex":4,"ModifiedIndex":4,"ExpireTime":"0001-01-01T00:00:00Z","ACL":"","Value":"","Children":{
+"b":{"Path":"/d/b","CreatedIndex":4,"ModifiedIndex":4,"ExpireTime":"2114-05-01T10:00:00Z","ACL":"","Value":"two","Children":null}}},
+"_h":{"Path":"/_h","CreatedIndex":5,"ModifiedIndex":5,"ExpireTime":"0001-01-01T00:00:00Z","ACL":"","Value":"","Children":{
+"x":{"Path":"/_h/x","CreatedIndex":5,"ModifiedIndex":5,"ExpireTime":"0001-01-01T00:00:00Z","ACL":"","Value":"three","Children":null}}}}},
+"WatcherHub":{"EventHistory":{}},"CurrentIndex":5,"Stats":{},"CurrentVersion":2}"#;
+
+#[test]
+fn a_snapshot_of_old_can_be_imported() {
+    let server = Server::start(Flavor::Subject);
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("snap").display().to_string();
+    std::fs::write(&file, SNAPSHOT).expect("it can be written");
+    let said = fine(&server, &["import", "--snap", &file, "--hidden", "/_h", "-c", "2"]);
+    let expected =
+        format!("starting to import snapshot {file} with 2 clients\nfinished importing 4 keys\n");
+    assert_eq!(said, expected);
+    assert_eq!(fine(&server, &["get", "/a"]), "one\n");
+    assert_eq!(fine(&server, &["get", "/_h/x"]), "three\n");
+    let ttl = |key| json(&fine(&server, &["-o", "json", "get", key]))["node"]["ttl"].as_u64();
+    assert!(ttl("/gone").is_some_and(|ttl| (200..=300).contains(&ttl)));
+    assert!(ttl("/d/b").is_some_and(|ttl| ttl > 1 << 30));
+    let said = Tool::Ours.ask(server.addr(), &["import", "--snap", "/nowhere"], "");
+    assert!(
+        said.code == Some(1) && said.err.contains("cannot read snapshot file /nowhere"),
+        "{said:?}"
+    );
 }

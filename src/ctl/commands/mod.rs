@@ -7,6 +7,7 @@ mod health;
 mod keys;
 mod members;
 mod roles;
+mod snapshot;
 mod transfer;
 mod users;
 mod watches;

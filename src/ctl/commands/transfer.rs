@@ -8,7 +8,7 @@ use std::io::Read as _;
 use serde::{Deserialize, Serialize};
 
 use crate::ctl::client::Client;
-use crate::ctl::commands::Job;
+use crate::ctl::commands::{Job, snapshot};
 use crate::ctl::failure::{CtlError, Failure, code};
 use crate::ctl::keys::{self, Reading, Writing};
 use crate::ctl::print;
@@ -82,6 +82,9 @@ pub(super) async fn export(job: &Job<'_>) -> Result<(), Failure> {
 
 /// `import`
 pub(super) async fn import(job: &Job<'_>) -> Result<(), Failure> {
+    if let Some(file) = job.said.text("snap") {
+        return snapshot::import(job, file).await;
+    }
     let document = document(job)?;
     let client = &mut Client::new(job.settings).await?;
     let mut written = 0u64;

@@ -26,7 +26,8 @@ pub(super) async fn watch(job: &Job<'_>, client: &mut Client) -> Result<(), Fail
         if event.node.dir {
             continue;
         }
-        if recursive {
+        // What was asked for by this tool's own option is JSON alone.
+        if recursive && job.settings.list_format.is_none() {
             print::out(&format!("[{}] {}\n", event.action, event.node.key))?;
         }
         print::event(&event, &job.settings.format)?;
