@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cairn::config::{self, Config, Level, Outcome};
+use cairn::ctl;
 use cairn::disk::DataDir;
 use cairn::health::{self, Surroundings};
 use cairn::program::Program;
@@ -28,19 +29,33 @@ fn main() -> ExitCode {
     match Program::of(std::env::args_os().map(text)) {
         Program::Server(arguments) => serve(arguments, variables),
         Program::Health(arguments) => ask_health(arguments, variables),
-        Program::Tool(name) => {
-            eprintln!(
-                "not supported yet: {name} comes with a later version; use curl, or etcdctl of Debian's etcd-client with \
-                 ETCDCTL_API=2"
-            );
-            ExitCode::FAILURE
-        }
+        Program::Tool(name, words) => use_tool(&name, words, variables),
     }
 }
 
 fn print(text: &str) {
     // A closed standard output is no reason to fail.
     let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Answers are read and printed recursively, so there is as much of a stack as the server has.
+fn use_tool(name: &str, words: Vec<String>, variables: Vec<(String, String)>) -> ExitCode {
+    let name = name.to_owned();
+    let work = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let code = runtime.block_on(ctl::run(&name, &words, &variables));
+        // Neither a look-up of a name nor a program that was started is waited for.
+        runtime.shutdown_background();
+        Ok::<_, std::io::Error>(code)
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work);
+    match thread.map(|thread| thread.join().expect("a release aborts where a thread panics")) {
+        Ok(Ok(code)) => ExitCode::from(code),
+        Ok(Err(error)) | Err(error) => {
+            eprintln!("cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn ask_health(arguments: Vec<String>, variables: Vec<(String, String)>) -> ExitCode {

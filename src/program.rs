@@ -11,8 +11,8 @@ pub enum Program {
     Server(Vec<String>),
     /// The question whether a member is well, with its flags.
     Health(Vec<String>),
-    /// The tool under this name.
-    Tool(String),
+    /// The tool under this name, with its words.
+    Tool(String, Vec<String>),
 }
 
 impl Program {
@@ -24,13 +24,20 @@ impl Program {
         let mut words = words.into_iter().peekable();
         let called = words.next().unwrap_or_default();
         if is_tool(&called) {
-            return Self::Tool(file_name(&called).to_owned());
+            return Self::Tool(file_name(&called).to_owned(), words.collect());
         }
         if words.peek().is_some_and(|word| is_server(word)) {
             words.next();
         }
         match words.peek() {
-            Some(word) if is_tool(word) => Self::Tool(file_name(word).to_owned()),
+            Some(word) if is_tool(word) => {
+                let name = file_name(word).to_owned();
+                Self::Tool(name, words.skip(1).collect())
+            }
+            // Short for who types it; nobody's program is called so.
+            Some(word) if word == "ctl" => {
+                Self::Tool("cairnctl".to_owned(), words.skip(1).collect())
+            }
             Some(word) if word == "health" => Self::Health(words.skip(1).collect()),
             Some(_) | None => Self::Server(words.collect()),
         }
@@ -44,7 +51,7 @@ impl Program {
         words.peek()?;
         match Self::of(words) {
             Self::Server(flags) => Some(flags),
-            Self::Health(_) | Self::Tool(_) => None,
+            Self::Health(_) | Self::Tool(..) => None,
         }
     }
 }
@@ -106,14 +113,17 @@ mod tests {
 
     #[test]
     fn the_tool_has_two_names_and_is_called_by_either() {
-        for (text, name) in [
-            ("etcdctl ls", "etcdctl"),
-            ("/usr/local/bin/cairnctl", "cairnctl"),
-            ("cairn etcdctl -C http://a:1 member list", "etcdctl"),
-            ("cairn /usr/local/bin/etcdctl health", "etcdctl"),
+        for (text, name, rest) in [
+            ("etcdctl ls", "etcdctl", "ls"),
+            ("/usr/local/bin/cairnctl", "cairnctl", ""),
+            ("cairn etcdctl -C http://a:1 member list", "etcdctl", "-C http://a:1 member list"),
+            ("cairn /usr/local/bin/etcdctl health", "etcdctl", "health"),
+            ("cairn ctl set etcd etcdctl", "cairnctl", "set etcd etcdctl"),
+            ("cairn etcd ctl ls", "cairnctl", "ls"),
         ] {
-            assert_eq!(of(text), Program::Tool(name.to_owned()), "{text}");
+            assert_eq!(of(text), Program::Tool(name.to_owned(), words(rest)), "{text}");
         }
+        assert_eq!(of("cairn -name ctl"), Program::Server(words("-name ctl")));
     }
 
     #[test]

@@ -4,9 +4,7 @@
 
 mod support;
 
-use std::env;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::process::{Command, Stdio};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use cairn::config::TlsFlags;
@@ -14,11 +12,9 @@ use cairn::discovery::{self, DiscoveryError, Own, RetryPolicy};
 use cairn::model::Discovery;
 use cairn::replica::identity;
 use cairn::tls::{Tls, Trust};
+use support::dns::{Dns, free_address};
 use support::http::{self, Request};
 use support::process::Process;
-
-/// How often a port is chosen that another process takes before the server does.
-const STARTS_MAX: usize = 5;
 
 /// A domain with three members at one place each, and some that are not as they should be.
 const RECORDS: &[&str] = &[
@@ -35,61 +31,6 @@ const RECORDS: &[&str] = &[
     "--srv-host=_etcd-server._tcp.lost.test,m1.three.test,2380",
     "--srv-host=_etcd-server._tcp.none.test",
 ];
-
-/// A DNS server.
-struct Dns {
-    _process: Process,
-    address: SocketAddr,
-}
-
-impl Dns {
-    /// `None` where there is none and that was said.
-    fn start() -> Option<Self> {
-        if env::var_os("CAIRN_SKIP_DNS").is_some_and(|v| v == "1") {
-            eprintln!("skipped: no DNS server (CAIRN_SKIP_DNS=1)");
-            return None;
-        }
-        let mut version = Command::new("dnsmasq");
-        version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-        let there = version.status().is_ok_and(|status| status.success());
-        assert!(there, "no dnsmasq (Debian: dnsmasq-base): install it, or set CAIRN_SKIP_DNS=1");
-        (0..STARTS_MAX).find_map(|_| Self::try_start()).or_else(|| panic!("no port for dnsmasq"))
-    }
-
-    fn try_start() -> Option<Self> {
-        let address = free_address();
-        let mut args = vec![
-            "--keep-in-foreground".to_owned(),
-            "--conf-file=/dev/null".to_owned(),
-            "--pid-file=".to_owned(),
-            "--no-resolv".to_owned(),
-            "--no-hosts".to_owned(),
-            "--local=/test/".to_owned(),
-            "--bind-interfaces".to_owned(),
-            "--listen-address=127.0.0.1".to_owned(),
-            "--log-facility=-".to_owned(),
-            format!("--port={}", address.port()),
-        ];
-        // Who is root stays so: there may be no other user.
-        if rustix::process::getuid().is_root() {
-            args.push("--user=root".to_owned());
-        }
-        args.extend(RECORDS.iter().map(|&record| record.to_owned()));
-        let mut process = Process::start("dnsmasq", &args);
-        process.wait_for("started, version").map(|_| Self { _process: process, address })
-    }
-}
-
-/// Free for both protocols at this moment.
-fn free_address() -> SocketAddr {
-    loop {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = tcp.local_addr().expect("an address");
-        if UdpSocket::bind(address).is_ok() {
-            return address;
-        }
-    }
-}
 
 fn found(
     dns: SocketAddr,
@@ -124,7 +65,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 
 #[test]
 fn the_dns_names_the_founders() {
-    let Some(dns) = Dns::start() else { return };
+    let Some(dns) = Dns::start(RECORDS) else { return };
     let at = |peer_urls: &[&str]| found(dns.address, "three.test", "", peer_urls);
     let second = pairs(&[
         ("n", "http://m2.three.test:2380"),
@@ -146,7 +87,7 @@ fn the_dns_names_the_founders() {
 
 #[test]
 fn records_that_lead_elsewhere_are_named_with_the_fix() {
-    let Some(dns) = Dns::start() else { return };
+    let Some(dns) = Dns::start(RECORDS) else { return };
     let refusal = |domain: &str, suffix: &str, peer_urls: &[&str]| {
         found(dns.address, domain, suffix, peer_urls).expect_err("it is refused").to_string()
     };
@@ -165,7 +106,7 @@ fn records_that_lead_elsewhere_are_named_with_the_fix() {
 
 #[test]
 fn records_of_members_with_tls_count_and_come_first() {
-    let Some(dns) = Dns::start() else { return };
+    let Some(dns) = Dns::start(RECORDS) else { return };
     let found = found(dns.address, "secret.test", "", &["https://127.0.0.11:2380"]);
     assert_eq!(found.expect("a list"), pairs(&[("n", "https://m1.three.test:2380")]));
 }
@@ -181,7 +122,7 @@ fn a_name_server_that_is_away_is_named_as_such() {
 
 #[test]
 fn a_member_starts_by_the_dns_alone() {
-    let Some(dns) = Dns::start() else { return };
+    let Some(dns) = Dns::start(RECORDS) else { return };
     let server = dns.address.to_string();
     // No peer connects to a member that is alone, so it may advertise what the records say and listen elsewhere.
     let mut member = Process::cairn(&[

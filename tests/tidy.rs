@@ -34,6 +34,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("discovery", &["model", "tls"]),
     ("config", &["model"]),
     ("program", &[]),
+    ("ctl", &["base", "config", "discovery", "tls"]),
     ("health", &["config", "discovery", "program", "tls"]),
 ];
 
@@ -47,7 +48,7 @@ const HIDDEN: &[(&str, &[&str])] = &[
     ("redb::", &["src/disk/tables.rs"]),
     ("prometheus::", &["src/api/metrics/"]),
     ("bcrypt::", &["src/api/access/passwords.rs"]),
-    ("base64::", &["src/api/access/basic.rs"]),
+    ("base64::", &["src/api/access/basic.rs", "src/ctl/client.rs"]),
     ("hyper::", &["src/server/", "src/discovery/http_client.rs"]),
     ("httparse::", &["src/server/fast_path/head.rs"]),
     ("httpdate::", &["src/server/fast_path/date.rs"]),

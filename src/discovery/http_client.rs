@@ -1,7 +1,8 @@
 //! A small HTTP/1 client: one request on one connection, everything with an end.
 //!
 //! Owns: time-outs, sizes, the way through a proxy. Never knows: what is asked, and whom. It neither follows redirects nor
-//! sends anything twice; who asks decides that. TLS comes in behind `dial`: an exchange takes any stream.
+//! sends anything twice; who asks decides that. TLS comes in behind `dial`: an exchange takes any stream. An answer can be taken
+//! whole, or its head first and its body when that comes ([`HttpClient::begin`]).
 
 use std::io;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::uri::{Authority, InvalidUri};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -88,12 +90,43 @@ struct Sent {
     body: String,
 }
 
+/// An answer whose head is there and whose body is yet to come. Its connection ends with it.
+pub struct Begun {
+    /// Its status, whatever it is.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    body: Incoming,
+    exchange: Exchange,
+    _sender: http1::SendRequest<Full<Bytes>>,
+    _driver: AbortOnDropHandle<hyper::Result<()>>,
+}
+
+impl Begun {
+    /// The body, whole, however long it takes to come.
+    ///
+    /// # Errors
+    /// [`HttpError::Broken`] or [`HttpError::TooLarge`].
+    pub async fn body(self) -> Result<Bytes, HttpError> {
+        let bytes_max = self.exchange.limits.body_bytes_max;
+        match Limited::new(self.body, bytes_max).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(HttpError::TooLarge { address: self.exchange.address, bytes_max })
+            }
+            Err(error) => Err(self.exchange.broken(&*error)),
+        }
+    }
+}
+
 /// Asks over HTTP. Cheap to make and to clone; keeps no connection.
 #[derive(Clone, Default)]
 pub struct HttpClient {
     proxy: Option<Authority>,
     limits: Limits,
     tls: Option<Arc<Tls>>,
+    /// Whom certificates have to be for, if not for the host of the URL.
+    certified: Option<String>,
 }
 
 impl HttpClient {
@@ -112,6 +145,12 @@ impl HttpClient {
     #[must_use]
     pub fn with_tls(self, tls: Arc<Tls>) -> Self {
         Self { tls: Some(tls), ..self }
+    }
+
+    /// The same, but certificates have to be for this name, whatever host is asked.
+    #[must_use]
+    pub fn with_certified_name(self, name: String) -> Self {
+        Self { certified: Some(name), ..self }
     }
 
     /// The same through an HTTP proxy, given as `host:port`.
@@ -174,13 +213,47 @@ impl HttpClient {
         sent: Option<Sent>,
         body_limit: Duration,
     ) -> Result<Response, HttpError> {
+        let mut headers = HeaderMap::new();
+        if let Some(sent) = &sent {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(sent.content_type));
+        }
+        let body = sent.map(|sent| sent.body).unwrap_or_default();
+        let begun = self.start(method, url, headers, body.into(), Some(self.limits.answer)).await?;
+        let exchange = begun.exchange.clone();
+        let (status, headers) = (begun.status, begun.headers.clone());
+        let body = exchange.within(body_limit, begun.body()).await??;
+        Ok(Response { status, headers, body })
+    }
+
+    /// Sends anything, and returns as soon as the head of the answer is there. Only connecting has a limit of time in here.
+    ///
+    /// # Errors
+    /// As [`HttpClient::put_form`].
+    pub async fn begin(
+        &self,
+        method: Method,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Begun, HttpError> {
+        self.start(method, url, headers, body, None).await
+    }
+
+    async fn start(
+        &self,
+        method: Method,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        head_limit: Option<Duration>,
+    ) -> Result<Begun, HttpError> {
         let target = Target::parse(url)?;
-        let request = self.request(method, &target, sent);
+        let request = self.request(method, &target, headers, body);
         let address = self.proxy.as_ref().unwrap_or(&target.authority);
         let exchange = Exchange { address: address.to_string(), limits: self.limits };
         if !target.tls {
             let stream = self.dial(address, HTTP_PORT).await?;
-            return exchange.run(stream, request, body_limit).await;
+            return exchange.run(stream, request, head_limit).await;
         }
         let fail = |why: String| HttpError::Tls { address: address.to_string(), why };
         if self.proxy.is_some() {
@@ -193,28 +266,30 @@ impl HttpClient {
             .as_ref()
             .ok_or_else(|| fail("there are no certificates to check it with".to_owned()))?;
         let stream = self.dial(address, HTTPS_PORT).await?;
-        let secured =
-            exchange.within(self.limits.connect, tls.connect(address.host(), stream)).await?;
+        let name = self.certified.as_deref().unwrap_or(address.host());
+        let secured = exchange.within(self.limits.connect, tls.connect(name, stream)).await?;
         let stream = secured.map_err(|error| fail(error.to_string()))?;
-        exchange.run(stream, request, body_limit).await
+        exchange.run(stream, request, head_limit).await
     }
 
     /// A proxy is told the whole URL, a server only the path.
-    fn request(&self, method: Method, target: &Target, sent: Option<Sent>) -> Request<Full<Bytes>> {
-        let content_type = sent.as_ref().map(|sent| sent.content_type);
-        let body = sent.map(|sent| sent.body).unwrap_or_default();
-        let mut request = Request::new(Full::new(Bytes::from(body)));
+    fn request(
+        &self,
+        method: Method,
+        target: &Target,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = match self.proxy {
             Some(_) => target.whole.clone(),
             None => target.path.clone(),
         };
-        let headers = request.headers_mut();
+        *request.headers_mut() = headers;
         let host = HeaderValue::from_str(target.authority.as_str());
-        headers.insert(HOST, host.expect("an authority is made of visible ASCII"));
-        if let Some(content_type) = content_type {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        }
+        let host = host.expect("an authority is made of visible ASCII");
+        request.headers_mut().insert(HOST, host);
         request
     }
 
@@ -251,6 +326,7 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// One request on its way.
+#[derive(Clone)]
 struct Exchange {
     address: String,
     limits: Limits,
@@ -258,11 +334,11 @@ struct Exchange {
 
 impl Exchange {
     async fn run<S>(
-        &self,
+        self,
         stream: S,
         request: Request<Full<Bytes>>,
-        body_limit: Duration,
-    ) -> Result<Response, HttpError>
+        head_limit: Option<Duration>,
+    ) -> Result<Begun, HttpError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -271,20 +347,16 @@ impl Exchange {
             .handshake(TokioIo::new(stream))
             .await;
         let (mut sender, connection) = connect.map_err(|error| self.broken(&error))?;
-        // It ends with the request, also when that is dropped half-way.
-        let _driver = AbortOnDropHandle::new(tokio::spawn(connection));
-        let response = self.within(self.limits.answer, sender.send_request(request)).await?;
-        let (head, body) = response.map_err(|error| self.broken(&error))?.into_parts();
-        let body = Limited::new(body, self.limits.body_bytes_max).collect();
-        let body = match self.within(body_limit, body).await? {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                let bytes_max = self.limits.body_bytes_max;
-                return Err(HttpError::TooLarge { address: self.address.clone(), bytes_max });
-            }
-            Err(error) => return Err(self.broken(&*error)),
+        // It ends with the answer, also when that is dropped half-way.
+        let driver = AbortOnDropHandle::new(tokio::spawn(connection));
+        let answer = sender.send_request(request);
+        let answer = match head_limit {
+            Some(limit) => self.within(limit, answer).await?,
+            None => answer.await,
         };
-        Ok(Response { status: head.status, headers: head.headers, body })
+        let (head, body) = answer.map_err(|error| self.broken(&error))?.into_parts();
+        let (status, headers) = (head.status, head.headers);
+        Ok(Begun { status, headers, body, exchange: self, _sender: sender, _driver: driver })
     }
 
     async fn within<T>(
@@ -314,8 +386,10 @@ mod tests {
     #[test]
     fn a_proxy_is_told_the_whole_url_and_a_server_the_path() {
         let target = Target::parse("http://a:1/b").unwrap();
-        let straight = HttpClient::new().request(Method::GET, &target, None);
-        let through = HttpClient::new().through("p:2").unwrap().request(Method::GET, &target, None);
+        let straight =
+            HttpClient::new().request(Method::GET, &target, HeaderMap::new(), Bytes::new());
+        let through = HttpClient::new().through("p:2").unwrap();
+        let through = through.request(Method::GET, &target, HeaderMap::new(), Bytes::new());
         assert_eq!(
             (straight.uri().to_string(), &straight.headers()[HOST]),
             ("/b".to_owned(), &HeaderValue::from_static("a:1"))

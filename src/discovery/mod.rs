@@ -17,10 +17,11 @@ mod target;
 mod v2;
 
 pub use error::DiscoveryError;
-pub use http_client::{HttpClient, Limits, Response};
+pub use http_client::{Begun, HttpClient, Limits, Response};
 pub use http_error::HttpError;
 pub use v2::RetryPolicy;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::model::{Discovery, MemberId};
@@ -78,4 +79,34 @@ pub async fn found(
             srv::found(&dns, domain, suffix, own).await
         }
     }
+}
+
+/// What members of etcd publish for clients, by the scheme of their URLs.
+const CLIENT_SERVICES: [(&str, &str); 2] = [("https", "etcd-client-ssl"), ("http", "etcd-client")];
+
+/// Where clients reach the members of a cluster, by the SRV records of a domain: those with TLS first. `suffix` is what the
+/// services' names end with, if anything.
+///
+/// # Errors
+/// [`DiscoveryError::Dns`] when no name server answers, or there are no records.
+pub async fn client_urls(
+    domain: &str,
+    suffix: &str,
+    name_server: Option<SocketAddr>,
+) -> Result<Vec<String>, DiscoveryError> {
+    let dns = dns::Dns::new(name_server)
+        .map_err(|why| DiscoveryError::Dns { service: format!("{domain:?}"), why })?;
+    let (mut urls, mut services) = (Vec::new(), Vec::new());
+    for (scheme, name) in CLIENT_SERVICES {
+        let service = srv::service(name, suffix, domain);
+        let fail = |why| DiscoveryError::Dns { service: service.clone(), why };
+        let targets = dns.targets(&service).await.map_err(fail)?;
+        urls.extend(targets.iter().map(|target| target.url(scheme)));
+        services.push(service);
+    }
+    if urls.is_empty() {
+        let why = "there are none; publish one for each member".to_owned();
+        return Err(DiscoveryError::Dns { service: services.join(" and "), why });
+    }
+    Ok(urls)
 }

@@ -74,13 +74,14 @@ pub(super) async fn found(
 }
 
 /// `_etcd-server-SUFFIX._tcp.DOMAIN`
-fn service(name: &str, suffix: &str, domain: &str) -> String {
+pub(super) fn service(name: &str, suffix: &str, domain: &str) -> String {
     let dash = if suffix.is_empty() { "" } else { "-" };
     format!("_{name}{dash}{suffix}._tcp.{domain}")
 }
 
 impl Target {
-    fn url(&self, scheme: &str) -> String {
+    /// With this scheme.
+    pub(super) fn url(&self, scheme: &str) -> String {
         let Self { host, port } = self;
         format!("{scheme}://{host}:{port}")
     }

@@ -1,0 +1,14 @@
+//! `etcdctl` as its users see it: our tool and the real one, cairn and the real etcd.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[path = "../tls/pki.rs"]
+#[expect(dead_code, reason = "the tests of TLS use more of it")]
+mod pki;
+
+mod beyond;
+mod secured;
+mod session;
+mod tool;
+mod watching;
