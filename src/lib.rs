@@ -16,7 +16,8 @@
 //! Beside them [`config`]: flags, variables and file, in one table; and [`discovery`]: how founders find each other, in a
 //! directory of another cluster or by DNS, with the HTTP client for asking other members; and [`tls`]: certificates, and who may
 //! connect as far as they say it. The binary is several programs:
-//! [`program`] tells them apart, [`health`] is the one that a container's health check calls.
+//! [`program`] tells them apart, [`health`] is the one that a container's health check calls, [`bench`](mod@bench) puts load on servers and
+//! measures them.
 //!
 //! For tests alone: `costs` counts what work takes in instructions, `fuzz` reads what strangers can send.
 //!
@@ -32,6 +33,7 @@
 
 pub mod api;
 pub mod base;
+pub mod bench;
 pub mod config;
 #[cfg(test)]
 mod costs;

@@ -35,6 +35,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["model"]),
     ("program", &[]),
     ("health", &["config", "discovery", "program", "tls"]),
+    ("bench", &["base", "config", "model", "tls"]),
 ];
 
 /// What would make the replicated core depend on anything but its input.
@@ -47,7 +48,9 @@ const HIDDEN: &[(&str, &[&str])] = &[
     ("redb::", &["src/disk/tables.rs"]),
     ("prometheus::", &["src/api/metrics/"]),
     ("bcrypt::", &["src/api/access/passwords.rs"]),
-    ("base64::", &["src/api/access/basic.rs"]),
+    ("base64::", &["src/api/access/basic.rs", "src/bench/request.rs"]),
+    ("hdrhistogram::", &["src/bench/tally.rs"]),
+    ("httparse::", &["src/bench/answer.rs"]),
     ("hyper::", &["src/server/", "src/discovery/http_client.rs"]),
     ("rustls::", &["src/tls/"]),
     ("rcgen::", &["src/tls/auto.rs"]),
