@@ -200,7 +200,7 @@ impl Run {
         let (server, own_processor) = meter.end()?;
         Ok(Measured {
             elapsed: end.saturating_duration_since(pace.begin()),
-            unsent: pace.due_by(end).saturating_sub(tally.sent),
+            unsent: pace.due_by(Instant::now()).saturating_sub(tally.sent),
             tally,
             watch: None,
             server,
