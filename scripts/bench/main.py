@@ -20,6 +20,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 DOCUMENT = os.path.join(ROOT, "docs/benchmarks.md")
 PLOTS = os.path.join(ROOT, "docs/growth")
 FILES_WANTED = 200_000
+RUN_SECONDS = 5
+GROWTH_SECONDS = 2
 HEAD = """# Measured: cairn beside etcd 3.4
 
 Written by `scripts/bench.sh --write`: both servers on one machine, in alternating runs, with the load of `cairn bench` on the same
@@ -45,7 +47,7 @@ def read_options():
     parser.add_argument("--tls", action="store_true", help="clients speak TLS")
     parser.add_argument("--auth", action="store_true", help="also with authentication on, every request signed")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of runs, of which medians are shown (5)")
-    parser.add_argument("--seconds", type=float, default=5, help="length of a run (5; of --growth 2)")
+    parser.add_argument("--seconds", type=float, help="length of a run (5; of --growth 2)")
     parser.add_argument("--section", action="append", choices=[*SECTIONS, "all"], help="measure this part of the document")
     parser.add_argument("--growth", action="store_true", help="curves of growing sizes; about 12 minutes")
     parser.add_argument("--scale", type=float, default=1, help="of --growth, only sizes up to this part of the largest (1)")
@@ -63,10 +65,10 @@ def main():
     names = options.section or (list(SECTIONS) if options.write and not options.growth else [])
     names = list(SECTIONS) if "all" in names else names
     with tempfile.TemporaryDirectory(prefix="cairn-bench-") as folder:
-        sections = Sections(options, Bench(cairn, options.seconds), programs, folder)
+        sections = Sections(options, Bench(cairn, options.seconds or RUN_SECONDS), programs, folder)
         for name in names:
             heading, measure = SECTIONS[name]
-            finish(options, name, f"## {heading}\n\n{measure(sections)}\n{conditions(options)}")
+            finish(options, name, f"## {heading}\n\n{measure(sections)}\n{conditions(options.seconds or RUN_SECONDS, options.rounds)}")
         if options.growth:
             finish(options, "growth", grow(options, sections))
         if not names and not options.growth:
@@ -78,21 +80,21 @@ def grow(options, sections):
     folder = PLOTS if options.write else tempfile.mkdtemp(prefix="cairn-growth-")
     os.makedirs(folder, exist_ok=True)
     part = "## How it grows\n\nOne short run for each point.\n"
-    seconds = 2 if options.seconds == 5 else options.seconds
+    seconds = options.seconds or GROWTH_SECONDS
     for name, title, x_label, y_label, lines in Growth(sections, seconds, options.scale).curves():
         with open(f"{folder}/{name}.svg", "w") as file:
             file.write(svg(title, x_label, y_label, lines))
         sizes = sorted({x for points in lines.values() for x, _ in points})
         rows = [[f"{size:,}", *(number(dict(points).get(size)) for points in lines.values())] for size in sizes]
         part += f"\n### {title}, by {x_label}\n\n![{title}](growth/{name}.svg)\n\n"
-        part += f"In {y_label}:\n\n" + table([x_label, *lines], rows)
+        part += f"In {y_label}:\n\n" + table([x_label.partition(",")[0], *lines], rows)
         print(f"{time.monotonic() - begun:.0f} s: {folder}/{name}.svg", flush=True)
-    return part + "\n" + conditions(options)
+    return part + "\n" + conditions(seconds, 1)
 
 
-def conditions(options):
+def conditions(seconds, rounds):
     today = datetime.date.today().isoformat()
-    return f"_{today}; {describe_machine()}; runs of {options.seconds:g} s, {options.rounds} rounds._\n"
+    return f"_{today}; {describe_machine()}; runs of {seconds:g} s, rounds: {rounds}._\n"
 
 
 def finish(options, name, part):

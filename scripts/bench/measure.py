@@ -19,7 +19,8 @@ class Bench:
         """What one run has measured. Flags of one's own end the run; without one it takes `seconds`."""
         words = [self.cairn, "bench", load, *map(str, flags), *cluster.flags_of_clients()]
         if "--requests" not in flags and "--duration" not in flags:
-            words += ["--duration", f"{int(self.seconds * 1000)}ms"]
+            # First logins and buffers that grow are not what is compared.
+            words += ["--duration", f"{int(self.seconds * 1000)}ms", "--warmup", f"{int(self.seconds * 100)}ms"]
         done = subprocess.run([*words, "--output", "json"], capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(words)}\n{done.stdout}{done.stderr}")

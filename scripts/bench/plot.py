@@ -8,6 +8,8 @@ from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 560, 360
 LEFT, RIGHT, TOP, BOTTOM = 72, 24, 56, 52
+# As many have room for a label each.
+SIZES_MAX = 9
 COLOURS = {"etcd": "#c2410c", "cairn": "#1d4ed8"}
 MARKS = {"etcd": "square", "cairn": "circle"}
 
@@ -46,7 +48,10 @@ class Axis:
 
 
 def svg(title, x_label, y_label, lines):
-    """`lines` are points `(x, y)` by name; what is not above zero has no place on such axes and is left out."""
+    """`lines` are points `(x, y)` by name: the kind of server, perhaps with a load. The first load is drawn in whole lines.
+
+    What is not above zero has no place on such axes and is left out.
+    """
     lines = {name: [(x, y) for x, y in points if x > 0 and y and y > 0] for name, points in lines.items()}
     lines = {name: points for name, points in lines.items() if points}
     every = [point for points in lines.values() for point in points]
@@ -58,7 +63,8 @@ def svg(title, x_label, y_label, lines):
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         f'<text x="{LEFT}" y="22" font-size="15" font-weight="bold">{escape(title)}</text>',
     ]
-    for tick in across.ticks():
+    sizes = sorted({x for x, _ in every})
+    for tick in sizes if len(sizes) <= SIZES_MAX else across.ticks():
         x = across.place(tick)
         out.append(f'<line x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM}" stroke="#e5e7eb"/>')
         out.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{short(tick)}</text>')
@@ -71,9 +77,10 @@ def svg(title, x_label, y_label, lines):
     )
     out.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_label)}</text>')
     out.append(f'<text transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
+    first_load = next(iter(lines)).partition(" ")[2]
     for number, (name, points) in enumerate(lines.items()):
-        kind = name.split()[0]
-        colour, dashes = COLOURS.get(kind, "#374151"), "5 4" if " " in name else "none"
+        kind, _, load = name.partition(" ")
+        colour, dashes = COLOURS.get(kind, "#374151"), "none" if load == first_load else "5 4"
         places = [(across.place(x), up.place(y)) for x, y in sorted(points)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"/>')

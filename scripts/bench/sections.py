@@ -23,11 +23,13 @@ OF_LISTINGS = ["--keys", 1000]
 class Sections:
     def __init__(self, options, bench, programs, folder):
         self.options, self.bench, self.programs, self.folder = options, bench, programs, folder
-        self.made = 0
+        self.made, self.pki = 0, None
 
     def cluster(self, kind, members=1, tls=False, auth=False, flags=()):
         self.made += 1
-        pki = Pki(self.folder) if tls else None
+        if tls and not self.pki:
+            self.pki = Pki(self.folder)
+        pki = self.pki if tls else None
         where = f"{self.folder}/{kind}-{self.made}"
         return Cluster(kind, self.programs[kind], where, members, pki, auth, flags)
 

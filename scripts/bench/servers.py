@@ -117,7 +117,7 @@ class Cluster:
     def flags_of_clients(self):
         """What `cairn bench` is told to reach all members and to measure them."""
         words = ["--endpoints", ",".join(self.urls), "--pid", ",".join(map(str, self.pids))]
-        words += ["--cacert", self.pki.cert] if self.pki else []
+        words += ["--cacert", self.pki.ca] if self.pki else []
         return words + (["--user", f"root:{PASSWORD}"] if self.auth else [])
 
     def resident_mib(self):
@@ -155,12 +155,19 @@ def resident_mib(pid):
 
 
 class Pki:
-    """A certificate for 127.0.0.1 that signs itself (ECDSA P-256), the same for all servers."""
+    """An authority and a certificate of it for 127.0.0.1 (ECDSA P-256), the same for all servers."""
 
     def __init__(self, folder):
-        self.cert, self.key = f"{folder}/cert.pem", f"{folder}/key.pem"
-        words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=bench"
-        words = ["openssl", *words.split(), "-addext", "subjectAltName=IP:127.0.0.1"]
-        words += ["-keyout", self.key, "-out", self.cert]
-        subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
+        self.folder = folder
+        self.ca, self.cert, self.key = (f"{folder}/{name}" for name in ("ca.pem", "cert.pem", "key.pem"))
+        new_key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout"
+        self.openssl(f"req -x509 -days 2 -subj /CN=bench-ca {new_key} ca.key -out ca.pem")
+        self.openssl(f"req -subj /CN=bench {new_key} key.pem -out request.pem")
+        with open(f"{folder}/names", "w") as names:
+            names.write("subjectAltName=IP:127.0.0.1\n")
+        signed = "-CA ca.pem -CAkey ca.key -set_serial 1 -extfile names"
+        self.openssl(f"x509 -req -days 2 -in request.pem {signed} -out cert.pem")
         os.chmod(self.key, 0o600)
+
+    def openssl(self, words):
+        subprocess.run(["openssl", *words.split()], cwd=self.folder, check=True, stderr=subprocess.DEVNULL)

@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 use crate::bench::answer::{Head, Reader};
 use crate::bench::failure::{Failure, Kind};
 use crate::bench::plan::Plan;
+use crate::config::TlsFlags;
 use crate::tls::{ClientStream, Tls, Trust};
 
 /// Connections from one address of this machine to one port of another: the system has about 28,000 ports for them.
@@ -23,7 +24,8 @@ const PER_ADDRESS_MAX: usize = 20_000;
 /// The servers, and how they are reached.
 pub(super) struct Servers {
     all: Vec<Server>,
-    tls: Tls,
+    /// `None` where nobody speaks TLS.
+    tls: Option<Tls>,
     timeout: Duration,
 }
 
@@ -40,8 +42,14 @@ impl Servers {
     /// # Errors
     /// What is wrong, in words.
     pub(super) async fn of(plan: &Plan) -> Result<Self, String> {
-        let tls = Tls::load(plan.tls.clone(), Trust::ConfiguredOrPublic, &[]);
-        let tls = tls.map_err(|error| error.to_string())?;
+        let secure = plan.endpoints.iter().any(|url| url.scheme() == "https");
+        // What is named must be there, also where it is not used; the system's list need not.
+        let tls = if secure || plan.tls != TlsFlags::default() {
+            let tls = Tls::load(plan.tls.clone(), Trust::ConfiguredOrPublic, &[]);
+            Some(tls.map_err(|error| error.to_string())?)
+        } else {
+            None
+        };
         let mut all = Vec::new();
         for url in &plan.endpoints {
             let host = url.host().to_owned();
@@ -70,11 +78,10 @@ impl Servers {
         let connected = tokio::time::timeout(self.timeout, async {
             let stream = server.dial(number / PER_ADDRESS_MAX).await?;
             stream.set_nodelay(true)?;
-            if !server.secure {
-                return Ok(Stream::Plain(stream));
+            match self.tls.as_ref().filter(|_| server.secure) {
+                None => Ok(Stream::Plain(stream)),
+                Some(tls) => Ok(Stream::Secure(Box::new(tls.connect(&server.host, stream).await?))),
             }
-            let stream = self.tls.connect(&server.host, stream).await?;
-            Ok(Stream::Secure(Box::new(stream)))
         });
         let late = |_| Failure::new(Kind::Connect, format!("no connection to {}", server.url));
         let stream = connected.await.map_err(late)?.map_err(fail)?;

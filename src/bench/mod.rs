@@ -190,10 +190,10 @@ impl Run {
             () = interrupt.as_mut() => return Err("interrupted before the start".to_owned()),
         };
         let pace = Arc::new(Pace::new(&self.plan, Instant::now()));
+        let mut meter = Meter::new(&self.plan, pace.begin())?;
         crew.begin(&pace);
         let tallies = crew.tallies.clone();
         let counts = || sum(&tallies, |tally| (tally.answers(), tally.troubles()));
-        let mut meter = Meter::new(&self.plan, pace.begin());
         let interrupted = until(crew.done(), &pace, &mut meter, counts, interrupt).await?;
         let tally = crew.tally();
         let end = tally.last.filter(|_| !interrupted).unwrap_or_else(Instant::now);
@@ -233,7 +233,7 @@ impl Run {
         let written = Mutex::new(Written::new());
         let tallies = crew.tallies.clone();
         let counts = || (fanout.events(), sum(&tallies, |tally| (0, tally.troubles())).1);
-        let mut meter = Meter::new(plan, pace.begin());
+        let mut meter = Meter::new(plan, pace.begin())?;
         let work = async {
             if plan.load != Load::IdleWatchers {
                 return writer.work(&pace, &written).await;
@@ -330,7 +330,7 @@ async fn until(
         tokio::select! {
             done = work.as_mut() => return done.map(|()| false),
             () = interrupt.as_mut() => break,
-            () = warm, if !meter.runs() => meter.begin()?,
+            () = warm, if !meter.warm => meter.begin()?,
             _ = ticks.tick() => meter.progress(&counts),
         }
     }
@@ -344,30 +344,26 @@ async fn until(
 struct Meter<'a> {
     plan: &'a Plan,
     from: Instant,
-    before: Option<(Usage, Usage)>,
+    /// What the servers and this program had taken at the beginning.
+    before: (Usage, Usage),
+    /// The warm-up is over.
+    warm: bool,
     shown: Option<Instant>,
     terminal: bool,
     seen: u64,
 }
 
 impl<'a> Meter<'a> {
-    fn new(plan: &'a Plan, from: Instant) -> Self {
-        Self {
-            plan,
-            from,
-            before: None,
-            shown: None,
-            terminal: io::stderr().is_terminal(),
-            seen: 0,
-        }
-    }
-
-    fn runs(&self) -> bool {
-        self.before.is_some()
+    /// Without a warm-up, `from` is now.
+    fn new(plan: &'a Plan, from: Instant) -> Result<Self, String> {
+        let before = (usage::of(&plan.pids)?, usage::own());
+        let (warm, terminal) = (plan.warmup.is_zero(), io::stderr().is_terminal());
+        Ok(Self { plan, from, before, warm, shown: None, terminal, seen: 0 })
     }
 
     fn begin(&mut self) -> Result<(), String> {
-        self.before = Some((usage::of(&self.plan.pids)?, usage::own()));
+        self.before = (usage::of(&self.plan.pids)?, usage::own());
+        self.warm = true;
         Ok(())
     }
 
@@ -377,7 +373,7 @@ impl<'a> Meter<'a> {
             // The line is left for what follows.
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
-        let Some((before, own)) = self.before else { return Ok((None, Duration::ZERO)) };
+        let (before, own) = self.before;
         let after = usage::of(&self.plan.pids)?;
         let server = (!self.plan.pids.is_empty()).then_some(ServerMeasured { before, after });
         Ok((server, usage::own().processor.saturating_sub(own.processor)))

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[expect(dead_code, reason = "the tests of TLS need more of it")]
 #[path = "../tls/pki.rs"]
 mod pki;
 
