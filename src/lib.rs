@@ -16,8 +16,9 @@
 //! Beside them [`config`]: flags, variables and file, in one table; and [`discovery`]: how founders find each other, in a
 //! directory of another cluster or by DNS, with the HTTP client for asking other members; and [`tls`]: certificates, and who may
 //! connect as far as they say it. The binary is several programs:
-//! [`program`] tells them apart, [`health`] is the one that a container's health check calls, and [`ctl`] is `etcdctl`: commands and
-//! options in `ctl/table`, what each does in `ctl/commands`, who is asked in `ctl/client`.
+//! [`program`] tells them apart, [`health`] is the one that a container's health check calls, [`ctl`] is `etcdctl`: commands and
+//! options in `ctl/table`, what each does in `ctl/commands`, who is asked in `ctl/client`; and [`bench`](mod@bench) puts load on
+//! servers and measures them.
 //!
 //! For tests alone: `costs` counts what work takes in instructions, `fuzz` reads what strangers can send.
 //!
@@ -33,6 +34,7 @@
 
 pub mod api;
 pub mod base;
+pub mod bench;
 pub mod config;
 #[cfg(test)]
 mod costs;

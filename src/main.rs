@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use cairn::bench;
 use cairn::config::{self, Config, Level, Outcome};
 use cairn::ctl;
 use cairn::disk::DataDir;
@@ -22,6 +23,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Keys may be a thousand components deep, and trees are walked recursively.
 const STACK_BYTES: usize = 8 << 20;
 
+/// What shells say of a program that SIGINT has ended.
+const INTERRUPTED: u8 = 130;
+
 fn main() -> ExitCode {
     // What is not UTF-8 is no name of a flag and fits no value; shown with replacements, it is refused as such.
     let text = |word: OsString| word.to_string_lossy().into_owned();
@@ -29,6 +33,7 @@ fn main() -> ExitCode {
     match Program::of(std::env::args_os().map(text)) {
         Program::Server(arguments) => serve(arguments, variables),
         Program::Health(arguments) => ask_health(arguments, variables),
+        Program::Bench(arguments) => put_load(arguments),
         Program::Tool(name, words) => use_tool(&name, words, variables),
     }
 }
@@ -85,6 +90,36 @@ fn ask_health(arguments: Vec<String>, variables: Vec<(String, String)>) -> ExitC
             ExitCode::FAILURE
         }
     }
+}
+
+fn put_load(arguments: Vec<String>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Then nothing but its end ends the run.
+            std::future::pending::<()>().await;
+        }
+        tokio::spawn(async {
+            // Who asks twice is not kept waiting.
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(i32::from(INTERRUPTED));
+            }
+        });
+    };
+    let ended = runtime.block_on(bench::run(arguments, interrupted));
+    // A look-up of a name that is still under way is not waited for.
+    runtime.shutdown_background();
+    print(&ended.text);
+    if !ended.complaint.is_empty() {
+        eprintln!("{}", ended.complaint);
+    }
+    ExitCode::from(ended.code)
 }
 
 fn serve(arguments: Vec<String>, variables: Vec<(String, String)>) -> ExitCode {

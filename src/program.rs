@@ -11,6 +11,8 @@ pub enum Program {
     Server(Vec<String>),
     /// The question whether a member is well, with its flags.
     Health(Vec<String>),
+    /// Load on servers, with its flags.
+    Bench(Vec<String>),
     /// The tool under this name, with its words.
     Tool(String, Vec<String>),
 }
@@ -39,6 +41,7 @@ impl Program {
                 Self::Tool("cairnctl".to_owned(), words.skip(1).collect())
             }
             Some(word) if word == "health" => Self::Health(words.skip(1).collect()),
+            Some(word) if word == "bench" => Self::Bench(words.skip(1).collect()),
             Some(_) | None => Self::Server(words.collect()),
         }
     }
@@ -51,7 +54,7 @@ impl Program {
         words.peek()?;
         match Self::of(words) {
             Self::Server(flags) => Some(flags),
-            Self::Health(_) | Self::Tool(..) => None,
+            Self::Health(_) | Self::Bench(_) | Self::Tool(..) => None,
         }
     }
 }
@@ -127,10 +130,11 @@ mod tests {
     }
 
     #[test]
-    fn health_is_a_word_of_the_server_alone() {
+    fn health_and_bench_are_words_of_the_server_alone() {
         for text in ["cairn health --endpoint u", "etcd health --endpoint u"] {
             assert_eq!(of(text), Program::Health(words("--endpoint u")), "{text}");
         }
+        assert_eq!(of("cairn bench put"), Program::Bench(words("put")));
         assert_eq!(of("cairn --name health"), Program::Server(words("--name health")));
     }
 
@@ -139,7 +143,7 @@ mod tests {
         for text in ["cairn -name x", "/sbin/docker-init -- /usr/local/bin/cairn etcd -name x"] {
             assert_eq!(Program::server_flags(words(text)), Some(words("-name x")), "{text}");
         }
-        for text in ["", "/sbin/init splash", "cairn health", "sh -c true"] {
+        for text in ["", "/sbin/init splash", "cairn health", "cairn bench put", "sh -c true"] {
             assert_eq!(Program::server_flags(words(text)), None, "{text}");
         }
     }

@@ -36,6 +36,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("program", &[]),
     ("ctl", &["base", "config", "discovery", "tls"]),
     ("health", &["config", "discovery", "program", "tls"]),
+    ("bench", &["base", "config", "model", "tls"]),
 ];
 
 /// What would make the replicated core depend on anything but its input.
@@ -48,9 +49,10 @@ const HIDDEN: &[(&str, &[&str])] = &[
     ("redb::", &["src/disk/tables.rs"]),
     ("prometheus::", &["src/api/metrics/"]),
     ("bcrypt::", &["src/api/access/passwords.rs"]),
-    ("base64::", &["src/api/access/basic.rs", "src/ctl/client.rs"]),
+    ("base64::", &["src/api/access/basic.rs", "src/bench/request.rs", "src/ctl/client.rs"]),
+    ("hdrhistogram::", &["src/bench/tally.rs"]),
+    ("httparse::", &["src/bench/answer.rs", "src/server/fast_path/head.rs"]),
     ("hyper::", &["src/server/", "src/discovery/http_client.rs"]),
-    ("httparse::", &["src/server/fast_path/head.rs"]),
     ("httpdate::", &["src/server/fast_path/date.rs"]),
     ("rustls::", &["src/tls/"]),
     ("rcgen::", &["src/tls/auto.rs"]),

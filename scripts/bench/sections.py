@@ -1,0 +1,180 @@
+"""What is measured: each section gives its part of the document.
+
+Owns: which loads, in which order, on which clusters. Never knows: processes, how a run is made.
+"""
+
+import os
+import shutil
+
+from measure import alternate, median
+from servers import Cluster, Pki
+from tables import number, ratio, table
+
+KINDS = ["etcd", "cairn"]
+POLLS = 9_000
+MILLION = 1_000_000
+# Of these, each connection waits for others anyway: one number of connections tells enough.
+ALONE = [("put", 1), ("put", 64), ("get", 1), ("get", 64), ("qget", 1), ("qget", 64)]
+MORE = [("mixed", 64), ("create-in-order", 64), ("cas", 64), ("ttl", 64), ("listing", 64)]
+TOGETHER = [(load, connections) for load in ("put", "get", "qget") for connections in (1, 64, 256)]
+OF_LISTINGS = ["--keys", 1000]
+
+
+class Sections:
+    def __init__(self, options, bench, programs, folder):
+        self.options, self.bench, self.programs, self.folder = options, bench, programs, folder
+        self.made, self.pki = 0, None
+
+    def cluster(self, kind, members=1, tls=False, auth=False, flags=()):
+        self.made += 1
+        if tls and not self.pki:
+            self.pki = Pki(self.folder)
+        pki = self.pki if tls else None
+        where = f"{self.folder}/{kind}-{self.made}"
+        return Cluster(kind, self.programs[kind], where, members, pki, auth, flags)
+
+    def requests(self, members, tls, auth):
+        """Loads that ask, side by side."""
+        if auth:
+            return self.with_and_without_auth(members, tls)
+        loads = ALONE + MORE if members == 1 and not tls else TOGETHER if members > 1 else ALONE
+        heads = ["load", "connections", "etcd 1/s", "cairn 1/s", "ratio", "etcd p50 ms", "cairn p50 ms"]
+        heads += ["etcd p99 ms", "cairn p99 ms", "etcd CPU us", "cairn CPU us", "ratio"]
+        rows = []
+        with self.cluster("etcd", members, tls) as etcd, self.cluster("cairn", members, tls) as cairn:
+            clusters = {"etcd": etcd, "cairn": cairn}
+            for load, connections in loads:
+                flags = ["--connections", connections, *(OF_LISTINGS if load == "listing" else [])]
+                one = lambda kind: self.bench.run(clusters[kind], load, *flags)
+                results = alternate(self.options.rounds, KINDS, one)
+                row = compared(results)
+                rows.append([load, connections, *row])
+                print(" ".join(map(str, rows[-1])), flush=True)
+            after = {kind: cluster.resident_mib() for kind, cluster in clusters.items()}
+        memory = ", ".join(f"{kind} {number(mib)} MiB" for kind, mib in after.items())
+        return table(heads, rows) + f"\nResident after these runs, the largest member: {memory}.\n"
+
+    def with_and_without_auth(self, members, tls):
+        heads = ["load", "connections", "etcd off 1/s", "etcd on 1/s", "cairn off 1/s", "cairn on 1/s", "on/off"]
+        heads += ["cairn off CPU us", "cairn on CPU us", "on/off"]
+        rows, cluster = [], self.cluster
+        with (
+            cluster("etcd", members, tls) as etcd,
+            cluster("etcd", members, tls, auth=True) as etcd_on,
+            cluster("cairn", members, tls) as cairn,
+            cluster("cairn", members, tls, auth=True) as cairn_on,
+        ):
+            clusters = {"etcd": etcd, "etcd on": etcd_on, "cairn": cairn, "cairn on": cairn_on}
+            for load, connections in ALONE:
+                # etcd takes tens of milliseconds for each password: a few keys are filled in time.
+                flags = ["--connections", connections, "--keys", 10, "--timeout", "60s"]
+                one = lambda kind: self.bench.run(clusters[kind], load, *flags)
+                results = alternate(self.options.rounds, list(clusters), one)
+                rates = {kind: median(runs, "requests", "rate") for kind, runs in results.items()}
+                cpu = {kind: median(results[kind], "server", "cpu_us") for kind in ("cairn", "cairn on")}
+                row = [load, connections, *(number(rates[kind]) for kind in clusters)]
+                row += [ratio(rates["cairn on"], rates["cairn"]), number(cpu["cairn"]), number(cpu["cairn on"])]
+                rows.append([*row, ratio(cpu["cairn on"], cpu["cairn"])])
+                print(" ".join(map(str, rows[-1])), flush=True)
+        return table(heads, rows)
+
+    def polls(self):
+        """Thousands of long polls of one key, on fresh members."""
+
+        def one(kind):
+            with self.cluster(kind) as cluster:
+                idle = cluster.resident_mib()
+                flags = ["--connections", POLLS, "--requests", 10, "--timeout", "60s"]
+                result = self.bench.run(cluster, "watch-one", *flags)
+                return {**result, "idle_mib": idle}
+
+        results = alternate(self.options.rounds, KINDS, one)
+        rows = []
+        for name, path, scale in [
+            ("KiB a waiting poll", ("watch", "server_bytes_per_watcher"), 1 / 1024),
+            ("server CPU an event, the next poll included, us", ("server", "cpu_us"), 1),
+            ("PUT to the last event, median ms", ("watch", "last_event_after_sending_ms", "p50"), 1),
+            ("PUT to the last event, longest ms", ("watch", "last_event_after_sending_ms", "max"), 1),
+            ("generator CPU an event, us", ("generator", "cpu_us"), 1),
+        ]:
+            values = [median(results[kind], *path) for kind in KINDS]
+            values = [value * scale for value in values if value is not None]
+            rows.append([name, *map(number, values), ratio(values[1], values[0])])
+        heads = [f"{POLLS:,} long polls of one key", "etcd", "cairn", "ratio"]
+        return table(heads, rows)
+
+    def million(self):
+        """A million keys: once, for it takes minutes."""
+
+        def one(kind):
+            with self.cluster(kind) as cluster:
+                flags = ["--connections", 64, "--keys", MILLION, "--requests", MILLION, "--timeout", "120s"]
+                filled = self.bench.run(cluster, "put", "--sequential", *flags)
+                after_filling = cluster.resident_mib()
+                again = self.bench.run(cluster, "put", *flags)
+                after_again = cluster.resident_mib()
+                restart_s = cluster.restart_after_kill()
+                return {
+                    "filled, 1/s": filled["requests"]["rate"],
+                    "longest PUT while filling, ms": filled["latency_ms"]["max"],
+                    "overwritten, 1/s": again["requests"]["rate"],
+                    "longest PUT while overwriting, ms": again["latency_ms"]["max"],
+                    "p99.9 while overwriting, ms": again["latency_ms"]["p999"],
+                    "resident after filling, MiB": after_filling,
+                    "resident after overwriting, MiB": after_again,
+                    "kill -9 and restart until a quorum read, s": restart_s,
+                    "resident after the restart, MiB": cluster.resident_mib(),
+                }
+
+        results = {kind: one(kind) for kind in KINDS}
+        rows = []
+        for name in results["cairn"]:
+            values = [results[kind][name] for kind in KINDS]
+            rows.append([name, *map(number, values), ratio(values[1], values[0])])
+        return table(["a million keys of 256 bytes, 64 writers", "etcd", "cairn", "ratio"], rows)
+
+    def small(self):
+        """What a member with little data takes."""
+
+        def one(kind):
+            with self.cluster(kind) as cluster:
+                fresh = cluster.resident_mib()
+                self.bench.run(cluster, "put", "--connections", 8, "--requests", 1000, "--keys", 100)
+                few = cluster.resident_mib()
+                self.bench.run(cluster, "put", "--connections", 64)
+                return {"fresh": fresh, "few": few, "run": cluster.resident_mib()}
+
+        results = alternate(self.options.rounds, KINDS, one)
+        rows = []
+        for name, key in [
+            ("fresh", "fresh"),
+            ("after 1,000 writes to 100 keys", "few"),
+            ("after a run of PUTs with 64 connections", "run"),
+        ]:
+            values = [median(results[kind], key) for kind in KINDS]
+            rows.append([name, *map(number, values), ratio(values[1], values[0])])
+        return table(["resident memory of a member, MiB", "etcd", "cairn", "ratio"], rows)
+
+
+def compared(results):
+    """The columns of a row of requests."""
+    value = lambda kind, *path: median(results[kind], *path)
+    rates = [value(kind, "requests", "rate") for kind in KINDS]
+    row = [*map(number, rates), ratio(rates[1], rates[0])]
+    for part in ("p50", "p99"):
+        row += [number(value(kind, "latency_ms", part)) for kind in KINDS]
+    cpu = [value(kind, "server", "cpu_us") for kind in KINDS]
+    return [*row, *map(number, cpu), ratio(cpu[1], cpu[0])]
+
+
+def describe_machine():
+    """One sentence."""
+    cpu = "a processor"
+    with open("/proc/cpuinfo") as info:
+        for line in info:
+            if line.startswith("model name"):
+                cpu = line.split(":", 1)[1].strip()
+                break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    free = shutil.disk_usage("/").total / 2**30
+    return f"{os.cpu_count()} processors ({cpu}), {memory:.0f} GiB of memory, disk of {free:.0f} GiB, Linux {os.uname().release}"
