@@ -34,6 +34,13 @@ fn main() -> ExitCode {
         Program::Server(arguments) => serve(arguments, variables),
         Program::Health(arguments) => ask_health(arguments, variables),
         Program::Bench(arguments) => put_load(arguments),
+        Program::Tool(..) if std::env::args_os().any(|word| word.to_str().is_none()) => {
+            // With replacements it would be another key or another value.
+            eprintln!(
+                "an argument is no UTF-8, and keys and values are text: encode it, as with base64"
+            );
+            ExitCode::FAILURE
+        }
         Program::Tool(name, words) => use_tool(&name, words, variables),
     }
 }

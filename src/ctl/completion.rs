@@ -10,7 +10,9 @@ use crate::ctl::failure::Failure;
 use crate::ctl::keys::{self, Reading};
 use crate::ctl::parse::{self, Asked};
 use crate::ctl::settings::Settings;
-use crate::ctl::table::{self, ALWAYS, Argument, Command, Flag, GLOBALS, GROUPS, Kind, SHELLS};
+use crate::ctl::table::{
+    self, ALWAYS, Argument, Command, Flag, GLOBALS, GROUPS, HELP, Kind, SHELLS,
+};
 
 /// The word that shells ask with; no command is called so.
 pub(super) const QUESTION: &str = "__complete";
@@ -187,11 +189,11 @@ fn next(before: &[String], last: &str) -> Next {
 }
 
 fn flags(place: &Place) -> impl Iterator<Item = &'static Flag> + use<> {
-    let own = match place {
-        Place::Command(_) => &[][..],
-        Place::Arguments(command, _) => command.flags,
+    let (own, always) = match place {
+        Place::Command(_) => (&[][..], ALWAYS),
+        Place::Arguments(command, _) => (command.flags, HELP),
     };
-    own.iter().chain(GLOBALS).chain(ALWAYS)
+    own.iter().chain(GLOBALS).chain(always)
 }
 
 fn found(place: &Place, word: &str) -> Option<&'static Flag> {

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::ctl::parse::Topic;
-use crate::ctl::table::{self, ALWAYS, Command, Flag, GLOBALS, GROUPS, Group, Kind};
+use crate::ctl::table::{self, ALWAYS, Command, Flag, GLOBALS, GROUPS, Group, HELP, Kind};
 
 /// What the tool is, in a phrase.
 pub(super) const ABOUT: &str = "the command line client for the version 2 API";
@@ -46,7 +46,7 @@ fn of_group(program: &str, group: &Group) -> String {
             .collect(),
     );
     text.push_str("\nOPTIONS:\n");
-    columns(&mut text, ALWAYS[..1].iter().map(row).collect());
+    columns(&mut text, HELP.iter().map(row).collect());
     text
 }
 

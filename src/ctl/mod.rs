@@ -25,7 +25,7 @@ use std::future::pending;
 
 use failure::{Failure, code};
 use parse::{Asked, Line, Misuse, Topic};
-use print::note;
+use print::{Format, note};
 use settings::Settings;
 use table::{Action, OnKeys};
 use tokio::signal::unix::{SignalKind, signal};
@@ -101,6 +101,9 @@ fn ended(result: Result<u8, Failure>, json: bool) -> u8 {
 
 /// Commands that go on until someone ends them do so without an error.
 async fn until_interrupted(program: &str, line: &Line, settings: &Settings) -> Result<u8, Failure> {
+    if let Some(Format::Unknown(name)) = &settings.list_format {
+        return Err(Failure::line(format!("--write-out {name:?}: choose table or json")));
+    }
     let action = line.command.action;
     let watches = [OnKeys::Watch, OnKeys::ExecWatch].map(Action::Keys).contains(&action);
     let endless = watches || (action == Action::ClusterHealth && line.said.is_on("forever"));

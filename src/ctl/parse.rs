@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ctl::table::{self, ALWAYS, Command, Flag, GLOBALS, GROUPS, Group, Kind};
+use crate::ctl::table::{self, ALWAYS, Command, Flag, GLOBALS, GROUPS, Group, HELP, Kind};
 use crate::ctl::values::{duration, number, switch};
 
 /// Values of options, by the first name of each.
@@ -172,7 +172,8 @@ fn behind_command(
     words: &[String],
     mut said: Said,
 ) -> Result<Asked, Misuse> {
-    let flags = [command.flags, GLOBALS, ALWAYS];
+    // The version is asked for before a command; behind it, `-v` is a value that someone sets.
+    let flags = [command.flags, GLOBALS, HELP];
     let fail = |why| Misuse::Flag { why, topic: Topic::Command(command) };
     let keeps_dashes = command.arguments_max().is_none();
     let (mut arguments, mut rest) = (Vec::<String>::new(), words);
@@ -194,9 +195,6 @@ fn behind_command(
     }
     if said.is_on("help") {
         return Ok(Asked::Help(Topic::Command(command)));
-    }
-    if said.is_on("version") {
-        return Ok(Asked::Version);
     }
     Ok(Asked::Do(Line { command, said, arguments }))
 }
@@ -302,6 +300,7 @@ mod tests {
         for text in ["set /k -5", "set -- /k -5", "set /k -- -5", "set --ttl 0 /k -5"] {
             assert_eq!(understood(text).arguments, ["/k", "-5"], "{text}");
         }
+        assert_eq!(understood("set /k -v").arguments, ["/k", "-v"]);
         assert_eq!(understood("import -").arguments, ["-"]);
         assert_eq!(
             understood("set /k v --swap-with-value -5").said.text("swap-with-value"),
@@ -313,6 +312,7 @@ mod tests {
     fn a_mistyped_option_is_no_argument() {
         for (text, expected) in [
             ("ls --foo", "flag provided but not defined: -foo"),
+            ("ls --version", "flag provided but not defined: -version"),
             ("rm /k --recusive", "flag provided but not defined: -recusive"),
             ("set /k v -foo=1", "flag provided but not defined: -foo"),
             ("--foo ls", "flag provided but not defined: -foo"),

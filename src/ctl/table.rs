@@ -138,7 +138,7 @@ pub(super) struct Group {
     pub(super) about: &'static str,
 }
 
-pub(super) use rows::{ALWAYS, COMMANDS, DEFAULT_ENDPOINTS, GLOBALS, GROUPS};
+pub(super) use rows::{ALWAYS, COMMANDS, DEFAULT_ENDPOINTS, GLOBALS, GROUPS, HELP};
 
 /// Shells that completion is for.
 pub(super) const SHELLS: &[&str] = &["bash", "zsh", "fish"];

@@ -1,7 +1,9 @@
 //! What our tool does and the real one does not.
 
+use std::ffi::OsStr;
 use std::io::Read as _;
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Stdio};
 
 use crate::support::dns::Dns;
@@ -32,13 +34,17 @@ fn lists_are_tables_or_json() {
     assert!(rows[5].starts_with("| /b   | key  | two   |"), "{table}");
     let members = run(&["member", "list", "-w", "table"]);
     assert!(members.contains("| STATUS  |") && members.contains("| started |"), "{members}");
-    let members = json(&run(&["-w", "json", "member", "list"]));
+    let members = run(&["-w", "json", "member", "list"]);
+    assert!(members.starts_with("{\"members\":[{\"id\":"), "{members}");
+    let members = json(&members);
     assert_eq!(members["members"][0]["isLeader"], true, "{members}");
     assert_eq!(json(&run(&["user", "list", "-w", "json"])), json(r#"{"users":["bob"]}"#));
     assert!(run(&["user", "list", "-w", "table"]).contains("| bob  |"));
     assert!(run(&["role", "list", "-w", "table"]).contains("| root | read /*; write /* |"));
     assert_eq!(json(&run(&["role", "list", "-w", "json"])), json(r#"{"roles":["root"]}"#));
     assert_eq!(json(&run(&["-w", "json", "ls"]))["node"]["dir"], true);
+    let said = Tool::Ours.ask(server.addr(), &["-w", "tabel", "ls"], "");
+    assert!(said.code == Some(1) && said.err.contains("choose table or json"), "{said:?}");
 }
 
 #[test]
@@ -72,6 +78,17 @@ fn arguments_keep_their_order_around_options() {
     ["a", "b"].iter().for_each(|role| drop(fine(&server, &["role", "add", role])));
     fine(&server, &roles);
     assert_eq!(fine(&server, &["user", "get", "u"]), "User: u\nRoles:   a b\n");
+}
+
+#[test]
+fn what_is_no_text_is_refused_and_not_changed() {
+    let server = Server::start(Flavor::Subject);
+    let mut command = Tool::Ours.command();
+    command.env("ETCDCTL_ENDPOINTS", format!("http://{}", server.addr()));
+    command.args(["set", "/a"]).arg(OsStr::from_bytes(b"\xff"));
+    let said = run(command, "");
+    assert!(said.code == Some(1) && said.err.contains("no UTF-8"), "{said:?}");
+    assert_eq!(fine(&server, &["ls"]), "");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Owns: what they print. Never knows: how members join.
 
 use http::{Method, StatusCode};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::ctl::client::{Client, unexpected};
@@ -61,14 +62,21 @@ fn line(member: &Member, leader: &Member) -> String {
 }
 
 fn as_json(members: &[Member], leader: &Member) -> String {
-    let one = |member: &Member| {
-        json!({
-            "id": member.id, "name": member.name, "peerURLs": member.peer_urls, "clientURLs": member.client_urls,
-            "isLeader": member.id == leader.id,
-        })
-    };
-    let members: Vec<_> = members.iter().map(one).collect();
-    format!("{}\n", print::go_json(&json!({ "members": members })))
+    /// In the order in which the server has the fields.
+    #[derive(Serialize)]
+    struct Listed<'a> {
+        #[serde(flatten)]
+        member: &'a Member,
+        #[serde(rename = "isLeader")]
+        leads: bool,
+    }
+    #[derive(Serialize)]
+    struct List<'a> {
+        members: Vec<Listed<'a>>,
+    }
+    let one = |member| Listed { member, leads: member.id == leader.id };
+    let list = List { members: members.iter().map(one).collect() };
+    format!("{}\n", print::go_json(&list))
 }
 
 fn as_table(members: &[Member], leader: &Member) -> String {

@@ -113,11 +113,14 @@ pub(in crate::ctl) const GLOBALS: &[Flag] = &[
     flag(&["total-timeout"], Duration, "5s", "how long a command may take in all, except watches"),
 ];
 
-/// Options that every command line may end with.
-pub(in crate::ctl) const ALWAYS: &[Flag] = &[
-    flag(&["help", "h"], Switch, "", "show help"),
-    flag(&["version", "v"], Switch, "", "print the version"),
-];
+/// What every command takes.
+pub(in crate::ctl) const HELP: &[Flag] = &[SHOW_HELP];
+
+/// What stands alone, before a command.
+pub(in crate::ctl) const ALWAYS: &[Flag] =
+    &[SHOW_HELP, flag(&["version", "v"], Switch, "", "print the version")];
+
+const SHOW_HELP: Flag = flag(&["help", "h"], Switch, "", "show help");
 
 const TTL: Flag = flag(&["ttl"], Number, "0", "seconds until the key goes by itself; 0 for never");
 const SORT: Flag = flag(&["sort"], Switch, "", "in the order of the alphabet");
@@ -125,7 +128,8 @@ const QUORUM: Flag =
     flag(&["quorum", "q"], Switch, "", "read what a majority agrees on, not what one member knows");
 const AFTER_INDEX: Flag = flag(&["after-index"], Number, "0", "begin behind this index; 0 for now");
 const WATCH_RECURSIVE: Flag = flag(&["recursive", "r"], Switch, "", "everything below the key too");
-const ROLES: Flag = flag(&["roles"], Texts, "", "the role; may be given several times");
+const ROLES: Flag =
+    flag(&["roles"], Texts, "", "roles, separated by commas; may be given several times");
 const PATH: Flag = flag(&["path"], Text, "", "keys that this is about; /x/* for all below /x");
 const READ: Flag = flag(&["read"], Switch, "", "the right to read");
 const WRITE: Flag = flag(&["write"], Switch, "", "the right to write");
