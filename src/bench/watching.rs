@@ -101,12 +101,12 @@ impl Fanout {
         u64::try_from(since).unwrap_or(u64::MAX)
     }
 
-    /// An event that was sent at `sent` nanoseconds has come; how long that took.
-    fn came(&self, sent: u64, now: Instant) -> Duration {
+    /// An event that was sent at `sent` nanoseconds has come. Whoever waits for it finds it in `latencies` too.
+    fn came(&self, sent: u64, now: Instant, latencies: &mut Durations) {
         let came = self.nanoseconds(now);
+        latencies.record(Duration::from_nanos(came.saturating_sub(sent)));
         self.last.fetch_max(came, Ordering::AcqRel);
         self.events.add_one();
-        Duration::from_nanos(came.saturating_sub(sent))
     }
 }
 
@@ -137,12 +137,8 @@ impl Watcher {
             let poll = self.poll(&mut hand, &mut from, &mut counted).await;
             let now = Instant::now();
             let failure = match poll {
-                Ok(Poll::Event(took)) => {
-                    lock(&tally).latencies.record(took);
-                    continue;
-                }
-                // A server may end a watch that has waited for long.
-                Ok(Poll::Nothing) => continue,
+                // A server may end a watch that has waited for long; then nothing has happened.
+                Ok(Poll::Ended) => continue,
                 Ok(Poll::Refused(status)) => {
                     let mut tally = lock(&tally);
                     tally.sent += 1;
@@ -180,7 +176,7 @@ impl Watcher {
         let body = line.wait(&head).await?;
         let now = Instant::now();
         let poll = match head.status {
-            200 if body.is_empty() => Poll::Nothing,
+            200 if body.is_empty() => Poll::Ended,
             200 => {
                 let event = (stamp(body), number_behind(body, b"\"modifiedIndex\":"));
                 let (Some(sent), Some(index)) = event else {
@@ -188,7 +184,8 @@ impl Watcher {
                 };
                 *from = Some(index + 1);
                 *counted = false;
-                Poll::Event(self.fanout.came(sent, now))
+                self.fanout.came(sent, now, &mut lock(&hand.tally).latencies);
+                Poll::Ended
             }
             status => Poll::Refused(status),
         };
@@ -201,8 +198,8 @@ impl Watcher {
 
 /// How a watch ended.
 enum Poll {
-    Event(Duration),
-    Nothing,
+    /// With an event, or without one.
+    Ended,
     Refused(u16),
 }
 
