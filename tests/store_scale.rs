@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use cairn::model::{KeyPath, LogTime, Ttl};
 use cairn::store::{
-    Applied, Command, Event, HistoryLimits, Loader, RecordChange, Removed, Store, Write,
+    Applied, Changes, Command, Event, HistoryLimits, Loader, RecordChange, Removed, Store, Write,
 };
 
 const LIMITS: HistoryLimits = HistoryLimits { events_max: 1000, bytes_max: 1 << 26 };
@@ -17,11 +17,12 @@ const fn bound_ms(release: u64, dev: u64) -> Duration {
     Duration::from_millis(if cfg!(debug_assertions) { dev } else { release })
 }
 
-fn set(store: &mut Store, key: &str, value: &str) {
+fn set(store: &mut Store, key: &str, value: &str) -> Arc<Event> {
     let write = Write { value: value.as_bytes().into(), dir: false, ttl: None, refresh: false };
     let command = Command::Set { path: KeyPath::from(key), write };
     let applied = store.apply(LogTime(1), &command);
-    assert!(matches!(applied, Applied::Changed(_)), "{key}: {applied:?}");
+    let Applied::Changed(event) = applied else { panic!("{key}: {applied:?}") };
+    event
 }
 
 /// 100,000 keys: half in one directory, half in five hundred.
@@ -47,18 +48,24 @@ fn best_of(runs: usize, mut run: impl FnMut()) -> Duration {
 fn a_clone_and_a_difference_cost_what_changed_and_not_what_is_there() {
     let older = large();
     let mut newer = older.clone();
+    let mut changes = Changes::since(older.index());
     for n in 0..5 {
-        set(&mut newer, &format!("/flat/{}", n * 9_000), "new");
-        set(&mut newer, &format!("/deep/{}/{}", n * 90, n * 9_000 + n * 90), "new");
+        for key in [format!("/flat/{}", n * 9_000), format!("/deep/{}/{}", n * 90, n * 9_090)] {
+            // Twice, and noted once.
+            for value in ["new", "newer"] {
+                changes.note(&set(&mut newer, &key, value));
+            }
+        }
     }
-    let mut changes = 0;
-    newer.changes_since(Some(&older), &mut |change| {
+    let mut written = 0;
+    newer.changed_records(&changes, &mut |change| {
         assert!(matches!(change, RecordChange::PutNode(..)));
-        changes += 1;
+        written += 1;
     });
-    assert_eq!(changes, 10);
+    assert_eq!(written, 10);
+    assert!(changes.bytes() < 1000, "{} bytes for ten keys", changes.bytes());
 
-    let diff = best_of(9, || newer.changes_since(Some(&older), &mut |_| {}));
+    let diff = best_of(9, || newer.changed_records(&changes, &mut |_| {}));
     assert!(diff < bound_ms(5, 20), "a difference of 10 keys in 100,000 took {diff:?}");
 
     let clones = best_of(9, || {
@@ -138,18 +145,15 @@ fn a_key_a_thousand_deep_fits_on_the_stack_of_a_thread() {
         let dirs = "/d".repeat(1000);
         let mut store = Store::new(LIMITS);
         set(&mut store, &format!("{dirs}/leaf"), "v");
-        let clone = store.clone();
-        set(&mut store, &format!("{dirs}/leaf"), "new");
+        let mut changes = Changes::since(store.index());
+        changes.note(&set(&mut store, &format!("{dirs}/leaf"), "new"));
         store.check();
         let mut records = Vec::new();
-        store.changes_since(None, &mut |change| match change {
-            RecordChange::PutNode(path, record) => records.push((path, record)),
-            RecordChange::DropNode(path) => panic!("{path}"),
-        });
+        store.nodes(&mut |path, record| records.push((path.clone(), record)));
         assert_eq!(records.len(), 1001);
-        let mut changes = 0;
-        store.changes_since(Some(&clone), &mut |_| changes += 1);
-        assert_eq!(changes, 1);
+        let mut written = 0;
+        store.changed_records(&changes, &mut |_| written += 1);
+        assert_eq!(written, 1);
         let mut loader = Loader::new(LIMITS, &store.header()).expect("a header");
         for (path, record) in &records {
             loader.node(path.as_bytes(), record).expect("a node");

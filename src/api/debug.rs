@@ -31,8 +31,18 @@ pub(super) async fn vars(State(api): State<Arc<Context>>, request: Request) -> R
         "lead": status.leadership.leader.unwrap_or_default().to_string(),
         "raftState": state,
     });
+    let kept = api.replica.memory();
+    let parts = serde_json::json!({
+        "nodes": kept.nodes,
+        "history_events": kept.history_events,
+        "history_bytes": kept.history_bytes,
+        "log_entries": kept.log_entries,
+        "log_bytes": kept.log_bytes,
+        "changes_bytes": kept.changes_bytes,
+    });
     let memory = serde_json::json!({ "Sys": metrics_rss() });
     let fields = [
+        ("cairn.memory", parts),
         ("cmdline", serde_json::json!(arguments)),
         ("file_descriptor_limit", serde_json::json!(limits.current)),
         ("memstats", memory),

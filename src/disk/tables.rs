@@ -199,6 +199,15 @@ impl Commit<'_> {
         Ok(())
     }
 
+    /// Removes the nodes whose keys begin with `dir` and a slash.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn drop_nodes_below(&mut self, dir: &[u8]) -> Result<(), CommitError> {
+        let (first, end) = ([dir, b"/"].concat(), [dir, &[b'/' + 1]].concat());
+        Ok(self.nodes.retain_in(&first[..]..&end[..], |_, _| false)?)
+    }
+
     /// Puts an event.
     ///
     /// # Errors

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `start.rs` | opens log and checkpoint and puts everything below together |
 //! | `clock.rs` | the log's clock: what entries are stamped with, how long keys live |
-//! | `storage/` | openraft's storage over `disk` and `store`: `log`, `machine`, `checkpoint`, `pace`, `encoding` |
+//! | `storage/` | openraft's storage over `disk` and `store`: `log` and `recent`, `machine`, `checkpoint`, `pace`, `encoding` |
 //! | `net/` | openraft's network over `transport`: calls out (`peers`), calls in (`inbound`), questions to the leader (`ask`), snapshots (`transfer`), their bytes (`messages`), how followers do (`followers`) |
 //! | `requests/` | a write's way into the log and back (`propose`, `tickets`), reads that are not stale (`reads`) |
 //! | `voters/` | who has a vote (`voting`), who leads (`leadership`), going on when the majority is lost (`alone`) |
@@ -86,6 +86,23 @@ pub struct Status {
     pub applied: LogIndex,
 }
 
+/// What a member keeps in memory, part by part, as far as it is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryUse {
+    /// Files and directories.
+    pub nodes: u64,
+    /// Events in the history.
+    pub history_events: usize,
+    /// Bytes of them, as `--history-bytes` counts.
+    pub history_bytes: usize,
+    /// Entries of the log whose places are known.
+    pub log_entries: u64,
+    /// Bytes of the youngest entries, which are kept to be sent to followers.
+    pub log_bytes: usize,
+    /// Bytes of the list of keys that the next checkpoint writes, roughly.
+    pub changes_bytes: usize,
+}
+
 /// A member's part in consensus. Clones are handles of the same one.
 #[derive(Clone)]
 pub struct Raft {
@@ -147,6 +164,20 @@ impl Raft {
     /// The state as of the last applied entry.
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// What this member keeps in memory.
+    pub fn memory(&self) -> MemoryUse {
+        let view = self.view.load();
+        let history = view.store.history();
+        MemoryUse {
+            nodes: view.store.nodes_count(),
+            history_events: history.len(),
+            history_bytes: history.bytes(),
+            log_entries: self.wal.entries(),
+            log_bytes: self.shared.log.bytes_in_memory(),
+            changes_bytes: self.shared.checkpoints.changes_bytes(),
+        }
     }
 
     /// Who leads, and how far this member is.

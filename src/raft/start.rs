@@ -1,9 +1,7 @@
 //! How a member's part in consensus begins: log and checkpoint are opened, and everything on this floor is put together.
 
-use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -14,9 +12,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::disk::{
-    Files, IoMode, LogOwner, Tables, TablesError, Wal, WalError, WalObserver, WalOptions,
-};
+use crate::disk::{Files, LogOwner, Tables, TablesError, Wal, WalError, WalObserver, WalOptions};
 use crate::model::{Clock, ClusterId, DecodeError, MemberId, Random};
 use crate::raft::adapter::types::{self, Types};
 use crate::raft::clock::LogClock;
@@ -291,14 +287,7 @@ fn open_files(options: RaftOptions) -> Result<Opened, StartError> {
         Ok((wal, log))
     };
     // Both read much: side by side, where there may be threads.
-    let (start, log) = match io {
-        IoMode::Inline => (load(), recover()),
-        IoMode::Threaded => thread::scope(|scope| {
-            let log = scope.spawn(recover);
-            let start = load();
-            (start, log.join().unwrap_or_else(|panic| resume_unwind(panic)))
-        }),
-    };
+    let (start, log) = blocking::both(io, load, recover);
     let (start, (wal, log)) = (start?, log?);
     if let Some(applied) = &start.applied {
         let index = types::log_index(applied.index);

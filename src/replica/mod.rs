@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Clock, ClusterId, LogTime, MemberId, WallTime};
-use crate::raft::{Raft, Status, View};
+use crate::raft::{MemoryUse, Raft, Status, View};
 use crate::store::Members;
 
 use read_gate::ReadGate;
@@ -80,6 +80,11 @@ impl Replica {
     /// This member's role and how far its log is.
     pub fn status(&self) -> Status {
         self.inner.raft.status()
+    }
+
+    /// What this member keeps in memory.
+    pub fn memory(&self) -> MemoryUse {
+        self.inner.raft.memory()
     }
 
     /// The log's time, as well as this member can tell. What is left of a lifetime follows from it.

@@ -189,6 +189,36 @@ impl Command {
         }
     }
 
+    /// About as many bytes as [`Command::encode`] writes, so that there is room for them from the start.
+    pub fn encoded_bytes(&self) -> usize {
+        /// Tags, lengths and numbers.
+        const HEAD: usize = 32;
+        let of = |path: &KeyPath, values: [Option<&Value>; 2]| {
+            let values = values.into_iter().flatten();
+            path.as_bytes().len() + values.map(|value| value.len()).sum::<usize>()
+        };
+        HEAD + match self {
+            Self::Set { path, write }
+            | Self::Create { path, write }
+            | Self::CreateInOrder { dir: path, write }
+            | Self::Update { path, write } => of(path, [Some(&write.value), None]),
+            Self::CompareAndSwap { path, write, condition } => {
+                of(path, [Some(&write.value), condition.value.as_ref()])
+            }
+            Self::CompareAndDelete { path, condition } => {
+                of(path, [condition.value.as_ref(), None])
+            }
+            Self::Delete { path, .. } => of(path, [None, None]),
+            Self::Tick { .. }
+            | Self::AddMember { .. }
+            | Self::UpdateMember { .. }
+            | Self::PublishMember { .. }
+            | Self::RemoveMember { .. }
+            | Self::SetClusterVersion { .. }
+            | Self::Auth(_) => 0,
+        }
+    }
+
     /// The counterpart of [`Command::encode`].
     ///
     /// # Errors

@@ -31,10 +31,8 @@ fn read_records(input: &[u8]) {
     }
     let Ok(store) = loader.finish() else { return };
     let mut again = Loader::new(limits, &store.header()).expect("its own header");
-    store.changes_since(None, &mut |change| {
-        if let crate::store::RecordChange::PutNode(path, record) = change {
-            again.node(path.as_bytes(), &record).expect("its own node");
-        }
+    store.nodes(&mut |path, record| {
+        again.node(path.as_bytes(), &record).expect("its own node");
     });
     let oldest = store.history().oldest();
     store.events_since(oldest, &mut |index, record| {

@@ -6,6 +6,7 @@
 //! Cloning a [`Store`] is O(1), whatever its size: all of its parts are shared persistent maps.
 
 mod auth;
+mod changes;
 mod command;
 #[cfg(test)]
 pub(crate) mod costs;
@@ -28,13 +29,14 @@ pub use auth::{
     Access, Asker, Auth, AuthChange, AuthCommand, AuthRefusal, AuthRevision, GUEST, Identity,
     Intent, PasswordHash, Permissions, ROOT, User,
 };
+pub use changes::Changes;
 pub use command::{Command, Condition, Write};
 pub use counters::{Counter, Counters};
 pub use event::{Action, Event, Removed, Shown};
 pub use filter::Filter;
 pub use history::{Found, History, HistoryLimits, Scan};
 pub use members::{MemberRecord, Members, MembersRevision};
-pub use snapshot::{Header, Loader, Position, Record, RecordChange};
+pub use snapshot::{EventLoader, Header, Loader, NodeLoader, Position, Record, RecordChange};
 pub use tree::{Content, Dir, Link, Node, Remains};
 
 use std::sync::Arc;
@@ -191,6 +193,11 @@ impl Store {
     /// When the next key dies; the leader proposes a tick then.
     pub fn next_deadline(&self) -> Option<LogTime> {
         self.tree.next_death()
+    }
+
+    /// How many files and directories there are, hidden ones included.
+    pub fn nodes_count(&self) -> u64 {
+        self.tree.root().nodes_below()
     }
 
     /// Events kept for `waitIndex`.

@@ -1,19 +1,18 @@
 //! Store ⇄ records: what a checkpoint writes and a restart reads.
 //!
-//! A checkpoint is a difference between two stores. Both share whatever did not change between them, so finding the
-//! difference costs what changed, not what is there.
-
-use imbl::ordmap::DiffItem;
+//! A checkpoint writes the nodes at the keys that changed since the one before: it costs what changed, not what is there.
 
 use crate::model::{DecodeError, KeyPath, LogTime, Reader, StoreIndex, Value, WallOffset, Writer};
 use crate::store::Store;
 use crate::store::auth::Auth;
+use crate::store::changes::Changes;
 use crate::store::counters::Counters;
 use crate::store::event::Event;
 use crate::store::history::{History, HistoryLimits};
 use crate::store::members::Members;
-use crate::store::tree::{self, Content, Link, Node, Remains, Tree};
+use crate::store::tree::{self, Node, Remains, Tree};
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -22,8 +21,10 @@ use std::sync::Arc;
 pub enum RecordChange {
     /// The node at this key, encoded.
     PutNode(KeyPath, Vec<u8>),
-    /// No node at this key any more.
+    /// No node at this key; there may never have been one.
     DropNode(KeyPath),
+    /// No nodes below this key, on any level. Comes before what was put there since.
+    DropBelow(KeyPath),
 }
 
 /// One of the records that together with the header make a store.
@@ -57,13 +58,33 @@ const VERSION_WITHOUT_AUTH: u8 = 2;
 const VERSION_WITHOUT_OFFSET: u8 = 1;
 
 impl Store {
-    /// Calls `visit` with every node record that differs between `older` and this store; everything when `older` is `None`.
-    pub fn changes_since(&self, older: Option<&Self>, visit: &mut impl FnMut(RecordChange)) {
-        match older {
-            Some(older) => diff(&KeyPath::root(), older.tree.root(), self.tree.root(), visit),
-            None => tree::walk_below(&KeyPath::root(), self.tree.root(), &mut |path, node| {
-                visit(RecordChange::PutNode(path.clone(), encode_node(node)));
-            }),
+    /// Calls `visit` with every node.
+    pub fn nodes(&self, visit: &mut impl FnMut(&KeyPath, Vec<u8>)) {
+        self.tree.walk(&mut |path, node| visit(path, encode_node(node)));
+    }
+
+    /// Calls `visit` with what makes the node records of this store from those of the one that `changes` begin at. They must
+    /// have been told of all events since.
+    pub fn changed_records(&self, changes: &Changes, visit: &mut impl FnMut(RecordChange)) {
+        for dir in changes.emptied() {
+            visit(RecordChange::DropBelow(dir.clone()));
+        }
+        let keys = changes.keys();
+        let mut dirs_made = BTreeSet::new();
+        for path in &keys {
+            let found = self.tree.find_noting(path, &mut |depth, dir| {
+                if dir.created <= changes.start() {
+                    return;
+                }
+                let dir_path = path.ancestor(depth);
+                if keys.binary_search(&&dir_path).is_err() && dirs_made.insert(dir_path.clone()) {
+                    visit(RecordChange::PutNode(dir_path, encode_node(dir)));
+                }
+            });
+            visit(match found {
+                Some(node) => RecordChange::PutNode(KeyPath::clone(path), encode_node(node)),
+                None => RecordChange::DropNode(KeyPath::clone(path)),
+            });
         }
     }
 
@@ -140,50 +161,6 @@ fn encode_slot(slot: Option<&Arc<Event>>) -> Vec<u8> {
         event.encode(&mut out);
     }
     out.finish()
-}
-
-fn diff(path: &KeyPath, old: &Link, new: &Link, visit: &mut impl FnMut(RecordChange)) {
-    let empty = imbl::OrdMap::new();
-    let children = |node: &Node| match &node.content {
-        Content::Dir(dir) => dir.children().clone(),
-        Content::File(_) => empty.clone(),
-    };
-    let (old_children, new_children) = (children(old), children(new));
-    for item in old_children.diff(&new_children) {
-        match item {
-            DiffItem::Add(name, link) => added(&path.child(name), link, visit),
-            DiffItem::Remove(name, link) => dropped(&path.child(name), link, visit),
-            DiffItem::Update { old: (name, old), new: (_, new) } => {
-                let child = path.child(name);
-                if !same_record(old, new) {
-                    visit(RecordChange::PutNode(child.clone(), encode_node(new)));
-                }
-                diff(&child, old, new, visit);
-            }
-        }
-    }
-}
-
-fn same_record(old: &Node, new: &Node) -> bool {
-    let same_body = match (&old.content, &new.content) {
-        (Content::File(old), Content::File(new)) => Arc::ptr_eq(old, new) || old == new,
-        (Content::Dir(_), Content::Dir(_)) => true,
-        (Content::File(_), Content::Dir(_)) | (Content::Dir(_), Content::File(_)) => false,
-    };
-    same_body
-        && (old.created, old.modified, old.expires) == (new.created, new.modified, new.expires)
-}
-
-fn added(path: &KeyPath, node: &Node, visit: &mut impl FnMut(RecordChange)) {
-    visit(RecordChange::PutNode(path.clone(), encode_node(node)));
-    tree::walk_below(path, node, &mut |path, node| {
-        visit(RecordChange::PutNode(path.clone(), encode_node(node)));
-    });
-}
-
-fn dropped(path: &KeyPath, node: &Node, visit: &mut impl FnMut(RecordChange)) {
-    visit(RecordChange::DropNode(path.clone()));
-    tree::walk_below(path, node, &mut |path, _| visit(RecordChange::DropNode(path.clone())));
 }
 
 const DIR: u8 = 1;
@@ -276,21 +253,65 @@ impl Loader {
         })
     }
 
+    /// Both parts of it, which may be put together side by side.
+    pub fn parts(&mut self) -> (NodeLoader<'_>, EventLoader<'_>) {
+        (NodeLoader(&mut self.nodes), EventLoader(&mut self.store.history))
+    }
+
+    /// Adds a node: see [`NodeLoader::node`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn node(&mut self, key: &[u8], record: &[u8]) -> Result<(), DecodeError> {
+        self.parts().0.node(key, record)
+    }
+
+    /// Adds an event: see [`EventLoader::event`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn event(&mut self, index: StoreIndex, record: &[u8]) -> Result<(), DecodeError> {
+        self.parts().1.event(index, record)
+    }
+
+    /// The store.
+    ///
+    /// # Errors
+    /// When the events do not reach up to the store's index.
+    pub fn finish(self) -> Result<Store, DecodeError> {
+        if self.store.history.next() != self.store.index.next() {
+            return Err(DecodeError::Malformed("end of the events"));
+        }
+        Ok(Store { tree: self.nodes.finish(), ..self.store })
+    }
+}
+
+/// The nodes of a store that is put together.
+#[derive(Debug)]
+pub struct NodeLoader<'a>(&'a mut tree::Builder);
+
+impl NodeLoader<'_> {
     /// Adds a node. They come in the bytewise order of their keys, or in that of a walk: as the tables and peers have them.
     ///
     /// # Errors
     /// When the record is malformed, not in order, or its directory is missing.
     pub fn node(&mut self, key: &[u8], record: &[u8]) -> Result<(), DecodeError> {
         let misplaced = |_| DecodeError::Malformed("place of a node");
-        self.nodes.push(key, decode_node(record)?).map_err(misplaced)
+        self.0.push(key, decode_node(record)?).map_err(misplaced)
     }
+}
 
+/// The events of a store that is put together.
+#[derive(Debug)]
+pub struct EventLoader<'a>(&'a mut History);
+
+impl EventLoader<'_> {
     /// Adds an event; they come in the order of their indexes, without a gap.
     ///
     /// # Errors
     /// When the record is malformed or does not follow the one before.
     pub fn event(&mut self, index: StoreIndex, record: &[u8]) -> Result<(), DecodeError> {
-        let history = &mut self.store.history;
+        let history = &mut *self.0;
         if index != history.next() {
             return Err(DecodeError::Malformed("order of events"));
         }
@@ -306,17 +327,6 @@ impl Loader {
         }
         history.push(Arc::new(event));
         Ok(())
-    }
-
-    /// The store.
-    ///
-    /// # Errors
-    /// When the events do not reach up to the store's index.
-    pub fn finish(self) -> Result<Store, DecodeError> {
-        if self.store.history.next() != self.store.index.next() {
-            return Err(DecodeError::Malformed("end of the events"));
-        }
-        Ok(Store { tree: self.nodes.finish(), ..self.store })
     }
 }
 

@@ -233,6 +233,23 @@ impl Tree {
         Ok(node)
     }
 
+    /// The node at `path`. Calls `visit` with each directory above it that is there, outermost first and without the root, and
+    /// with its depth.
+    pub(super) fn find_noting(
+        &self,
+        path: &KeyPath,
+        visit: &mut impl FnMut(usize, &Node),
+    ) -> Option<&Node> {
+        let mut node = &*self.root;
+        for (depth, name) in path.names().enumerate() {
+            if depth > 0 {
+                visit(depth, node);
+            }
+            node = node.child(name)?;
+        }
+        Some(node)
+    }
+
     /// Changes the node at `path`; the nodes on the way are copied if they are shared.
     ///
     /// # Panics

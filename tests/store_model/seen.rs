@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use cairn::model::{KeyPath, StoreIndex};
 use cairn::store::{
-    Action, Applied, Content, Counter, Event, HistoryLimits, Loader, Node, RecordChange, Removed,
-    Shown, Store,
+    Action, Applied, Changes, Content, Counter, Event, HistoryLimits, Loader, Node, RecordChange,
+    Removed, Shown, Store,
 };
 
 use crate::model::{Entry, Happened, Names, No, names};
@@ -87,21 +87,26 @@ pub(crate) fn entries_of(store: &Store) -> BTreeMap<Names, Entry> {
 pub(crate) struct Records(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl Records {
-    pub(crate) fn update(&mut self, older: Option<&Store>, newer: &Store) {
-        newer.changes_since(older, &mut |change| match change {
+    pub(crate) fn update(&mut self, changes: &Changes, newer: &Store) {
+        let mut put = BTreeSet::new();
+        newer.changed_records(changes, &mut |change| match change {
             RecordChange::PutNode(path, record) => {
-                let old = self.0.insert(path.as_bytes().to_vec(), record.clone());
-                assert_ne!(old, Some(record), "{path} did not change");
+                assert!(put.insert(path.clone()), "{path} is written once");
+                self.0.insert(path.as_bytes().to_vec(), record);
             }
-            RecordChange::DropNode(path) => {
-                assert!(self.0.remove(path.as_bytes()).is_some(), "{path} was not there");
+            RecordChange::DropNode(path) => drop(self.0.remove(path.as_bytes())),
+            RecordChange::DropBelow(dir) => {
+                let below = [dir.as_bytes(), b"/"].concat();
+                self.0.retain(|key, _| !key.starts_with(&below));
             }
         });
     }
 
     pub(crate) fn of(store: &Store) -> Self {
         let mut records = Self::default();
-        records.update(None, store);
+        store.nodes(&mut |path, record| {
+            records.0.insert(path.as_bytes().to_vec(), record);
+        });
         records
     }
 

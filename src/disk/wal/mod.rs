@@ -264,6 +264,12 @@ impl Wal {
         read.inspect_err(|error| self.shared.fail(error))
     }
 
+    /// How many entries are safe and not purged; where each of them is takes memory.
+    pub fn entries(&self) -> u64 {
+        let range = lock(&self.shared.index).range();
+        range.end - range.start
+    }
+
     /// Bytes of the safe entries from `from` on.
     pub fn bytes_from(&self, from: u64) -> u64 {
         lock(&self.shared.index).bytes_from(from)

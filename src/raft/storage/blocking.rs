@@ -1,6 +1,8 @@
 //! Work that takes its time, for the disk most of all, off the threads that serve clients and peers.
 
 use std::io;
+use std::panic::resume_unwind;
+use std::thread;
 
 use crate::disk::IoMode;
 
@@ -25,5 +27,20 @@ pub(in crate::raft) fn let_go<T: Send + 'static>(io: IoMode, what: T) {
         IoMode::Inline => drop(what),
         // No caller needs to know when it is done.
         IoMode::Threaded => drop(tokio::task::spawn_blocking(move || drop(what))),
+    }
+}
+
+/// Does both, side by side where there may be threads. Waits for both.
+pub(in crate::raft) fn both<A, B: Send>(
+    io: IoMode,
+    here: impl FnOnce() -> A,
+    there: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    match io {
+        IoMode::Inline => (here(), there()),
+        IoMode::Threaded => thread::scope(|scope| {
+            let there = scope.spawn(there);
+            (here(), there.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        }),
     }
 }

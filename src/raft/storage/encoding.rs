@@ -21,7 +21,13 @@ const NORMAL: u8 = 3;
 
 /// A log entry without its index, which the log keeps beside it.
 pub(in crate::raft) fn encode_entry(entry: &Entry) -> Vec<u8> {
-    let mut out = Writer::with_capacity(64);
+    /// Version, kind, term, stamp and origin.
+    const HEAD: usize = 48;
+    let command = match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.command.encoded_bytes(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    };
+    let mut out = Writer::with_capacity(HEAD + command);
     out.u8(VERSION).varint(entry.log_id.leader_id.term);
     match &entry.payload {
         EntryPayload::Blank => {

@@ -1,9 +1,8 @@
 //! openraft's log storage over the write-ahead log.
 //!
-//! Owns: recent entries in decoded form. Holds: an entry is readable as soon as `append` returned; one that is dropped from
+//! Owns: which entries are in memory. Holds: an entry is readable as soon as `append` returned; one that is dropped from
 //! memory is safe on disk.
 
-use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -15,6 +14,7 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
 use tracing::info;
 
 use crate::base;
@@ -23,15 +23,13 @@ use crate::raft::StartError;
 use crate::raft::adapter::types::{self, Entry, LogId, Types, Vote};
 use crate::raft::storage::blocking;
 use crate::raft::storage::encoding;
+use crate::raft::storage::recent::{Found, Recent};
 
-/// Recent entries kept decoded: more than any follower that is well lags behind.
-const MEMORY_BYTES: usize = 32 << 20;
+/// Recent entries kept in memory: more than any follower that is well lags behind.
+const MEMORY_BYTES: usize = 16 << 20;
 
 /// Entries that are read at once: for a message to a follower, or to be applied.
 const MESSAGE_BYTES: usize = 1 << 20;
-
-/// What an entry takes in memory beside its encoded bytes, roughly.
-const ENTRY_OVERHEAD_BYTES: usize = 160;
 
 /// The log. Clones are handles of the same one.
 #[derive(Clone)]
@@ -54,8 +52,7 @@ struct State {
     purged: Option<LogId>,
     last: Option<LogId>,
     /// The youngest entries, without a gap, up to `last`.
-    recent: VecDeque<Recent>,
-    recent_bytes: usize,
+    recent: Recent,
     /// Entries below this index are safe on disk.
     safe_below: u64,
     /// How often the end was cut off. What was appended before says nothing of the entries that came in its place.
@@ -63,36 +60,15 @@ struct State {
     failed: bool,
 }
 
-struct Recent {
-    entry: Entry,
-    /// As it is stored and sent.
-    encoded: Bytes,
-    /// What both take in memory.
-    weight: usize,
-}
-
 impl State {
     fn first_recent(&self) -> u64 {
-        let first = self.recent.front().map(|recent| recent.entry.log_id.index);
+        let first = self.recent.first();
         first.unwrap_or_else(|| self.last.as_ref().map_or(0, |last| last.index + 1))
     }
 
-    fn push(&mut self, entry: Entry, encoded: Bytes) {
-        self.last = Some(entry.log_id);
-        let weight = 2 * encoded.len() + ENTRY_OVERHEAD_BYTES;
-        self.recent_bytes += weight;
-        self.recent.push_back(Recent { entry, encoded, weight });
-    }
-
     fn trim(&mut self) {
-        while self.recent_bytes > MEMORY_BYTES && self.first_recent() < self.safe_below {
-            self.drop_first();
-        }
-    }
-
-    fn drop_first(&mut self) {
-        if let Some(dropped) = self.recent.pop_front() {
-            self.recent_bytes -= dropped.weight;
+        while self.recent.bytes() > MEMORY_BYTES && self.first_recent() < self.safe_below {
+            self.recent.drop_first();
         }
     }
 }
@@ -129,9 +105,10 @@ impl Log {
         }
         while next < end {
             for (index, payload) in wal.read(next, end, MESSAGE_BYTES)? {
-                let entry = encoding::decode_entry(index - 1, &payload)?;
-                state.safe_below = entry.log_id.index + 1;
-                state.push(entry, payload);
+                let Entry { log_id, .. } = encoding::decode_entry(index - 1, &payload)?;
+                state.safe_below = log_id.index + 1;
+                state.last = Some(log_id);
+                state.recent.push_stored(log_id, payload);
                 next = index + 1;
             }
             state.trim();
@@ -170,16 +147,7 @@ impl Log {
 
     /// The stored forms of entries that follow one another, if they are still in memory.
     pub(in crate::raft) fn encoded(&self, entries: &[Entry]) -> Option<Vec<Bytes>> {
-        let first = entries.first()?;
-        let state = self.lock();
-        let skip = first.log_id.index.checked_sub(state.first_recent())?;
-        let recent = state.recent.iter().skip(usize::try_from(skip).ok()?);
-        let encoded: Vec<_> = recent
-            .zip(entries)
-            .take_while(|(recent, entry)| recent.entry.log_id == entry.log_id)
-            .map(|(recent, _)| recent.encoded.clone())
-            .collect();
-        (encoded.len() == entries.len()).then_some(encoded)
+        self.lock().recent.payloads(entries)
     }
 
     /// The entries of a range that are not purged: the first, and the one behind the last.
@@ -197,10 +165,16 @@ impl Log {
         (from.max(self.lock().purged.as_ref().map_or(0, |purged| purged.index + 1)), to)
     }
 
-    /// Entries from `from` up to but not including `to` if all that are there are in memory.
-    fn all_recent(&self, from: u64, to: u64) -> Option<Vec<Entry>> {
-        let state = self.lock();
-        (from >= state.first_recent()).then(|| recent(&state, from, to, usize::MAX))
+    /// Entries from `from` up to but not including `to` for the state machine, if all that are there are in memory.
+    fn take_recent(&self, from: u64, to: u64) -> Option<io::Result<Vec<Entry>>> {
+        let found = {
+            let mut state = self.lock();
+            if from < state.first_recent() {
+                return None;
+            }
+            state.recent.take(from, to)?
+        };
+        Some(found.into_iter().map(Found::decode).collect())
     }
 
     /// Entries from `from` up to but not including `to`; all of them, or as many as fit `bytes_max` but at least one.
@@ -208,15 +182,19 @@ impl Log {
         let mut entries = Vec::new();
         let mut next = from;
         while next < to {
-            let first_recent = {
+            let (first_recent, found) = {
                 let state = self.lock();
                 let first_recent = state.first_recent();
-                if next >= first_recent {
-                    entries.extend(recent(&state, next, to, bytes_max.unwrap_or(usize::MAX)));
-                    break;
-                }
-                first_recent
+                let is_recent = next >= first_recent;
+                let bytes_max = bytes_max.unwrap_or(usize::MAX);
+                (first_recent, is_recent.then(|| state.recent.find(next, to, bytes_max)))
             };
+            if let Some(found) = found {
+                for found in found {
+                    entries.push(found.decode()?);
+                }
+                break;
+            }
             // Older than what is in memory, so safe on disk.
             let (log, end) = (self.clone(), to.min(first_recent));
             let bytes = bytes_max.unwrap_or(MESSAGE_BYTES);
@@ -235,6 +213,11 @@ impl Log {
     /// Bytes of the entries behind the one at `index`, or of all; those that a recovered log began with.
     pub(in crate::raft) fn bytes_behind(&self, index: Option<u64>) -> u64 {
         self.shared.wal.bytes_from(index.map_or(0, |index| on_disk(index) + 1))
+    }
+
+    /// What the youngest entries take in memory.
+    pub(in crate::raft) fn bytes_in_memory(&self) -> usize {
+        self.lock().recent.bytes()
     }
 
     /// How far the log is known to be committed.
@@ -260,17 +243,21 @@ impl Log {
     }
 
     /// Entries from `from` up to but not including `to`, read as they are taken: in pieces, so that a long range takes no more
-    /// memory than a short one.
+    /// memory than a short one. While a piece is taken, the next one is read and decoded on another thread, if there may be one.
     pub(in crate::raft) fn stream(
         &self,
         from: u64,
         to: u64,
     ) -> impl Stream<Item = io::Result<Entry>> + Send + use<> {
-        let pieces = stream::try_unfold((self.clone(), from), move |(log, next)| async move {
+        let begun = (self.clone(), from, None);
+        let pieces = stream::try_unfold(begun, move |(log, next, ahead)| async move {
             if next >= to {
                 return Ok(None);
             }
-            let piece = log.read(next, to, Some(MESSAGE_BYTES)).await?;
+            let piece = match ahead {
+                Some(ahead) => piece_of(ahead).await?,
+                None => log.read(next, to, Some(MESSAGE_BYTES)).await?,
+            };
             let (Some(first), Some(last)) = (piece.first(), piece.last()) else {
                 return if log.ends_before(next) { Ok(None) } else { Err(missing(next)) };
             };
@@ -278,10 +265,19 @@ impl Log {
                 return Err(missing(next));
             }
             let next = last.log_id.index + 1;
+            let ahead = log.read_ahead(next, to);
             let piece = stream::iter(piece.into_iter().map(io::Result::Ok));
-            Ok::<_, io::Error>(Some((piece, (log, next))))
+            Ok::<_, io::Error>(Some((piece, (log, next, ahead))))
         });
         pieces.try_flatten()
+    }
+
+    fn read_ahead(&self, from: u64, to: u64) -> Option<JoinHandle<io::Result<Vec<Entry>>>> {
+        if self.shared.io == IoMode::Inline || from >= to {
+            return None;
+        }
+        let log = self.clone();
+        Some(tokio::spawn(async move { log.read(from, to, Some(MESSAGE_BYTES)).await }))
     }
 
     fn ends_before(&self, index: u64) -> bool {
@@ -298,16 +294,8 @@ impl Log {
     }
 }
 
-fn recent(state: &State, from: u64, to: u64, bytes_max: usize) -> Vec<Entry> {
-    let skip = usize::try_from(from - state.first_recent()).unwrap_or(usize::MAX);
-    let count = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
-    let mut bytes = 0;
-    let within = |(place, recent): &(usize, &Recent)| {
-        bytes += recent.encoded.len();
-        *place == 0 || bytes <= bytes_max
-    };
-    let found = state.recent.iter().skip(skip).take(count).enumerate().take_while(within);
-    found.map(|(_, recent)| recent.entry.clone()).collect()
+async fn piece_of(ahead: JoinHandle<io::Result<Vec<Entry>>>) -> io::Result<Vec<Entry>> {
+    ahead.await.map_err(io::Error::other)?
 }
 
 /// To apply what follows would leave a hole in the state.
@@ -338,8 +326,9 @@ impl RaftLogReader<Types> for Log {
         range: RB,
     ) -> impl Stream<Item = io::Result<Entry>> + OptionalSend {
         let (from, to) = self.bounds(&range);
-        let entries: BoxStream<'static, io::Result<Entry>> = match self.all_recent(from, to) {
-            Some(entries) => stream::iter(entries.into_iter().map(Ok)).boxed(),
+        let entries: BoxStream<'static, io::Result<Entry>> = match self.take_recent(from, to) {
+            Some(Ok(entries)) => stream::iter(entries.into_iter().map(Ok)).boxed(),
+            Some(Err(error)) => stream::iter([Err(error)]).boxed(),
             None => self.stream(from, to).boxed(),
         };
         entries
@@ -418,7 +407,8 @@ impl RaftLogStorage<Types> for Log {
                 let bytes = Bytes::from(encoding::encode_entry(&entry));
                 end = entry.log_id.index + 1;
                 encoded.push((on_disk(entry.log_id.index), bytes.clone()));
-                state.push(entry, bytes);
+                state.last = Some(entry.log_id);
+                state.recent.push(entry, bytes);
             }
             state.trim();
         }
@@ -448,10 +438,7 @@ impl RaftLogStorage<Types> for Log {
         {
             let mut state = self.lock();
             state.truncations += 1;
-            while state.recent.back().is_some_and(|recent| recent.entry.log_id.index >= keep) {
-                let dropped = state.recent.pop_back();
-                state.recent_bytes -= dropped.map_or(0, |recent| recent.weight);
-            }
+            state.recent.truncate(keep);
             if state.last.is_some_and(|now| now.index >= keep) {
                 state.last = last;
             }
@@ -466,9 +453,8 @@ impl RaftLogStorage<Types> for Log {
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
         {
             let mut state = self.lock();
-            let purged = |recent: &Recent| recent.entry.log_id.index <= log_id.index;
-            while state.recent.front().is_some_and(purged) {
-                state.drop_first();
+            while state.recent.first().is_some_and(|first| first <= log_id.index) {
+                state.recent.drop_first();
             }
             if state.last.as_ref().is_none_or(|last| last.index < log_id.index) {
                 state.last = Some(log_id);

@@ -14,7 +14,7 @@ use crate::raft::adapter::types::{
 };
 use crate::raft::clock::LogClock;
 use crate::raft::requests::tickets::Tickets;
-use crate::raft::storage::checkpoint::{Checkpoint, CheckpointBuilder, Checkpoints};
+use crate::raft::storage::checkpoint::{Checkpoint, CheckpointBuilder, Checkpoints, Difference};
 use crate::raft::storage::log::Log;
 use crate::store::{Applied, Event, Remains, Store};
 
@@ -66,6 +66,8 @@ pub(in crate::raft) struct Machine {
     /// None in openraft's own suite, which applies what stands in no log.
     log: Option<Log>,
     checkpoints: Arc<Checkpoints>,
+    /// What the next checkpoint has to write.
+    difference: Difference,
     /// Kept until no newer view holds on to it, and then dropped elsewhere.
     remains: Remains,
 }
@@ -86,6 +88,7 @@ impl Machine {
         log: Option<Log>,
         checkpoints: Arc<Checkpoints>,
     ) -> Self {
+        let difference = Difference::to(&start);
         let Checkpoint { store, applied, membership } = start;
         let position = applied.as_ref().map(types::position).unwrap_or_default();
         listeners.clock.applied(store.stamp());
@@ -95,7 +98,18 @@ impl Machine {
         listeners.observer.replaced(&view);
         listeners.tickets.skipped(position.index, position.term);
         let remains = Remains::default();
-        Self { store, applied, membership, published, listeners, member, log, checkpoints, remains }
+        Self {
+            store,
+            applied,
+            membership,
+            published,
+            listeners,
+            member,
+            log,
+            checkpoints,
+            difference,
+            remains,
+        }
     }
 
     /// Where views appear.
@@ -110,6 +124,9 @@ impl Machine {
             EntryPayload::Normal(Proposal { stamp, origin, command }) => {
                 let (applied, remains) = self.store.apply_and_keep(stamp, &command);
                 self.remains.append(remains);
+                for event in applied.events() {
+                    self.difference.changes.note(event);
+                }
                 (applied, Some(origin))
             }
             EntryPayload::Membership(membership) => {
@@ -147,6 +164,7 @@ impl Machine {
         }
         self.listeners.clock.applied(self.store.stamp());
         self.published.store(Arc::clone(&view));
+        self.checkpoints.heard_of(&self.difference.changes);
         let events: Vec<_> =
             batch.iter().flat_map(|done| done.answer.applied.events()).cloned().collect();
         self.listeners.observer.published(&view, &events);
@@ -210,7 +228,9 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> CheckpointBuilder {
-        CheckpointBuilder::new(Arc::clone(&self.checkpoints), self.checkpoint())
+        let state = self.checkpoint();
+        let difference = std::mem::replace(&mut self.difference, Difference::to(&state));
+        CheckpointBuilder::new(Arc::clone(&self.checkpoints), state, difference)
     }
 
     async fn install_snapshot(
@@ -219,6 +239,7 @@ impl RaftStateMachine<Types> for Machine {
         snapshot: Checkpoint,
     ) -> io::Result<()> {
         Arc::clone(&self.checkpoints).replace(snapshot.clone()).await?;
+        let difference = std::mem::replace(&mut self.difference, Difference::to(&snapshot));
         let before = std::mem::replace(&mut self.store, snapshot.store);
         self.applied = snapshot.applied;
         self.membership = snapshot.membership;
@@ -226,15 +247,18 @@ impl RaftStateMachine<Types> for Machine {
         if let Some(view) = self.view() {
             (self.listeners.facts)(&view);
             let shown_before = self.published.swap(Arc::clone(&view));
-            self.checkpoints.let_go(Some((before, shown_before)));
+            self.checkpoints.let_go(Some((before, shown_before, difference)));
             self.listeners.observer.replaced(&view);
             self.listeners.tickets.skipped(view.position.index, view.position.term);
         }
         Ok(())
     }
 
+    /// The state as it is now: that of the last checkpoint is only on disk. It is later, which spares the follower a part of
+    /// the log.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<OpenraftSnapshot>> {
-        Ok(self.checkpoints.to_send().map(Checkpoint::into_snapshot))
+        let snapshot = || self.checkpoints.to_send(|| self.checkpoint()).into_snapshot();
+        Ok(self.applied.is_some().then(snapshot))
     }
 }
 

@@ -8,3 +8,4 @@ pub(in crate::raft) mod encoding;
 pub(in crate::raft) mod log;
 pub(in crate::raft) mod machine;
 pub(in crate::raft) mod pace;
+mod recent;

@@ -147,8 +147,12 @@ impl Raft {
         }
     }
 
-    /// Waits until openraft knows of a checkpoint at `index` or later; `false` when consensus has ended.
+    /// Waits until a checkpoint at `index` or later is on disk and openraft knows of it; `false` when consensus has ended.
+    ///
+    /// What openraft takes for the last checkpoint when it starts is later than the one on disk: it is told of the state that the
+    /// log has led to since.
     async fn has_checkpoint_at(&self, index: LogIndex) -> bool {
+        self.shared.checkpoints.until_durable(index).await;
         let mut metrics = self.raft.data_metrics();
         loop {
             let snapshot = metrics.borrow_and_update().snapshot;
@@ -171,8 +175,7 @@ impl Raft {
             while !pace.may_cut(self.shared.checkpoints.is_on_its_way()) {
                 tokio::time::sleep(CUT_RETRY).await;
             }
-            let snapshot = self.raft.data_metrics().borrow_watched().snapshot;
-            let dispensable = snapshot.and_then(|last| {
+            let dispensable = self.shared.checkpoints.durable().and_then(|last| {
                 let log = &self.shared.log;
                 log.dispensable(last.index, ENTRIES_KEPT_MIN, ENTRIES_KEPT_MAX, BYTES_KEPT_MAX)
             });
