@@ -113,7 +113,7 @@ fn put_load(arguments: Vec<String>) -> ExitCode {
             std::future::pending::<()>().await;
         }
         tokio::spawn(async {
-            // Who asks twice is not kept waiting.
+            // A second Ctrl-C ends the program at once.
             if tokio::signal::ctrl_c().await.is_ok() {
                 std::process::exit(i32::from(INTERRUPTED));
             }

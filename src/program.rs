@@ -36,7 +36,7 @@ impl Program {
                 let name = file_name(word).to_owned();
                 Self::Tool(name, words.skip(1).collect())
             }
-            // Short for who types it; nobody's program is called so.
+            // `cairn ctl` is short for `cairn cairnctl`; no program has the name `ctl` alone.
             Some(word) if word == "ctl" => {
                 Self::Tool("cairnctl".to_owned(), words.skip(1).collect())
             }

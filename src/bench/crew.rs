@@ -130,7 +130,7 @@ impl Crew {
             let run = move || {
                 let news = share.news.clone();
                 if let Err(error) = share.run(&*work, &abandon) {
-                    // Where nobody listens any more, the run is over.
+                    // If the receiver is gone, the run has ended already.
                     let _ = news.try_send(Err(format!("cannot start a thread's runtime: {error}")));
                 }
             };
@@ -219,7 +219,7 @@ impl Share {
     {
         let opened = self.open().await;
         let failed = opened.as_ref().err().cloned();
-        // Where nobody listens any more, this is given up soon.
+        // If the receiver is gone, the run has ended, and this task is abandoned soon.
         let _ = self.news.send(failed.map_or(Ok(()), Err)).await;
         let Ok(lines) = opened else { return };
         let Ok(pace) = self.started.wait_for(Option::is_some).await.map(|pace| pace.clone()) else {

@@ -24,7 +24,7 @@ const PER_ADDRESS_MAX: usize = 20_000;
 /// The servers, and how they are reached.
 pub(super) struct Servers {
     all: Vec<Server>,
-    /// `None` where nobody speaks TLS.
+    /// `None` when every URL is `http://`.
     tls: Option<Tls>,
     timeout: Duration,
 }

@@ -397,7 +397,7 @@ impl<'a> Meter<'a> {
             "{:.0} s: {done}, {rate:.0} a second, {troubles} failed{end}",
             elapsed.as_secs_f64()
         );
-        // Whoever does not listen need not.
+        // A closed standard error is no reason to end the run.
         let _ = io::stderr().write_all(line.as_bytes());
     }
 }

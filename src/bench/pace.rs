@@ -70,7 +70,7 @@ impl Pace {
         self.begin
     }
 
-    /// Ends the run: nobody gets another turn.
+    /// Ends the run: no connection gets another turn.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
@@ -103,7 +103,7 @@ impl Pace {
     }
 
     async fn when_due(&self, rate: NonZeroU64, timer: &Timer) -> Option<Turn> {
-        // Whoever holds the timer waits for the next request that is due; the others wait behind it, in their order.
+        // The connection that holds the timer waits for the next request that is due; the others queue behind it, in their order.
         let mut timer = timer.0.lock().await;
         let due = self.start + offset(self.given.fetch_add(1, Ordering::Relaxed), rate);
         let counts = due >= self.begin;

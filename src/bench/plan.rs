@@ -89,7 +89,7 @@ impl Load {
         )
     }
 
-    /// How many keys it uses if nobody says.
+    /// How many keys it uses without `--keys`.
     pub(super) fn usual_keys(self) -> u64 {
         match self {
             Self::CreateInOrder | Self::CompareAndSwap | Self::WatchOne => 1,

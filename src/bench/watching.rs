@@ -101,7 +101,7 @@ impl Fanout {
         u64::try_from(since).unwrap_or(u64::MAX)
     }
 
-    /// An event that was sent at `sent` nanoseconds has come. Whoever waits for it finds it in `latencies` too.
+    /// An event that was sent at `sent` nanoseconds has come. Its latency goes into `latencies` too.
     fn came(&self, sent: u64, now: Instant, latencies: &mut Durations) {
         let came = self.nanoseconds(now);
         latencies.record(Duration::from_nanos(came.saturating_sub(sent)));
@@ -110,7 +110,7 @@ impl Fanout {
     }
 }
 
-/// What a watcher waits for, and whom it knows.
+/// What a watcher waits for, and what it shares with the others.
 pub(super) struct Watcher {
     pub(super) common: Common,
     pub(super) load: Load,

@@ -61,7 +61,7 @@ impl Answer {
     }
 }
 
-/// A status that nobody has reckoned with.
+/// A status that the API does not have.
 pub(super) fn unexpected(status: StatusCode) -> CtlError {
     CtlError::Plain(format!("unexpected status code {}", status.as_u16()))
 }
@@ -168,7 +168,7 @@ impl Client {
             Err(error) if error.is_no_connection() => {
                 return Err(Failure::keys(code::NO_CONNECTION, error));
             }
-            // Whoever answers, but not this, may still answer what is asked next.
+            // An endpoint that cannot list the members may still serve the command itself.
             Err(_) => {}
         }
         if self.debug {
@@ -276,7 +276,7 @@ impl Client {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
             body = text.clone().into();
         }
-        // Whoever is only named by an answer does not learn the password.
+        // A server that only a redirect has named does not learn the password.
         let known = self.endpoints.iter().any(|known| is_at(url, known));
         if let Some(authorization) = self.authorization.as_ref().filter(|_| known) {
             headers.insert(AUTHORIZATION, authorization.clone());
@@ -317,7 +317,7 @@ fn is_at(url: &str, endpoint: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// A request as a command, for whoever wants to repeat it.
+/// A request as a curl command, so that an operator can repeat it.
 fn curl(url: &str, request: &Request) -> String {
     let mut text = format!("cURL Command: curl -X {} {url}", request.method);
     if let Some((_, body)) = &request.body {

@@ -224,7 +224,7 @@ async fn keys_below(
     let Ok(Asked::Do(line)) = parse::line(before) else { return None };
     let settings = Settings::new(&line.said, variables);
     if settings.asks_for_a_password() {
-        // Nobody could type it here.
+        // While a shell completes a word, no password can be typed.
         return None;
     }
     let mut client = Client::unsynced(&settings).await.ok()?;

@@ -17,7 +17,7 @@ pub(super) mod code {
     pub(in crate::ctl) const SERVER: u8 = 4;
     /// Not all members are well.
     pub(in crate::ctl) const NOT_HEALTHY: u8 = 5;
-    /// As a shell counts a program that has ended because nobody reads what it writes.
+    /// As a shell counts a program that has ended because the pipe it writes to is closed.
     pub(in crate::ctl) const NOBODY_READS: u8 = 141;
 }
 

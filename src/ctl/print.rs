@@ -42,7 +42,7 @@ impl Format {
 /// Writes to standard output.
 ///
 /// # Errors
-/// When nobody reads it: the tool ends without a word, as programs do in a pipe; or when it cannot be written.
+/// When the reading end of the pipe is closed: the tool ends without a word, as programs do in a pipe; or when it cannot be written.
 pub(super) fn out(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -56,7 +56,7 @@ pub(super) fn out(text: &str) -> Result<(), Failure> {
 
 /// Says something beside the answer, on standard error.
 pub(super) fn note(text: &str) {
-    // There is nobody left to tell.
+    // Where standard error is closed, there is no other place to report that.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 

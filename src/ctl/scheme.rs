@@ -47,7 +47,7 @@ pub(super) async fn hint(endpoints: &[String], error: &CtlError) {
     }
 }
 
-/// `None` when nobody is there.
+/// `None` when no server listens there.
 async fn speaks_tls(address: &str) -> Option<bool> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     stream.write_all(&NO_HANDSHAKE).await.ok()?;

@@ -137,7 +137,7 @@ pub(super) struct UserChange<'a> {
     /// A new password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) password: Option<&'a str>,
-    /// All its roles, which nobody here sets.
+    /// All its roles; the tool only adds and takes away, so it stays null.
     pub(super) roles: Option<&'a [String]>,
     /// Roles to be added.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,7 +225,7 @@ pub(super) fn path(text: &str) -> String {
     utf8_percent_encode(text, PATH).to_string()
 }
 
-/// `a=b&c=d`, escaped. Whoever compares with etcd's tool gives the names in the order of the alphabet.
+/// `a=b&c=d`, escaped. To print the same as etcd's tool, callers give the names in alphabetical order.
 pub(super) fn query(fields: &[(&str, &str)]) -> String {
     let escaped = |text| utf8_percent_encode(text, QUERY).to_string().replace(' ', "+");
     let pairs = fields.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value)));

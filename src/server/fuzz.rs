@@ -66,7 +66,7 @@ fn read_connection(input: &[u8]) {
 
 /// The first request, if it is one for the fast path.
 fn fast_request(bytes: &[u8]) -> Option<Seen> {
-    let head = Head::read(bytes)?;
+    let head = Head::read(bytes, usize::MAX)?;
     let bytes = bytes.get(..head.request_bytes())?;
     let (head, body) = head.request(&Bytes::copy_from_slice(bytes))?.into_parts();
     let body = body.collect().now_or_never()?.unwrap_or_else(|never| match never {}).to_bytes();

@@ -114,6 +114,7 @@ where
         guard: &mut guard,
         progress: &progress,
         stop: pin!(terms.stop.cancelled()),
+        headers_max: terms.limits.headers_max,
         watches: false,
     };
     let address = terms.from.map(ClientAddress);

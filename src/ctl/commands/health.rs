@@ -43,7 +43,7 @@ pub(super) async fn run(job: &Job<'_>) -> Result<u8, Failure> {
         }
         print::out("\nnext check after 10 second...\n\n")?;
         tokio::time::sleep(PAUSE).await;
-        // Who has joined or left meanwhile; if nobody says, those that are known are asked again.
+        // Members may have joined or left; if none lists them, the known ones are asked again.
         if let Ok(now) = client.within_total(Client::members).await {
             members = now.members;
         }

@@ -16,7 +16,7 @@ use crate::ctl::wire::{Request, Role, UserChange, path};
 
 const NO_NAME: &str = "Please provide a username";
 
-/// A client for commands on users and roles, which say whom they ask twice, as in etcd's tool.
+/// A client for commands on users and roles, which show their endpoints twice with `--debug`, as in etcd's tool.
 pub(super) async fn client(job: &Job<'_>) -> Result<Client, Failure> {
     let client = Client::new(job.settings).await?;
     client.show_endpoints();

@@ -31,7 +31,7 @@ pub(in crate::ctl) const FORMATS: &[&str] = &["simple", "extended", "json"];
 /// Formats of lists.
 pub(in crate::ctl) const LIST_FORMATS: &[&str] = &["table", "json"];
 
-/// Who is asked when nobody is named.
+/// The endpoints when none is named.
 pub(in crate::ctl) const DEFAULT_ENDPOINTS: &str = "http://127.0.0.1:2379,http://127.0.0.1:4001";
 
 /// Options of the tool itself; they may stand before and behind the command.

@@ -18,7 +18,7 @@ const ENTRY_OVERHEAD_BYTES: usize = 112;
 #[derive(Default)]
 pub(super) struct Recent {
     stored: VecDeque<Stored>,
-    /// The youngest of them, decoded: those that nobody has taken yet.
+    /// The youngest of them, decoded: those that the state machine has not taken yet.
     fresh: VecDeque<Entry>,
     bytes: usize,
 }
@@ -70,7 +70,7 @@ impl Recent {
         self.fresh.push_back(entry);
     }
 
-    /// Adds the next one, of which nobody knows whether it will ever be taken. All before it are of that kind.
+    /// Adds the next one of those that recovery reads, which may never be taken. All before it were added so too.
     pub(super) fn push_stored(&mut self, log_id: LogId, payload: Bytes) {
         let stored = Stored { log_id, payload };
         self.bytes += stored.weight();
@@ -96,7 +96,7 @@ impl Recent {
         }
     }
 
-    /// Entries from `from` up to but not including `to`, for who asks for each once; they are no longer kept decoded. `None`
+    /// Entries from `from` up to but not including `to`, for the state machine, which takes each once; they are no longer kept decoded. `None`
     /// when the first of them is older than what is kept.
     pub(super) fn take(&mut self, from: u64, to: u64) -> Option<Vec<Found>> {
         if self.first().is_some_and(|first| from < first) {

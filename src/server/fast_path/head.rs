@@ -33,10 +33,10 @@ pub(in crate::server) struct Head {
 
 impl Head {
     /// Reads the request at the beginning of `read`; `None` if the library has to do it: the head is not whole, or something in it
-    /// is rare, wrong, or decides on more than this one request.
-    pub(in crate::server) fn read(read: &[u8]) -> Option<Self> {
+    /// is rare, wrong, or decides on more than this one request. More headers than `headers_max` are wrong.
+    pub(in crate::server) fn read(read: &[u8], headers_max: usize) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut request = httparse::Request::new(&mut headers);
+        let mut request = httparse::Request::new(&mut headers[..headers_max.min(HEADERS_MAX)]);
         let Ok(httparse::Status::Complete(bytes)) = request.parse(read) else { return None };
         let method = match request.method? {
             "GET" => Method::GET,
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Option<Head> {
-        Head::read(text.as_bytes())
+        Head::read(text.as_bytes(), usize::MAX)
     }
 
     #[tokio::test]
@@ -215,6 +215,9 @@ mod tests {
         }
         let many = "X: 1\r\n".repeat(HEADERS_MAX + 1);
         assert_eq!(read(&format!("GET / HTTP/1.1\r\n{many}\r\n")), None);
+        let two = b"GET / HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n";
+        assert!(Head::read(two, 2).is_some());
+        assert_eq!(Head::read(two, 1), None);
         assert_eq!(read("GET / HTTP/1.1\r\nHost: h\r\n"), None, "not whole");
         assert_eq!(read("\x16\x03\x01"), None);
     }

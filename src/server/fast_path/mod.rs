@@ -58,6 +58,8 @@ pub(super) struct FastPath<'a, 'g, 's, S, E> {
     pub(super) progress: &'a Progress,
     /// Ready when the connection is to end behind the request under way.
     pub(super) stop: Pin<&'a mut WaitForCancellationFuture<'s>>,
+    /// As `--max-headers`.
+    pub(super) headers_max: usize,
     /// The answer under way is a watch.
     pub(super) watches: bool,
 }
@@ -105,7 +107,7 @@ where
         }
         let mut waits = false;
         loop {
-            let Some(head) = Head::read(read) else { return Ok(None) };
+            let Some(head) = Head::read(read, self.headers_max) else { return Ok(None) };
             let bytes = head.request_bytes();
             if bytes <= read.len() {
                 let request = head.request(&Bytes::copy_from_slice(&read[..bytes]));
