@@ -317,78 +317,19 @@ impl AsyncWrite for RawSocket {
     }
 }
 
-/// A stream that gives once more what was read from it.
-pub(super) struct Reread<S> {
-    read: Bytes,
-    stream: S,
-}
-
-impl<S> Reread<S> {
-    pub(super) fn new(read: Vec<u8>, stream: S) -> Self {
-        Self { read: Bytes::from(read), stream }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Reread<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let fits = self.read.len().min(buffer.remaining());
-        buffer.put_slice(&self.read.split_to(fits));
-        if self.read.is_empty() {
-            // The buffer itself is not kept.
-            self.read = Bytes::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Reread<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
 /// A connection's stream, plain or in TLS, as HTTP sees it.
 pub(super) struct ClientStream<S> {
     stream: S,
+    /// What the fast path has read and not used; it comes first.
+    ahead: Bytes,
     progress: Arc<Progress>,
     /// All that the client sends has been read.
     ended: bool,
 }
 
 impl<S> ClientStream<S> {
-    pub(super) fn new(stream: S, progress: Arc<Progress>) -> Self {
-        Self { stream, progress, ended: false }
+    pub(super) fn new(stream: S, ahead: Vec<u8>, progress: Arc<Progress>) -> Self {
+        Self { stream, ahead: Bytes::from(ahead), progress, ended: false }
     }
 
     fn end(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
@@ -403,6 +344,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
+        if !self.ahead.is_empty() {
+            let fits = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(fits));
+            self.progress.read(&buffer.filled()[before..]);
+            return Poll::Ready(Ok(()));
+        }
         if self.ended {
             return self.end(cx);
         }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::api::{Api, ClientAddress, ClientName};
-use crate::server::connection::{ClientStream, Progress, RawSocket, Reread, Timeouts};
+use crate::server::connection::{ClientStream, Progress, RawSocket, Timeouts};
 use crate::server::exchange::{RequestBody, exchange};
 use crate::server::fast_path::{FastPath, Outcome};
 use crate::server::guard::{End, Guard, client_end};
@@ -130,7 +130,7 @@ where
             false
         }
         Outcome::Library(read) => {
-            let stream = Reread::new(read, stream);
+            let stream = ClientStream::new(stream, read, Arc::clone(&progress));
             // In a place of its own: few connections need it.
             Box::pin(by_library(stream, progress, guard, &terms, name)).await
         }
@@ -139,7 +139,7 @@ where
 
 /// Runs the HTTP library to its end. Returns whether the client may still be sending.
 async fn by_library<S, E>(
-    stream: S,
+    stream: ClientStream<S>,
     progress: Arc<Progress>,
     mut guard: Guard<'_, E>,
     terms: &Terms,
@@ -152,7 +152,6 @@ where
     let Terms { face, api, limits, stop, tls, from } = terms;
     let (face, from, patience) = (*face, *from, limits.timeouts.head);
     let address = from.map(ClientAddress);
-    let stream = ClientStream::new(stream, Arc::clone(&progress));
     let service = service_fn(|mut request| {
         let (api, progress) = (Arc::clone(api), Arc::clone(&progress));
         tell_who_asks(&mut request, name.as_ref(), address);

@@ -1,5 +1,7 @@
 //! Answers as bytes: what the HTTP library would write, byte for byte.
 
+use std::io::Write as _;
+
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName};
 use http::response::Parts;
 use http::{HeaderValue, StatusCode};
@@ -64,9 +66,7 @@ pub(super) fn head(out: &mut Vec<u8>, parts: &mut Parts, length: Length, last: b
         // The router says it by itself.
         Length::Exact(_) if parts.headers.contains_key(CONTENT_LENGTH) => {}
         Length::Exact(bytes) => {
-            out.extend_from_slice(b"Content-Length: ");
-            number(out, bytes, 10);
-            out.extend_from_slice(b"\r\n");
+            write!(out, "Content-Length: {bytes}\r\n").expect("a Vec takes what is written");
         }
         Length::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
     }
@@ -77,8 +77,7 @@ pub(super) fn head(out: &mut Vec<u8>, parts: &mut Parts, length: Length, last: b
 
 /// What stands before the bytes of a chunk.
 pub(super) fn chunk_head(out: &mut Vec<u8>, bytes: usize) {
-    number(out, bytes as u64, 16);
-    out.extend_from_slice(b"\r\n");
+    write!(out, "{bytes:X}\r\n").expect("a Vec takes what is written");
 }
 
 /// What stands behind the bytes of a chunk.
@@ -95,20 +94,6 @@ fn title(out: &mut Vec<u8>, name: &HeaderName) {
         begins = byte == b'-';
         shown
     }));
-}
-
-fn number(out: &mut Vec<u8>, mut number: u64, base: u64) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let (mut digits, mut at) = ([0; 20], 20);
-    loop {
-        at -= 1;
-        digits[at] = DIGITS[usize::try_from(number % base).unwrap_or_default()];
-        number /= base;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]
@@ -133,6 +118,13 @@ mod tests {
     }
 
     #[test]
+    fn chunks_say_their_size_in_hexadecimal() {
+        let mut out = Vec::new();
+        chunk_head(&mut out, 65_546);
+        assert_eq!(out, b"1000A\r\n");
+    }
+
+    #[test]
     fn heads_are_those_of_the_library() {
         let type_ = "Content-Type: a/b\r\n";
         assert_eq!(
@@ -144,17 +136,5 @@ mod tests {
             written(404, "", true),
             format!("HTTP/1.1 404 Not Found\r\n{type_}Connection: close\r\nContent-Length: 0\r\n")
         );
-    }
-
-    #[test]
-    fn numbers_have_no_leading_zeros() {
-        for (value, base, wanted) in [(0, 10, "0"), (10, 16, "A"), (65536, 16, "10000")] {
-            let mut out = Vec::new();
-            number(&mut out, value, base);
-            assert_eq!(out, wanted.as_bytes());
-        }
-        let mut out = Vec::new();
-        number(&mut out, u64::MAX, 10);
-        assert_eq!(out, u64::MAX.to_string().as_bytes());
     }
 }
