@@ -92,7 +92,10 @@ impl Records {
         newer.changed_records(changes, &mut |change| match change {
             RecordChange::PutNode(path, record) => {
                 assert!(put.insert(path.clone()), "{path} is written once");
-                self.0.insert(path.as_bytes().to_vec(), record);
+                let is_file = newer.get(&path).outcome.is_ok_and(|node| !node.is_dir());
+                let old = self.0.insert(path.as_bytes().to_vec(), record.clone());
+                // An event names a directory also where its record stays as it was.
+                assert!(!is_file || old != Some(record), "{path} did not change");
             }
             RecordChange::DropNode(path) => drop(self.0.remove(path.as_bytes())),
             RecordChange::DropBelow(dir) => {

@@ -96,8 +96,8 @@ impl Recent {
         }
     }
 
-    /// Entries from `from` up to but not including `to`, for the state machine, which takes each once; they are no longer kept decoded. `None`
-    /// when the first of them is older than what is kept.
+    /// Entries from `from` up to but not including `to`, for the state machine, which takes each once; they are no longer kept
+    /// decoded. `None` when the first of them is older than what is kept.
     pub(super) fn take(&mut self, from: u64, to: u64) -> Option<Vec<Found>> {
         if self.first().is_some_and(|first| from < first) {
             return None;
