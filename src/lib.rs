@@ -16,7 +16,7 @@
 //! Beside them [`config`]: flags, variables and file, in one table; and [`discovery`]: how founders find each other, in a
 //! directory of another cluster or by DNS, with the HTTP client for asking other members; and [`tls`]: certificates, and who may
 //! connect as far as they say it. The binary is several programs:
-//! [`program`] tells them apart, [`health`] is the one that a container's health check calls, [`ctl`] is `etcdctl`: commands and
+//! [`program`] tells them apart, [`health`] is the one that a container's health check calls, [`configuration`] is `cairn config`, [`ctl`] is `etcdctl`: commands and
 //! options in `ctl/table`, what each does in `ctl/commands`, who is asked in `ctl/client`; and [`bench`](mod@bench) puts load on
 //! servers and measures them.
 //!
@@ -36,6 +36,7 @@ pub mod api;
 pub mod base;
 pub mod bench;
 pub mod config;
+pub mod configuration;
 #[cfg(test)]
 mod costs;
 pub mod ctl;

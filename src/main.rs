@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cairn::bench;
-use cairn::config::{self, Config, Level, Outcome};
+use cairn::config::{self, Config, Level, LogFormat, LogLevel, LogOutput, Outcome};
+use cairn::configuration;
 use cairn::ctl;
 use cairn::disk::DataDir;
 use cairn::health::{self, Surroundings};
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     match Program::of(std::env::args_os().map(text)) {
         Program::Server(arguments) => serve(arguments, variables),
         Program::Health(arguments) => ask_health(arguments, variables),
+        Program::Config(words) => ask_config(words, variables),
         Program::Bench(arguments) => put_load(arguments),
         Program::Tool(..) if std::env::args_os().any(|word| word.to_str().is_none()) => {
             // With replacements it would be another key or another value.
@@ -97,6 +99,20 @@ fn ask_health(arguments: Vec<String>, variables: Vec<(String, String)>) -> ExitC
             ExitCode::FAILURE
         }
     }
+}
+
+fn ask_config(words: Vec<String>, variables: Vec<(String, String)>) -> ExitCode {
+    // What a start would log of certificates and directories.
+    let log = telemetry::start(LogFormat::Capnslog, &[LogOutput::Stderr], LogLevel::Warn);
+    let said = configuration::run(words, variables, |path| std::fs::read_to_string(path));
+    if let Ok(log) = log {
+        log.finish();
+    }
+    if !said.complaint.is_empty() {
+        eprintln!("{}", said.complaint);
+    }
+    print(&said.text);
+    ExitCode::from(said.code)
 }
 
 fn put_load(arguments: Vec<String>) -> ExitCode {

@@ -11,6 +11,8 @@ pub enum Program {
     Server(Vec<String>),
     /// The question whether a member is well, with its flags.
     Health(Vec<String>),
+    /// The question whether a configuration is good, with its words.
+    Config(Vec<String>),
     /// Load on servers, with its flags.
     Bench(Vec<String>),
     /// The tool under this name, with its words.
@@ -41,6 +43,7 @@ impl Program {
                 Self::Tool("cairnctl".to_owned(), words.skip(1).collect())
             }
             Some(word) if word == "health" => Self::Health(words.skip(1).collect()),
+            Some(word) if word == "config" => Self::Config(words.skip(1).collect()),
             Some(word) if word == "bench" => Self::Bench(words.skip(1).collect()),
             Some(_) | None => Self::Server(words.collect()),
         }
@@ -54,7 +57,7 @@ impl Program {
         words.peek()?;
         match Self::of(words) {
             Self::Server(flags) => Some(flags),
-            Self::Health(_) | Self::Bench(_) | Self::Tool(..) => None,
+            Self::Health(_) | Self::Config(_) | Self::Bench(_) | Self::Tool(..) => None,
         }
     }
 }

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::{fs, io};
 
 use cairn::config::flags::{self, Kind, Status};
-use cairn::config::{self, Config, Level, Outcome};
+use cairn::config::{self, Config, Level, Outcome, print};
 
 const SCRIPTS: &str = "tests/scripts/config";
 
@@ -60,13 +60,20 @@ impl Case {
 
     fn load(self) -> Outcome {
         let (files, members) = (self.files, self.members);
-        let read = |path: &str| {
-            let found = files.into_iter().find(|(name, _)| name == path);
-            found.map(|(_, contents)| contents).ok_or_else(|| io::ErrorKind::NotFound.into())
-        };
         let is_member = |path: &Path| members.iter().any(|member| Path::new(member) == path);
-        config::load(self.arguments, self.variables, read, is_member)
+        config::load(self.arguments, self.variables, |path| read(files, path), is_member)
     }
+
+    fn settings(self) -> Result<Vec<print::Setting>, config::Failure> {
+        let (files, members) = (self.files, self.members);
+        let is_member = |path: &Path| members.iter().any(|member| Path::new(member) == path);
+        config::settings(self.arguments, self.variables, |path| read(files, path), is_member)
+    }
+}
+
+fn read(files: Vec<(String, String)>, path: &str) -> io::Result<String> {
+    let found = files.into_iter().find(|(name, _)| name == path);
+    found.map(|(_, contents)| contents).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// No data directory holds a member.
@@ -85,6 +92,7 @@ fn fields(config: &Config) -> Vec<(&'static str, String)> {
     show![
         name,
         data_dir,
+        wal_dir,
         initial_cluster,
         discovery,
         initial_cluster_token,
@@ -111,6 +119,8 @@ fn fields(config: &Config) -> Vec<(&'static str, String)> {
         history_events,
         history_bytes,
         checkpoint_wal_bytes,
+        quota_bytes,
+        reserve_bytes,
         body_bytes_max,
         inflight_bytes_max,
         header_bytes_max,
@@ -187,6 +197,31 @@ fn play(script: &str) -> String {
         format!("{said}\n---\n{}", show(Case::parse(said).load(), said.contains("# all")))
     });
     played.collect::<Vec<_>>().join("\n")
+}
+
+/// `cairn config print` of a configuration, given to a member as its file, is that configuration.
+#[test]
+fn what_is_printed_is_what_would_run() {
+    let mut seen = 0;
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(SCRIPTS)).expect("scripts")
+    {
+        let script = fs::read_to_string(entry.expect("an entry").path()).expect("a script");
+        for case in script.split("\n\n").filter(|case| !case.trim().is_empty()) {
+            let said = case.split("\n---\n").next().expect("what is said").trim_matches('\n');
+            let Outcome::Run(config, _) = Case::parse(said).load() else { continue };
+            let members = Case::parse(said).members;
+            let printed = print::yaml(&Case::parse(said).settings().expect("settings"));
+            let printed_again = printed.clone();
+            let is_member = |path: &Path| members.iter().any(|member| Path::new(member) == path);
+            let words = ["--config-file=printed".to_owned()];
+            let again = config::load(words, [], |_| Ok(printed_again), is_member);
+            let Outcome::Run(mut again, _) = again else { panic!("{said}\n{printed}\n{again:?}") };
+            again.from_file = config.from_file;
+            assert_eq!(fields(&again), fields(&config), "{said}\n{printed}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "only {seen} of the scripts run a member");
 }
 
 #[test]
@@ -285,45 +320,6 @@ fn other_value(flag: &flags::Flag) -> String {
 }
 
 #[test]
-fn what_is_not_supported_yet_is_refused_wherever_it_is_said() {
-    let scripted = Path::new(env!("CARGO_MANIFEST_DIR")).join(SCRIPTS);
-    let scripted = fs::read_to_string(scripted.join("flags_that_have_to_wait_are_refused"));
-    let scripted = scripted.expect("the script of these flags");
-    let mut seen = 0;
-    for flag in flags::all() {
-        let Status::NotYet(instead) = flag.status else { continue };
-        let value = other_value(flag);
-        let argument = format!("--{}={value}", flag.name);
-        let variable = (format!("ETCD_{}", flag.variable()), value.clone());
-        let quoted = if matches!(flag.kind, Kind::Bool | Kind::Number) {
-            value
-        } else {
-            format!("'{value}'")
-        };
-        let file = format!("{}: {quoted}\n", flag.name);
-        let none = |_: &str| -> io::Result<String> { unreachable!("no file") };
-        let outcomes = [
-            config::load([argument], [], none, nobody),
-            config::load([], [variable], none, nobody),
-            config::load(["--config-file=f".to_owned()], [], |_| Ok(file), nobody),
-        ];
-        for outcome in outcomes {
-            let Outcome::Fail(failure) = outcome else { panic!("{}: {outcome:?}", flag.name) };
-            assert_eq!(failure.code, 1);
-            let text = format!("not supported yet: --{}: {instead}", flag.name);
-            assert!(failure.text.contains(&text), "{}", failure.text);
-        }
-        assert!(
-            scripted.contains(&format!("args --{}=", flag.name)),
-            "no script has --{}",
-            flag.name
-        );
-        seen += 1;
-    }
-    assert_eq!(seen, scripted.matches("exit 1").count(), "each has its script, and no other");
-}
-
-#[test]
 fn what_has_no_effect_says_so_in_the_log() {
     for flag in flags::all() {
         let Status::Ignored(why) = flag.status else { continue };
@@ -343,7 +339,6 @@ fn the_help_names_every_flag_its_default_and_its_standing() {
         match flag.status {
             Status::Works => {}
             Status::Ignored(why) => assert!(help.contains(&format!("Has no effect: {why}."))),
-            Status::NotYet(why) => assert!(help.contains(&format!("Not supported yet: {why}."))),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use support::disk::{SmallDisk, is_root};
+use support::http::{self, Request};
 use support::process::Process;
 use support::server::Flavor;
 use tempfile::TempDir;
@@ -104,6 +105,50 @@ fn a_disk_that_is_mounted_there_is_a_data_directory() {
         assert!(member.end().success());
     }
     assert!(data.join("lost+found").is_dir() && data.join(".gitkeep").is_file());
+}
+
+/// `--wal-dir`: a member that began a new log would have forgotten what it acknowledged and whom it voted for.
+#[test]
+fn a_log_of_its_own_place_is_found_and_never_begun_anew() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (data, wal) = (path("data"), path("fast/wal"));
+    let start = |wal: Option<&str>| {
+        let mut args = vec!["--data-dir", &data];
+        args.extend(wal.iter().flat_map(|wal| ["--wal-dir", wal]));
+        Process::cairn(&args)
+    };
+    let addr = |process: &mut Process| {
+        let line = process.line("client requests on ");
+        let text = line.split("client requests on ").nth(1).expect("it was waited for");
+        text.split(',').next().expect("an address").parse().expect("an address")
+    };
+    let mut member = start(Some(&wal));
+    let put = Request::new("PUT", "/v2/keys/a").form("value=kept");
+    assert_eq!(http::ask(addr(&mut member), &put).expect("an answer").status(), 201);
+    assert!(!Path::new(&data).join("wal").exists());
+    assert!(fs::read_dir(&wal).expect("the log").flatten().count() > 0);
+    assert_eq!((mode(Path::new(&wal)), mode(&folder.path().join("fast"))), (0o700, 0o700));
+    let said = refusal(Process::cairn(&["--data-dir", &path("other"), "--wal-dir", &wal]));
+    assert!(said.contains("in use by another process"), "{said}");
+    drop(member);
+    for elsewhere in [None, Some(path("third"))] {
+        let said = refusal(start(elsewhere.as_deref()));
+        assert!(said.contains(&format!("--wal-dir={wal}")), "{said}");
+    }
+    let said = refusal(Process::cairn(&["--data-dir", &path("other"), "--wal-dir", &wal]));
+    assert!(said.contains("of another member") || said.contains("belongs to"), "{said}");
+    let kept = |mut member: Process| {
+        let got = http::ask(addr(&mut member), &Request::get("/v2/keys/a?quorum=true"));
+        assert!(got.expect("an answer").text().contains("kept"));
+    };
+    kept(start(Some(&wal)));
+    fs::rename(&wal, path("fast/away")).expect("it can be moved");
+    let said = refusal(start(Some(&wal)));
+    assert!(said.contains("mount the disk"), "{said}");
+    kept(start(Some(&path("fast/away"))));
+    fs::rename(path("fast/away"), format!("{data}/wal")).expect("it can be moved");
+    kept(start(None));
 }
 
 #[test]

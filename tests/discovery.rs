@@ -13,7 +13,7 @@ use std::{env, io, thread};
 use cairn::config::TlsFlags;
 use cairn::discovery::{self, DiscoveryError, Founders, Own, RetryPolicy};
 use cairn::disk::{
-    DataDir, LogOwner, PrepareSpare, RealFiles, Wal, WalError, WalObserver, WalOptions,
+    DataDir, LogDir, LogOwner, PrepareSpare, RealFiles, Wal, WalError, WalObserver, WalOptions,
 };
 use cairn::model::Discovery;
 use cairn::replica::identity;
@@ -459,12 +459,13 @@ fn a_member_that_died_before_its_first_entry_asks_again() {
     let cluster = identity::cluster([id]);
     let data = tempfile::tempdir().expect("a folder");
     let dir = DataDir::open(&RealFiles, data.path()).expect("a data directory");
+    let log = LogDir::open(&RealFiles, &dir, None).expect("the place of the log");
     let owner = LogOwner { cluster: cluster.0, member: id.0 };
     let options = WalOptions { prepare: PrepareSpare::Never, ..WalOptions::default() };
     let files = Arc::new(RealFiles);
-    let (wal, _) = Wal::open(files, &dir.wal(), owner, options, Arc::new(Deaf)).expect("a log");
+    let (wal, _) = Wal::open(files, log.path(), owner, options, Arc::new(Deaf)).expect("a log");
     wal.shutdown();
-    drop((wal, dir));
+    drop((wal, log, dir));
 
     let data = data.path().to_str().expect("a path in UTF-8");
     let own = format!("--initial-advertise-peer-urls={}", peer(1));

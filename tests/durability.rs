@@ -152,8 +152,9 @@ fn a_full_disk_stops_the_member_and_takes_nothing_with_it() {
     let disk = SmallDisk::mount(150);
     let data_dir = format!("--data-dir={}", disk.path().join("data").display());
     // No checkpoint gets in the way: the log is what fills the disk.
-    let mut server =
-        Server::start_with(Flavor::Subject, &[&data_dir, "--checkpoint-wal-bytes=4000000000"]);
+    // And no space is set aside, nor is the disk looked at.
+    let flags = [&*data_dir, "--checkpoint-wal-bytes=4000000000", "--reserve-bytes=0"];
+    let mut server = Server::start_with(Flavor::Subject, &flags);
     let (mut client, mut acknowledged) = (Client::new(server.addr()), Acknowledged::new());
     let value = "x".repeat(1 << 20);
     for n in 0.. {

@@ -39,10 +39,12 @@ use Case::{Elsewhere, Here};
 const CASES: &[(&str, Case)] = &[
     ("name", Here(name)),
     ("data-dir", Here(data_dir)),
+    ("wal-dir", Elsewhere("data_dir::a_log_of_its_own_place_is_found_and_never_begun_anew")),
     ("heartbeat-interval", Here(heartbeat_interval_and_election_timeout)),
     ("election-timeout", Here(|| {})), // with the one above: they must fit
     ("listen-peer-urls", Here(listen_peer_urls)),
     ("listen-client-urls", Here(listen_client_urls)),
+    ("listen-client-http-urls", Here(listen_client_http_urls)),
     ("initial-advertise-peer-urls", Here(initial_advertise_peer_urls)),
     ("initial-cluster", Here(initial_cluster)),
     ("initial-cluster-state", Elsewhere("bootstrap::members::members_come_and_go")),
@@ -118,6 +120,11 @@ const CASES: &[(&str, Case)] = &[
     ("history-events", Here(|| history_ends("--history-events=2"))),
     ("history-bytes", Here(|| history_ends("--history-bytes=600"))),
     ("checkpoint-wal-bytes", Here(checkpoint_wal_bytes)),
+    ("quota-bytes", Elsewhere("space::at_the_quota_only_writes_go_on_that_need_no_room")),
+    (
+        "reserve-bytes",
+        Elsewhere("space::a_full_disk_refuses_what_needs_room_and_a_restart_finds_it_so"),
+    ),
     ("max-body-bytes", Here(max_body_bytes)),
     (
         "max-inflight-bytes",
@@ -277,6 +284,12 @@ fn listen_client_urls() {
     let port = Port::reserve().expect("the system has free ports");
     let urls = format!("http://127.0.0.1:0,{}", port.url());
     let _member = Member::told(&["--listen-client-urls", &urls]);
+    assert_eq!(http::ask(port.addr(), &Request::get("/version")).expect("an answer").status(), 200);
+}
+
+fn listen_client_http_urls() {
+    let port = Port::reserve().expect("the system has free ports");
+    let _member = Member::told(&["--listen-client-http-urls", &port.url()]);
     assert_eq!(http::ask(port.addr(), &Request::get("/version")).expect("an answer").status(), 200);
 }
 

@@ -27,7 +27,8 @@ pub(super) fn refused(refusal: &Refusal, index: StoreIndex) -> Response<Body> {
     etcd_error(status, render::refusal(refusal, index), index)
 }
 
-/// Consensus has no answer: 500, code 300.
+/// Consensus has no answer, or is not asked: code 300 with 500, with 503 where there is too much to do, with 507 where there
+/// is no room.
 pub(super) fn unavailable(why: Unavailable) -> Response<Body> {
     let index = StoreIndex(0);
     let body = render::error(300, "Raft Internal Error", why.to_string().as_bytes(), index);
@@ -39,6 +40,9 @@ fn status_of(why: Unavailable) -> StatusCode {
         Unavailable::TooManyWatchers
         | Unavailable::TooManyPasswords
         | Unavailable::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        Unavailable::QuotaExceeded { .. } | Unavailable::DiskFull => {
+            StatusCode::INSUFFICIENT_STORAGE
+        }
         Unavailable::TimedOut { .. }
         | Unavailable::NotLeader { .. }
         | Unavailable::Stopped

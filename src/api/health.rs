@@ -37,13 +37,24 @@ pub(super) async fn health(State(api): State<Arc<Context>>, request: Request) ->
             tokio::time::timeout(HEALTHY_READ_MAX, api.replica.read_barrier()).await,
             Ok(Ok(()))
         );
-    api.metrics.count_health(healthy);
+    let short = api.replica.shortage().is_some() && !excludes(request.uri().query(), "NOSPACE");
+    api.metrics.count_health(healthy && !short);
     if !healthy {
         return error::text(StatusCode::SERVICE_UNAVAILABLE, "{\"health\":\"false\"}");
+    }
+    if short {
+        let body = "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}";
+        return error::text(StatusCode::SERVICE_UNAVAILABLE, body);
     }
     let mut response = Response::new(Body::whole("{\"health\":\"true\"}"));
     response.headers_mut().insert(CONTENT_TYPE, error::TEXT);
     response
+}
+
+/// Whether the query asks not to be told of an alarm: `?exclude=NOSPACE`, as often as there are alarms.
+fn excludes(query: Option<&str>, alarm: &str) -> bool {
+    let fields = query.unwrap_or_default().split('&');
+    fields.filter_map(|field| field.split_once('=')).any(|field| field == ("exclude", alarm))
 }
 
 pub(super) async fn metrics(State(api): State<Arc<Context>>) -> Response<Body> {

@@ -7,7 +7,7 @@ use serde_norway::Value;
 
 use crate::config::Failure;
 use crate::config::flags::{self, Flag, Kind};
-use crate::config::parse::{Raw, misfit};
+use crate::config::parse::{Raw, Source, misfit};
 
 /// Flags that mean nothing in a file.
 const NOT_IN_FILES: [&str; 3] = ["config-file", "version", "help"];
@@ -69,24 +69,30 @@ pub(super) fn parse(path: &str, contents: &str) -> Result<Raw, Failure> {
             return Err(fail(format!("unknown key {key:?}: keys are named as the flags")));
         };
         if let Some((_, inside)) = NESTED.iter().find(|(name, _)| *name == key) {
-            nested(&mut raw, key, inside, value).map_err(&fail)?;
+            nested(&mut raw, path, key, inside, value).map_err(&fail)?;
             continue;
         }
         let known = flags::find(key).filter(|flag| !NOT_IN_FILES.contains(&flag.name));
         let Some(flag) = known else {
             return Err(fail(format!("unknown key \"{key}\": keys are named as the flags")));
         };
-        set(&mut raw, flag, key, value).map_err(&fail)?;
+        set(&mut raw, path, flag, key, value).map_err(&fail)?;
     }
     Ok(raw)
 }
 
-fn set(raw: &mut Raw, flag: &'static Flag, key: &str, value: Value) -> Result<(), String> {
+fn set(
+    raw: &mut Raw,
+    path: &str,
+    flag: &'static Flag,
+    key: &str,
+    value: Value,
+) -> Result<(), String> {
     let Some(value) = text(flag, value)? else { return Ok(()) };
     if let Some(why) = misfit(flag, &value) {
         return Err(format!("invalid value \"{value}\" for {key}: {why}"));
     }
-    raw.set(flag, value);
+    raw.set(flag, value, Source::File(path.to_owned()));
     Ok(())
 }
 
@@ -125,6 +131,7 @@ fn text(flag: &Flag, value: Value) -> Result<Option<String>, String> {
 /// A block of keys that stand for flags with other names.
 fn nested(
     raw: &mut Raw,
+    path: &str,
     block: &str,
     inside: &[(&str, &'static str)],
     value: Value,
@@ -147,7 +154,7 @@ fn nested(
             return Err(format!("unknown key {key:?} in {block}: it takes {}", names.join(", ")));
         };
         let flag = flags::find(flag).expect("the table has each of them");
-        set(raw, flag, &format!("{block}: {name}"), value)?;
+        set(raw, path, flag, &format!("{block}: {name}"), value)?;
     }
     Ok(())
 }

@@ -44,8 +44,6 @@ pub enum Status {
     Works,
     /// It is accepted, has no effect, and a line in the log says why.
     Ignored(&'static str),
-    /// Any value but the default is refused, with what to do instead.
-    NotYet(&'static str),
 }
 
 const fn row(
@@ -59,7 +57,7 @@ const fn row(
 }
 
 use Kind::{Bool, Choice, List, Number, Origins, Text, Urls};
-use Status::{Ignored, NotYet, Works};
+use Status::{Ignored, Works};
 
 const V3: Status = Ignored("it belongs to etcd's version 3 API");
 const PROXY: Status = Ignored("there is no proxy; this is a member");
@@ -90,8 +88,8 @@ pub const SECTIONS: &[Section] = &[
                 "wal-dir",
                 "",
                 Text,
-                NotYet("the log is in the data directory; mount the faster disk there"),
-                "Where the log is, apart from the data.",
+                Works,
+                "Where the log is, apart from the data: a directory of its own, on a disk that syncs fast.",
             ),
             row(
                 "snapshot-count",
@@ -129,13 +127,7 @@ pub const SECTIONS: &[Section] = &[
                 Works,
                 "Where clients connect.",
             ),
-            row(
-                "listen-client-http-urls",
-                "",
-                Urls,
-                NotYet("name the address in --listen-client-urls"),
-                "Where HTTP clients connect, apart from gRPC.",
-            ),
+            row("listen-client-http-urls", "", Urls, Works, "Where HTTP clients connect besides."),
             row(
                 "max-snapshots",
                 "5",
@@ -592,6 +584,20 @@ pub const SECTIONS: &[Section] = &[
                 Works,
                 "Bytes written to the log between two checkpoints.",
             ),
+            row(
+                "quota-bytes",
+                "8589934592",
+                Number,
+                Works,
+                "What the key space may weigh: bytes of names and values, and 128 for each node. At it, writes that need room are refused.",
+            ),
+            row(
+                "reserve-bytes",
+                "67108864",
+                Number,
+                Works,
+                "Size of a file that holds space on the disk for the log, and gives way when the disk has less left than this; then writes that need room are refused. 0 for none.",
+            ),
             row("max-body-bytes", "10485760", Number, Works, "Bytes of a form, and so of a value."),
             row(
                 "max-inflight-bytes",
@@ -718,7 +724,6 @@ pub(super) fn help() -> String {
             let note = match flag.status {
                 Status::Works => String::new(),
                 Status::Ignored(why) => format!(" Has no effect: {why}."),
-                Status::NotYet(instead) => format!(" Not supported yet: {instead}."),
             };
             let _ = writeln!(text, "  --{} {default}\n      {}{note}", flag.name, flag.help);
         }

@@ -14,6 +14,7 @@ mod file;
 pub mod flags;
 mod listen;
 mod parse;
+pub mod print;
 mod tls;
 mod validate;
 mod variables;
@@ -39,6 +40,8 @@ pub struct Config {
     pub name: String,
     /// Where its data is.
     pub data_dir: PathBuf,
+    /// Where its log is, when that is not in the data directory.
+    pub wal_dir: Option<PathBuf>,
     /// The founding members and their peer URLs, by name; this one is among them. With `discovery` it stands alone.
     /// Empty when the data directory holds a member: the list was for its first start.
     pub initial_cluster: Vec<(String, Vec<String>)>,
@@ -92,6 +95,10 @@ pub struct Config {
     pub history_bytes: usize,
     /// Log bytes between two checkpoints.
     pub checkpoint_wal_bytes: u64,
+    /// What the key space may weigh, in bytes.
+    pub quota_bytes: u64,
+    /// Bytes of the file that holds space on the disk; zero for none.
+    pub reserve_bytes: u64,
     /// Bytes of a form.
     pub body_bytes_max: usize,
     /// Bytes of requests under way.
@@ -215,21 +222,49 @@ pub fn load(
     read: impl FnOnce(&str) -> io::Result<String>,
     is_member: impl FnOnce(&Path) -> bool,
 ) -> Outcome {
-    try_load(arguments, variables, read, is_member).unwrap_or_else(Outcome::Fail)
+    match understand(arguments, variables, read, is_member) {
+        Ok(Understood::Print(text)) => Outcome::Print(text),
+        Ok(Understood::Run { config, notices, .. }) => Outcome::Run(config, notices),
+        Err(failure) => Outcome::Fail(failure),
+    }
 }
 
-fn try_load(
+/// Reads everything as [`load`] does, and says with what each flag would run.
+///
+/// # Errors
+/// As [`Outcome::Fail`]; also where the words ask for the help or the version.
+pub fn settings(
     arguments: impl IntoIterator<Item = String>,
     variables: impl IntoIterator<Item = (String, String)>,
     read: impl FnOnce(&str) -> io::Result<String>,
     is_member: impl FnOnce(&Path) -> bool,
-) -> Result<Outcome, Failure> {
+) -> Result<Vec<print::Setting>, Failure> {
+    match understand(arguments, variables, read, is_member)? {
+        Understood::Print(_) => {
+            Err(Failure::new(2, "--help and --version are no settings: leave them out".to_owned()))
+        }
+        Understood::Run { config, raw, .. } => Ok(print::settings(&raw, &config)),
+    }
+}
+
+/// What the words of the operator come to, with the words.
+enum Understood {
+    Print(String),
+    Run { config: Box<Config>, raw: Raw, notices: Vec<Notice> },
+}
+
+fn understand(
+    arguments: impl IntoIterator<Item = String>,
+    variables: impl IntoIterator<Item = (String, String)>,
+    read: impl FnOnce(&str) -> io::Result<String>,
+    is_member: impl FnOnce(&Path) -> bool,
+) -> Result<Understood, Failure> {
     let (mut raw, mut notices) = (Raw::default(), Vec::new());
     if let Asked::Help = parse::arguments(arguments, &mut raw, &mut notices)? {
-        return Ok(Outcome::Print(flags::help()));
+        return Ok(Understood::Print(flags::help()));
     }
     if raw.bool("version") {
-        return Ok(Outcome::Print(version()));
+        return Ok(Understood::Print(version()));
     }
     let variables = Variables::new(variables);
     let path = raw.said("config-file").map(str::to_owned).or_else(|| variables.config_file());
@@ -248,7 +283,7 @@ fn try_load(
     }
     let mut config = validate::validate(&raw, is_member, &mut notices)?;
     config.from_file = from_file;
-    Ok(Outcome::Run(Box::new(config), notices))
+    Ok(Understood::Run { config: Box::new(config), raw, notices })
 }
 
 /// URLs as they are kept and compared.

@@ -7,9 +7,20 @@ use crate::config::{Failure, Level, Notice};
 use crate::model::Url;
 
 /// What was said, by flag.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Raw {
-    said: BTreeMap<&'static str, String>,
+    said: BTreeMap<&'static str, (String, Source)>,
+}
+
+/// Where a value was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// On the command line.
+    Flag,
+    /// In this variable of the environment.
+    Variable(String),
+    /// In this file of `--config-file`.
+    File(String),
 }
 
 impl Raw {
@@ -20,15 +31,20 @@ impl Raw {
 
     /// A flag's value if one was given.
     pub(super) fn said(&self, name: &str) -> Option<&str> {
-        self.said.get(name).map(String::as_str)
+        self.said.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// Where a flag's value was said, if one was given.
+    pub(super) fn source(&self, name: &str) -> Option<&Source> {
+        self.said.get(name).map(|(_, source)| source)
     }
 
     pub(super) fn bool(&self, name: &str) -> bool {
         parse_bool(self.get(name)).unwrap_or(false)
     }
 
-    pub(super) fn set(&mut self, flag: &'static Flag, value: String) {
-        self.said.insert(flag.name, value);
+    pub(super) fn set(&mut self, flag: &'static Flag, value: String, source: Source) {
+        self.said.insert(flag.name, (value, source));
     }
 }
 
@@ -154,7 +170,7 @@ pub(super) fn arguments(
             };
             return Err(misuse(&what));
         }
-        raw.set(flag, value);
+        raw.set(flag, value, Source::Flag);
     }
     Ok(Asked::Run)
 }

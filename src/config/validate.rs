@@ -33,6 +33,8 @@ const COUNT_MAX: u64 = 1 << 32;
 const INFLIGHT_BYTES_MAX: u64 = 1 << 31;
 /// 1 TiB.
 const BYTES_MAX: u64 = 1 << 40;
+/// A smaller key space would be full at the first value.
+const QUOTA_BYTES_MIN: u64 = 1 << 10;
 /// A week: deadlines are sums of clock and time-out.
 const WAIT_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 
@@ -42,16 +44,18 @@ pub(super) fn validate(
     notices: &mut Vec<Notice>,
 ) -> Result<Config, Failure> {
     one_bootstrap(raw)?;
-    refuse_what_is_not_yet(raw)?;
     note_what_is_ignored(raw, notices);
     let (log_format, log_level) = (log_format(raw)?, log_level(raw)?);
     let peer_listeners = some(listeners(raw, "listen-peer-urls")?, "listen-peer-urls")?;
-    let client_listeners = some(listeners(raw, "listen-client-urls")?, "listen-client-urls")?;
+    let mut client_listeners = some(listeners(raw, "listen-client-urls")?, "listen-client-urls")?;
+    let http_listeners = listeners(raw, "listen-client-http-urls")?;
     let metrics_listeners = listeners(raw, "listen-metrics-urls")?;
     let mut all = Listeners::default();
     all.add("listen-peer-urls", &peer_listeners)?;
     all.add("listen-client-urls", &client_listeners)?;
+    all.add("listen-client-http-urls", &http_listeners)?;
     all.add("listen-metrics-urls", &metrics_listeners)?;
+    client_listeners.extend(http_listeners);
     let advertise_peer_urls = advertised(raw, "initial-advertise-peer-urls")?;
     let client_urls = advertised(raw, "advertise-client-urls")?;
     let (heartbeat, election) = timing(raw)?;
@@ -93,6 +97,7 @@ pub(super) fn validate(
     Ok(Config {
         name,
         data_dir,
+        wal_dir: Some(raw.get("wal-dir")).filter(|said| !said.is_empty()).map(PathBuf::from),
         initial_cluster,
         initial_cluster_token: discovery::token(raw, discovery.as_ref()),
         discovery,
@@ -119,6 +124,8 @@ pub(super) fn validate(
         history_events: within(raw, "history-events", 1, COUNT_MAX)?,
         history_bytes: within(raw, "history-bytes", 1, BYTES_MAX)?,
         checkpoint_wal_bytes: within(raw, "checkpoint-wal-bytes", 1 << 20, BYTES_MAX)?,
+        quota_bytes: within(raw, "quota-bytes", QUOTA_BYTES_MIN, BYTES_MAX)?,
+        reserve_bytes: within(raw, "reserve-bytes", 0, BYTES_MAX)?,
         body_bytes_max: within(raw, "max-body-bytes", 1, BODY_BYTES_MAX)?,
         inflight_bytes_max: inflight_bytes_max(raw)?,
         header_bytes_max: within(raw, "max-header-bytes", HEADER_BYTES_MIN, HEADER_BYTES_MAX)?,
@@ -138,18 +145,6 @@ pub(super) fn validate(
 fn inflight_bytes_max(raw: &Raw) -> Result<usize, Failure> {
     let form: u64 = within(raw, "max-body-bytes", 1, BODY_BYTES_MAX)?;
     within(raw, "max-inflight-bytes", 2 * form, INFLIGHT_BYTES_MAX)
-}
-
-/// A flag that does nothing yet must not be passed over in silence: the operator relies on it.
-fn refuse_what_is_not_yet(raw: &Raw) -> Result<(), Failure> {
-    for flag in flags::all() {
-        let Status::NotYet(instead) = flag.status else { continue };
-        if raw.said(flag.name).is_some_and(|said| !same(flag.kind, said, flag.default)) {
-            let text = format!("not supported yet: --{}: {instead}", flag.name);
-            return Err(Failure::verifying(text));
-        }
-    }
-    Ok(())
 }
 
 fn note_what_is_ignored(raw: &Raw, notices: &mut Vec<Notice>) {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::flags::{self, FORGOTTEN};
-use crate::config::parse::{Raw, forgotten, misfit};
+use crate::config::parse::{Raw, Source, forgotten, misfit};
 use crate::config::{Failure, Level, Notice};
 
 /// Prefixes, the one that wins first.
@@ -55,7 +55,7 @@ impl Variables {
                     Level::Info,
                     format!("recognized and used environment variable {name}={value}"),
                 );
-                raw.set(flag, value);
+                raw.set(flag, value, Source::Variable(name.clone()));
                 shadow = Some(name);
             }
         }
@@ -82,7 +82,7 @@ mod tests {
     fn apply(pairs: &[(&str, &str)], said: &[(&str, &str)]) -> Result<(Raw, Vec<Notice>), Failure> {
         let (mut raw, mut notices) = (Raw::default(), Vec::new());
         for (name, value) in said {
-            raw.set(flags::find(name).unwrap(), (*value).to_owned());
+            raw.set(flags::find(name).unwrap(), (*value).to_owned(), Source::Flag);
         }
         let owned = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Variables::new(owned).apply(&mut raw, &mut notices)?;

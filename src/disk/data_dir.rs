@@ -13,10 +13,10 @@ use crate::disk::files::Files;
 
 const STAMP: &str = "cairn-format";
 const STAMP_NEW: &str = "cairn-format.new";
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 const MEMBER: &str = "member.json";
 const MEMBER_NEW: &str = "member.json.new";
-const WAL: &str = "wal";
+pub(super) const WAL: &str = "wal";
 const CHECKPOINT: &str = "checkpoint.redb";
 
 /// First line of the stamp, before the number of the format.
@@ -61,6 +61,31 @@ pub enum DataDirError {
         "{0} is not empty and not cairn's (it holds '{1}'): choose an empty or missing directory as --data-dir"
     )]
     Foreign(PathBuf, String),
+    /// The log is in the first directory and asked for in the second.
+    #[error(
+        "the log of this member is in {0}, not in {1}: start it with --wal-dir={0}, or move all files of the log from the one \
+         to the other while it is stopped"
+    )]
+    LogElsewhere(PathBuf, PathBuf),
+    /// The log was in the first directory and is gone; the second is the data directory.
+    #[error(
+        "the log of this member was in {0}, and none is there: mount the disk that holds it, or name with --wal-dir where it was \
+         moved to. If it is lost, this member has lost what it acknowledged: remove it from the cluster and add it again with an \
+         empty directory instead of {1}"
+    )]
+    LogMissing(PathBuf, PathBuf),
+    /// There is a log in either directory.
+    #[error(
+        "there is a log in {0} and one in {1}: only one of them is this member's newest. Move the other one away, or start \
+         with the --wal-dir that was used last"
+    )]
+    TwoLogs(PathBuf, PathBuf),
+    /// The directory for the log holds other files.
+    #[error(
+        "{0} cannot be the directory of the log (it holds '{1}'): name an empty or missing directory as --wal-dir, for this \
+         member alone"
+    )]
+    ForeignLog(PathBuf, String),
     /// Another version of cairn wrote it, in a format that this one does not read.
     #[error(
         "{0} has the stamp '{1}', which this version does not know: start the version of cairn that wrote it"
@@ -104,6 +129,29 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
+    /// Whether a member could use the directory: as [`DataDir::open`], without taking, making or changing anything.
+    ///
+    /// # Errors
+    /// As there, but for what belongs to the lock.
+    pub fn look(files: &dyn Files, path: &Path) -> Result<(), DataDirError> {
+        if !is_there(path)? {
+            return Ok(());
+        }
+        let listed = files.list(path);
+        let names = listed.map_err(|source| DataDirError::Io {
+            action: "list",
+            path: path.to_owned(),
+            source,
+        })?;
+        check_names(path, &names)?;
+        if names.iter().any(|name| name == STAMP) {
+            check_access(files, path)?;
+            check_stamp(files, path)?;
+            warn_of_others(path);
+        }
+        Ok(())
+    }
+
     /// Whether a member has written its identity into the directory; without taking the directory.
     pub fn has_member(path: &Path) -> bool {
         path.join(MEMBER).is_file()
@@ -137,11 +185,6 @@ impl DataDir {
         &self.path
     }
 
-    /// Where the log is.
-    pub fn wal(&self) -> PathBuf {
-        self.path.join(WAL)
-    }
-
     /// Where the checkpoint is.
     pub fn checkpoint(&self) -> PathBuf {
         self.path.join(CHECKPOINT)
@@ -149,7 +192,7 @@ impl DataDir {
 }
 
 /// Is there a directory?
-fn is_there(path: &Path) -> Result<bool, DataDirError> {
+pub(super) fn is_there(path: &Path) -> Result<bool, DataDirError> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Ok(true),
         Ok(_) => Err(DataDirError::NoDirectory(path.to_owned())),
@@ -181,7 +224,7 @@ fn warn_of_others(path: &Path) {
 
 /// Names that are in a directory though no member has put data there: what file systems keep at their root, and what begins
 /// with a dot, as snapshots of a network disk and files of a shell do.
-fn is_no_data(name: &str) -> bool {
+pub(super) fn is_no_data(name: &str) -> bool {
     const OF_FILE_SYSTEMS: &[&str] =
         &["lost+found", "aquota.user", "aquota.group", "quota.user", "quota.group"];
     name.starts_with('.') || OF_FILE_SYSTEMS.contains(&name)
@@ -224,7 +267,7 @@ fn check_names(path: &Path, names: &[String]) -> Result<(), DataDirError> {
     }
 }
 
-fn lock(path: &Path) -> Result<fs::File, DataDirError> {
+pub(super) fn lock(path: &Path) -> Result<fs::File, DataDirError> {
     use std::os::unix::fs::OpenOptionsExt;
     let fail = |source| DataDirError::Io { action: "lock", path: path.to_owned(), source };
     let mut options = fs::OpenOptions::new();
@@ -256,7 +299,7 @@ fn write_stamp(files: &dyn Files, path: &Path) -> io::Result<()> {
     replace(files, path, STAMP_NEW, STAMP, stamp.as_bytes())
 }
 
-fn read_whole(files: &dyn Files, path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_whole(files: &dyn Files, path: &Path) -> io::Result<Vec<u8>> {
     let file = files.open(path, false)?;
     let mut bytes = vec![0; usize::try_from(file.length()?).map_err(io::Error::other)?];
     file.read_at(0, &mut bytes)?;
@@ -264,7 +307,13 @@ fn read_whole(files: &dyn Files, path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Write, sync, rename, sync of the directory: a reader of `name` finds the old bytes or the new ones.
-fn replace(files: &dyn Files, dir: &Path, new: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(
+    files: &dyn Files,
+    dir: &Path,
+    new: &str,
+    name: &str,
+    bytes: &[u8],
+) -> io::Result<()> {
     let aside = dir.join(new);
     let file = files.open(&aside, true)?;
     file.set_length(0)?;

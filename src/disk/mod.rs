@@ -6,6 +6,8 @@ mod data_dir;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod log_dir;
+mod reserve;
 mod tables;
 pub mod wal;
 
@@ -22,6 +24,8 @@ pub enum IoMode {
 pub use crash_files::{CrashFiles, Fault, Survival};
 pub use data_dir::{DataDir, DataDirError};
 pub use files::{File, Files, RealFiles};
+pub use log_dir::LogDir;
+pub use reserve::{Reserve, free_bytes};
 pub use tables::{Commit, CommitError, Tables, TablesError};
 pub use wal::{
     Done, LogOwner, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver, WalOptions,

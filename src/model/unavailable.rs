@@ -53,6 +53,21 @@ pub enum Unavailable {
          again in a few seconds"
     )]
     TooManyPasswords,
+    /// The key space weighs as much as `--quota-bytes` allows.
+    #[error(
+        "the key space is as large as --quota-bytes allows ({bytes_max}); nothing was written. Delete keys, or raise \
+         --quota-bytes; keys can be read, deleted, refreshed and overwritten with values that are no longer"
+    )]
+    QuotaExceeded {
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// This member's disk is nearly full.
+    #[error(
+        "the disk of this member is nearly full; nothing was written. Make space on it, or delete keys; keys can be read, \
+         deleted, refreshed and overwritten with values that are no longer"
+    )]
+    DiskFull,
     /// As many watchers wait as `--max-watchers` allows.
     #[error(
         "too many watchers are waiting on this member; raise --max-watchers or use another member"

@@ -51,12 +51,13 @@ impl Replica {
     /// it is given back when the fate of the command is known.
     ///
     /// # Errors
-    /// After the request's time-out; the error says whether the outcome is known.
+    /// After the request's time-out; the error says whether the outcome is known. At once where there is no room for the command.
     pub async fn write_held(
         &self,
         command: Command,
         held: Option<Arc<Reserved>>,
     ) -> Result<Answer, Unavailable> {
+        self.check_room(&command)?;
         let _pending = self.inner.stats.pending();
         let deadline = self.deadline();
         loop {

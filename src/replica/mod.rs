@@ -11,6 +11,7 @@ pub mod identity;
 mod membership;
 mod read_gate;
 mod reconcile;
+mod space;
 mod stats;
 mod watch;
 
@@ -27,6 +28,7 @@ pub use chores::Facts;
 pub use consensus::request_timeout;
 pub use hub::{Hub, Notice};
 pub use membership::MemberRefusal;
+pub use space::{Shortage, Space};
 pub use stats::{Moment, Reads, SelfStats};
 pub use watch::Watch;
 
@@ -43,6 +45,7 @@ struct Inner {
     reads: Reads,
     stats: SelfStats,
     read_gate: ReadGate,
+    space: Space,
     member: LocalMember,
 }
 
@@ -57,6 +60,8 @@ pub struct LocalMember {
     pub name: String,
     /// How long a follower waits for its leader; part of each request's deadline.
     pub election: Duration,
+    /// What the key space may weigh.
+    pub quota_bytes: u64,
 }
 
 impl Replica {
@@ -64,7 +69,8 @@ impl Replica {
     pub fn new(raft: Raft, hub: Arc<Hub>, clock: Arc<dyn Clock>, member: LocalMember) -> Self {
         let stats = SelfStats::new(clock.wall());
         let (reads, read_gate) = (Reads::default(), ReadGate::default());
-        Self { inner: Arc::new(Inner { raft, hub, clock, reads, stats, read_gate, member }) }
+        let space = Space::new(member.quota_bytes);
+        Self { inner: Arc::new(Inner { raft, hub, clock, reads, stats, read_gate, space, member }) }
     }
 
     /// What this member is and belongs to.

@@ -220,7 +220,7 @@ pub(super) async fn identify(
             info!(
                 target: "etcdmain",
                 "discovery token ignored since a cluster has already been initialized. Valid log found at {:?}",
-                data_dir.wal(),
+                data_dir.path(),
             );
         }
         if config.force_new_cluster {

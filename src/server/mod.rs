@@ -21,6 +21,7 @@ mod request_line;
 mod serve;
 mod signals;
 mod socket;
+mod space;
 mod systemd;
 pub mod telemetry;
 
@@ -37,7 +38,7 @@ use tracing::{error, info, warn};
 
 use crate::api::{self, Api, CLUSTER_VERSION, Cors, ETCD_VERSION, Metrics};
 use crate::config::{self, Address, Config, ListenUrl, Side, TlsFlags};
-use crate::disk::{DataDir, DataDirError, RealFiles, WalOptions};
+use crate::disk::{DataDir, DataDirError, LogDir, RealFiles, Reserve, WalOptions};
 use crate::model::{LogIndex, PathLimits, Url};
 use crate::raft::{self, Raft, StartError};
 use crate::replica::{Facts, Hub, LocalMember, Replica};
@@ -120,6 +121,7 @@ pub async fn run(
         warn!(target: "etcdmain", "{text}");
     }
     let data_dir = Arc::new(DataDir::open(&RealFiles, &config.data_dir)?);
+    let log_dir = LogDir::open(&RealFiles, &data_dir, config.wal_dir.as_deref())?;
     let sides = Sides::load(&config)?;
     let listeners = Listeners::bind(&config, &sides)?;
     let identity = tokio::select! {
@@ -128,7 +130,7 @@ pub async fn run(
     };
     let metrics = Metrics::new();
     let hub = Hub::new(config.watchers_max);
-    let raft = start_raft(&config, &data_dir, &identity, &metrics, &hub, &sides).await?;
+    let raft = start_raft(&config, &data_dir, &log_dir, &identity, &metrics, &hub, &sides).await?;
     let founders: Vec<_> = identity.founders.iter().map(|(id, _)| *id).collect();
     if !founders.is_empty() && !raft.is_initialized().await.unwrap_or(true) {
         raft.initialize(&founders).await?;
@@ -142,6 +144,7 @@ pub async fn run(
             cluster: identity.cluster,
             name: config.name.clone(),
             election: config.election,
+            quota_bytes: config.quota_bytes,
         },
     );
     metrics.observe_member(replica.clone());
@@ -157,6 +160,8 @@ pub async fn run(
     let left_out = log.clone().tell_what_was_left_out();
     tokio::spawn(chores.clone().run_until_cancelled_owned(left_out));
     start_chores(&replica, config.heartbeat, &chores);
+    let space = space::watch(replica.clone(), reserves(&config, &data_dir, &log_dir));
+    tokio::spawn(chores.clone().run_until_cancelled_owned(space));
     let followed = tls::watch(sides.all(), reread);
     tokio::spawn(chores.clone().run_until_cancelled_owned(followed));
     if restarted {
@@ -178,6 +183,24 @@ pub async fn run(
     result
 }
 
+/// Whether a member could start with this: directories and certificates are looked at, and nothing is made, taken or changed.
+/// What is worth a line in a member's log is logged.
+///
+/// # Errors
+/// As [`run`] would end with.
+pub fn check(config: &Config) -> Result<(), ServerError> {
+    DataDir::look(&RealFiles, &config.data_dir)?;
+    LogDir::look(&RealFiles, &config.data_dir, config.wal_dir.as_deref())?;
+    let mut config = config.clone();
+    for flags in [&mut config.client_tls, &mut config.peer_tls] {
+        // Its certificate would be made at the start.
+        if flags.auto.is_some() {
+            *flags = TlsFlags { side: flags.side, ..TlsFlags::default() };
+        }
+    }
+    Sides::load(&config).map(drop)
+}
+
 fn start_chores(replica: &Replica, heartbeat: Duration, stop: &CancellationToken) {
     let pulse = replica.clone().watch_pulse(heartbeat);
     tokio::spawn(stop.clone().run_until_cancelled_owned(pulse));
@@ -186,6 +209,13 @@ fn start_chores(replica: &Replica, heartbeat: Duration, stop: &CancellationToken
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().explain_search()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().tick()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().watch_clocks()));
+}
+
+/// One for each directory that the member writes to. Without any, no disk is looked at.
+fn reserves(config: &Config, data_dir: &DataDir, log_dir: &LogDir) -> Vec<Reserve> {
+    let dirs = [Some(data_dir.path()), log_dir.is_apart().then(|| log_dir.path())];
+    let dirs = dirs.into_iter().flatten().filter(|_| config.reserve_bytes > 0);
+    dirs.map(|dir| Reserve::new(dir, config.reserve_bytes)).collect()
 }
 
 /// Keeps where the others are reached, for the next start: what the log says of it comes only after the others are reached.
@@ -355,6 +385,7 @@ async fn live(
 async fn start_raft(
     config: &Config,
     data_dir: &DataDir,
+    log_dir: &LogDir,
     identity: &MemberIdentity,
     metrics: &Arc<Metrics>,
     hub: &Arc<Hub>,
@@ -385,7 +416,7 @@ async fn start_raft(
         },
         checkpoint_wal_bytes: config.checkpoint_wal_bytes,
         files: Arc::new(RealFiles),
-        wal_dir: data_dir.wal(),
+        wal_dir: log_dir.path().to_owned(),
         wal: WalOptions { sync: config.sync, ..WalOptions::default() },
         checkpoint: data_dir.checkpoint(),
         transport: Arc::new(transport),
@@ -396,7 +427,9 @@ async fn start_raft(
         checkpoint_observer: Box::new(move |took| commits.checkpoint_committed(took)),
         round_trip_observer: Box::new(move |peer, took| heartbeats.round_trip(peer, took)),
     };
-    Ok(Raft::start(raft, Arc::clone(hub) as Arc<dyn raft::Observer>).await?)
+    let raft = Raft::start(raft, Arc::clone(hub) as Arc<dyn raft::Observer>).await?;
+    log_dir.begun(&RealFiles, data_dir)?;
+    Ok(raft)
 }
 
 fn api_settings(config: &Config, log: LogHandle) -> api::Settings {

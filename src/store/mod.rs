@@ -200,6 +200,39 @@ impl Store {
         self.tree.root().nodes_below()
     }
 
+    /// What the key space weighs: names and values, and 128 bytes for each node. Known at once, whatever the size.
+    pub fn bytes(&self) -> u64 {
+        self.tree.root().bytes_below()
+    }
+
+    /// Could a command make the key space larger? A compare that fails or a create of what is there could not; a value that is no
+    /// longer than the one it replaces does not, nor does a new deadline.
+    pub fn grows(&self, command: &Command) -> bool {
+        let longer = |path: &KeyPath, write: &Write| match self.tree.find(path) {
+            Ok(node) => node.value().is_some_and(|old| write.value.len() > old.len()),
+            Err(_) => false,
+        };
+        match command {
+            Command::Set { path, write } => {
+                !write.refresh && (self.tree.find(path).is_err() || longer(path, write))
+            }
+            Command::Create { path, .. } => self.tree.find(path).is_err(),
+            Command::CreateInOrder { .. } => true,
+            Command::Update { path, write } | Command::CompareAndSwap { path, write, .. } => {
+                !write.refresh && longer(path, write)
+            }
+            Command::Delete { .. }
+            | Command::CompareAndDelete { .. }
+            | Command::Tick { .. }
+            | Command::AddMember { .. }
+            | Command::UpdateMember { .. }
+            | Command::PublishMember { .. }
+            | Command::RemoveMember { .. }
+            | Command::SetClusterVersion { .. }
+            | Command::Auth(_) => false,
+        }
+    }
+
     /// Events kept for `waitIndex`.
     pub fn history(&self) -> &History {
         &self.history
@@ -243,7 +276,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Ttl;
+    use crate::model::{Ttl, Value};
 
     #[test]
     fn dates_follow_the_leaders_wall_clock_and_do_not_tremble_with_it() {
@@ -263,5 +296,53 @@ mod tests {
         assert_eq!(set(6, 3_600_000), (deadline(1006), 3_600_000));
         assert_eq!(set(7, 3_599_800), (deadline(1007), 3_600_000));
         assert_eq!(set(8, -9), (deadline(1008), -9));
+    }
+
+    #[test]
+    fn a_write_grows_the_key_space_where_it_needs_room() {
+        let mut store = Store::new(HistoryLimits { events_max: 10, bytes_max: 1 << 20 });
+        let path = |text: &str| KeyPath::from(text);
+        let write = |value: &str| Write {
+            value: Value::from(value.as_bytes()),
+            dir: false,
+            ttl: None,
+            refresh: false,
+        };
+        let set = |at: &str, value: &str| Command::Set { path: path(at), write: write(value) };
+        assert_eq!(store.bytes(), 0);
+        store.apply(LogTime(1), &set("/a/b", "12345"));
+        assert_eq!(store.bytes(), 2 * 128 + 1 + 1 + 5);
+        let refresh = Write { refresh: true, ..write("") };
+        let condition = Condition { value: Some(Value::from(&b"12345"[..])), index: StoreIndex(0) };
+        let swap = |at: &str, value: &str| Command::CompareAndSwap {
+            path: path(at),
+            write: write(value),
+            condition: condition.clone(),
+        };
+        for (command, grows) in [
+            (set("/a/b", "12345"), false),
+            (set("/a/b", "123456"), true),
+            (set("/a/c", ""), true),
+            (set("/a", "x"), false),
+            (Command::Set { path: path("/a/b"), write: refresh }, false),
+            (Command::Create { path: path("/a/b"), write: write("123456") }, false),
+            (Command::Create { path: path("/a/c"), write: write("") }, true),
+            (Command::CreateInOrder { dir: path("/a"), write: write("") }, true),
+            (Command::Update { path: path("/a/b"), write: write("54321") }, false),
+            (Command::Update { path: path("/a/c"), write: write("54321") }, false),
+            (swap("/a/b", "0"), false),
+            (swap("/a/b", "123456"), true),
+            (swap("/a/c", "123456"), false),
+            (Command::Delete { path: path("/a"), dir: true, recursive: true }, false),
+        ] {
+            let before = store.bytes();
+            assert_eq!(store.grows(&command), grows, "{command:?}");
+            let mut after = store.clone();
+            after.apply(LogTime(2), &command);
+            assert_eq!(after.bytes() > before, grows, "{command:?}");
+            after.tree.check();
+        }
+        store.apply(LogTime(3), &Command::Delete { path: path("/a"), dir: true, recursive: true });
+        assert_eq!(store.bytes(), 0);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns: what is where, and when the next node dies. Never knows: indexes to come, who may read.
 //! A write copies only the nodes on its path; everything else is shared with older trees.
-//! Holds: each directory knows how many nodes are below it and which of them dies first, so that neither the removal of a
-//! subtree nor the search for the next death has to walk through it.
+//! Holds: each directory knows how many nodes and bytes are below it and which node dies first, so that neither the removal of a
+//! subtree nor the search for the next death has to walk through it, and the size of the whole is known at any time.
 
 mod builder;
 
@@ -46,27 +46,44 @@ pub struct Dir {
     children: OrdMap<Name, Link>,
     /// How many nodes are below, on all levels.
     nodes: u64,
+    /// What they weigh: [`NODE_BYTES`], name and value of each.
+    bytes: u64,
     deaths: Deaths,
 }
+
+/// What a node weighs beside its name and its value, roughly as in memory and in a checkpoint.
+const NODE_BYTES: u64 = 128;
 
 /// What the directories above a node know of it. Nothing of a node that is not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Trace {
     /// The node and all that is below it.
     nodes: u64,
+    /// What these weigh, without the node's own name.
+    bytes: u64,
     first: Option<First>,
 }
 
 impl Trace {
     fn of(node: &Node) -> Self {
         let own = node.expires.map(|at| First { at, below: false });
-        let Content::Dir(dir) = &node.content else { return Self { nodes: 1, first: own } };
+        let dir = match &node.content {
+            Content::Dir(dir) => dir,
+            Content::File(value) => {
+                return Self { nodes: 1, bytes: NODE_BYTES + value.len() as u64, first: own };
+            }
+        };
         let below = dir.deaths.next().map(|(first, _)| First { at: first.at, below: true });
         let first = match (own, below) {
             (Some(own), Some(below)) if below.at < own.at => Some(below),
             (own, below) => own.or(below),
         };
-        Self { nodes: 1 + dir.nodes, first }
+        Self { nodes: 1 + dir.nodes, bytes: NODE_BYTES + dir.bytes, first }
+    }
+
+    /// What a directory counts for a child of this name.
+    fn weight(&self, name: &Name) -> u64 {
+        if self.nodes == 0 { 0 } else { self.bytes + name.len() as u64 }
     }
 }
 
@@ -79,22 +96,25 @@ impl Dir {
     /// What is known of the child `name` changed.
     fn settle(&mut self, name: &Name, before: Trace, after: Trace) {
         self.nodes = self.nodes - before.nodes + after.nodes;
+        self.bytes = self.bytes - before.weight(name) + after.weight(name);
         self.deaths.moved(name, before.first, after.first);
     }
 
     /// Panics unless what is known of the children is true, on all levels.
     fn check(&self) {
-        let mut nodes = 0;
+        let (mut nodes, mut bytes) = (0, 0);
         let mut deaths = Vec::new();
         for (name, child) in &self.children {
             let trace = Trace::of(child);
             nodes += trace.nodes;
+            bytes += trace.weight(name);
             deaths.extend(trace.first.map(|first| (first, name)));
             if let Content::Dir(dir) = &child.content {
                 dir.check();
             }
         }
         assert_eq!(self.nodes, nodes, "a directory must know how many nodes are below it");
+        assert_eq!(self.bytes, bytes, "a directory must know what they weigh");
         deaths.sort_by_key(|(_, name)| Name::clone(name));
         let mut known: Vec<_> = self.deaths.iter().collect();
         assert!(known.is_sorted_by_key(|(first, _)| first.at), "the soonest comes first");
@@ -190,6 +210,14 @@ impl Node {
     pub(super) fn nodes_below(&self) -> u64 {
         match &self.content {
             Content::Dir(dir) => dir.nodes,
+            Content::File(_) => 0,
+        }
+    }
+
+    /// What the nodes below it weigh, on all levels: [`NODE_BYTES`], name and value of each.
+    pub(super) fn bytes_below(&self) -> u64 {
+        match &self.content {
+            Content::Dir(dir) => dir.bytes,
             Content::File(_) => 0,
         }
     }

@@ -453,6 +453,7 @@ impl World {
             cluster: CLUSTER,
             name: name.clone(),
             election: ELECTION,
+            quota_bytes: u64::MAX,
         };
         let replica = Replica::new(raft, hub, clock, options);
         let chores = machine.chores;

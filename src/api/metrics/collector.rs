@@ -27,11 +27,30 @@ impl Collector for MemberCollector {
         self.peers(&mut families);
         self.clocks(&mut families);
         self.store(&mut families);
+        self.space(&mut families);
         families.0
     }
 }
 
 impl MemberCollector {
+    fn space(&self, families: &mut Families) {
+        let quota = self.replica.space().quota_bytes();
+        for (name, help, value) in [
+            (
+                "cairn_storage_size_bytes",
+                "What the key space weighs, as --quota-bytes counts it.",
+                self.replica.view().store.bytes(),
+            ),
+            ("cairn_storage_quota_bytes", "What it may weigh: --quota-bytes.", quota),
+            ("etcd_server_quota_backend_bytes", "What it may weigh: --quota-bytes.", quota),
+        ] {
+            families.gauge(name, help, value);
+        }
+        let short = u64::from(self.replica.shortage().is_some());
+        let help = "Is there no room for writes that need some? 1 for yes.";
+        families.gauge_by("cairn_alarm", help, "kind", &[("nospace".to_owned(), short)]);
+    }
+
     fn server(&self, families: &mut Families) {
         let (status, member) = (self.replica.status(), self.replica.member());
         let (stats, view) = (self.replica.stats(), self.replica.view());
@@ -65,7 +84,6 @@ impl MemberCollector {
                 "Proposals that wait for a majority.",
                 u64::try_from(stats.proposals_pending()).unwrap_or(0),
             ),
-            ("etcd_server_quota_backend_bytes", "The quota of etcd 3's data; none here.", 0),
             ("etcd_server_snapshot_apply_in_progress_total", "Snapshots being installed.", 0),
             (
                 "cairn_requests_inflight_bytes",
@@ -244,6 +262,15 @@ impl Families {
     fn labelled(&mut self, name: &str, help: &str, label: &str, value: &str) {
         let metric = known(IntGaugeVec::new(Opts::new(name, help), &[label]));
         metric.with_label_values(&[value]).set(1);
+        self.0.extend(metric.collect());
+    }
+
+    fn gauge_by(&mut self, name: &str, help: &str, label: &str, values: &[(String, u64)]) {
+        let metric = known(IntGaugeVec::new(Opts::new(name, help), &[label]));
+        for (key, value) in values {
+            let value = i64::try_from(*value).unwrap_or(i64::MAX);
+            metric.with_label_values(&[key.as_str()]).set(value);
+        }
         self.0.extend(metric.collect());
     }
 

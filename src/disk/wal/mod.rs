@@ -39,6 +39,16 @@ pub(super) use frame::read_batch;
 use index::EntryIndex;
 use queue::{Queue, Request};
 
+/// Is this the name of a segment that holds entries?
+pub(super) fn is_segment(name: &str) -> bool {
+    segment::number_of(name).is_some()
+}
+
+/// Is this the name of a file that the log makes?
+pub(super) fn is_file_of_log(name: &str) -> bool {
+    is_segment(name) || matches!(name, segment::SPARE | segment::NEW)
+}
+
 /// Whose log it is. A log of another member or cluster is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOwner {

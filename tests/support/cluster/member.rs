@@ -113,6 +113,8 @@ impl Member {
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &self.cluster, "--initial-cluster-token", token])
             .args(["--initial-cluster-state", self.state])
+            // A small disk is there to be filled to its last byte.
+            .args(self.disk.as_ref().map(|_| "--reserve-bytes=0"))
             .args(args)
             .current_dir(&self.folder);
         let log = File::options().create(true).append(true).open(self.log_path());
