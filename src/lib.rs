@@ -15,7 +15,7 @@
 //!
 //! Beside them [`config`]: flags, variables and file, in one table; and [`discovery`]: how founders find each other, in a
 //! directory of another cluster or by DNS, with the HTTP client for asking other members; and [`tls`]: certificates, and who may
-//! connect as far as they say it. The binary is several programs:
+//! connect as far as they say it; and [`proxy`]: a server without data, in front of a cluster. The binary is several programs:
 //! [`program`] tells them apart, [`health`] is the one that a container's health check calls, [`configuration`] is `cairn config`, [`ctl`] is `etcdctl`: commands and
 //! options in `ctl/table`, what each does in `ctl/commands`, who is asked in `ctl/client`; and [`bench`](mod@bench) puts load on
 //! servers and measures them.
@@ -47,6 +47,7 @@ pub mod fuzz;
 pub mod health;
 pub mod model;
 pub mod program;
+pub mod proxy;
 pub mod raft;
 pub mod replica;
 pub mod server;

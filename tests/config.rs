@@ -98,6 +98,8 @@ fn fields(config: &Config) -> Vec<(&'static str, String)> {
         initial_cluster_token,
         join,
         force_new_cluster,
+        proxy,
+        proxy_when_full,
         client_listeners,
         peer_listeners,
         metrics_listeners,

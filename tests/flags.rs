@@ -51,7 +51,7 @@ const CASES: &[(&str, Case)] = &[
     ("initial-cluster-token", Here(initial_cluster_token)),
     ("advertise-client-urls", Here(advertise_client_urls)),
     ("discovery", Elsewhere("discovery::a_member_starts_by_discovery_and_needs_it_only_once")),
-    ("discovery-fallback", Here(discovery_fallback)),
+    ("discovery-fallback", Elsewhere("proxy::a_member_too_many_is_a_proxy_where_it_is_told_to")),
     ("discovery-proxy", Here(discovery_proxy)),
     ("discovery-srv", Elsewhere("discovery_srv::a_member_starts_by_the_dns_alone")),
     ("discovery-srv-name", Elsewhere("discovery_srv::a_member_starts_by_the_dns_alone")),
@@ -61,6 +61,12 @@ const CASES: &[(&str, Case)] = &[
         "force-new-cluster",
         Elsewhere("bootstrap::survivor::a_survivor_goes_on_alone_and_grows_again"),
     ),
+    ("proxy", Elsewhere("proxy::a_read_only_proxy_passes_reads_alone")),
+    ("proxy-failure-wait", Elsewhere("proxy::limits_of_time_and_size_have_an_answer")),
+    ("proxy-refresh-interval", Elsewhere("proxy::members_come_and_go_behind_a_proxy")),
+    ("proxy-dial-timeout", Elsewhere("proxy::limits_of_time_and_size_have_an_answer")),
+    ("proxy-write-timeout", Elsewhere("proxy::limits_of_time_and_size_have_an_answer")),
+    ("proxy-read-timeout", Elsewhere("proxy::limits_of_time_and_size_have_an_answer")),
     ("cert-file", Elsewhere("tls::main::both_versions_and_all_kinds_of_keys_are_spoken")),
     ("key-file", Elsewhere("tls::main::both_versions_and_all_kinds_of_keys_are_spoken")),
     (
@@ -333,13 +339,6 @@ fn advertise_client_urls() {
 }
 
 /// Only `exit`, its default, is there so far.
-fn discovery_fallback() {
-    let mut process =
-        Process::cairn(&["--discovery=http://127.0.0.1:1/x", "--discovery-fallback=proxy"]);
-    assert!(!process.end().success());
-    assert!(process.log().contains("not supported yet: --discovery-fallback=proxy"));
-}
-
 /// A host that cannot be looked up is asked through the proxy.
 fn discovery_proxy() {
     let proxy = TcpListener::bind("127.0.0.1:0").expect("the system has free ports");

@@ -21,6 +21,8 @@ enum Kind {
     Blocks(Option<Bytes>, Chunks),
     Stream(Chunks),
     Routed(axum::body::Body),
+    /// And whether it goes on until something happens.
+    PassedOn(axum::body::Body, bool),
 }
 
 impl Body {
@@ -45,7 +47,12 @@ impl Body {
 
     /// Does it go on until something happens?
     pub fn streams_on(&self) -> bool {
-        matches!(self.0, Kind::Stream(_))
+        matches!(self.0, Kind::Stream(_) | Kind::PassedOn(_, true))
+    }
+
+    /// The body of another server's answer. `watches`: it goes on until something happens.
+    pub fn passed_on(body: axum::body::Body, watches: bool) -> Self {
+        Self(Kind::PassedOn(body, watches))
     }
 
     /// A body made behind the router.
@@ -76,7 +83,7 @@ impl http_body::Body for Body {
             Kind::Stream(chunks) => {
                 chunks.as_mut().poll_next(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
             }
-            Kind::Routed(body) => Pin::new(body).poll_frame(cx),
+            Kind::Routed(body) | Kind::PassedOn(body, _) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -84,7 +91,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Whole(bytes) => bytes.is_none(),
             Kind::Chunked(_) | Kind::Blocks(..) | Kind::Stream(_) => false,
-            Kind::Routed(body) => body.is_end_stream(),
+            Kind::Routed(body) | Kind::PassedOn(body, _) => body.is_end_stream(),
         }
     }
 
@@ -94,7 +101,7 @@ impl http_body::Body for Body {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Kind::Chunked(_) | Kind::Blocks(..) | Kind::Stream(_) => SizeHint::default(),
-            Kind::Routed(body) => body.size_hint(),
+            Kind::Routed(body) | Kind::PassedOn(body, _) => body.size_hint(),
         }
     }
 }

@@ -32,7 +32,7 @@ pub use access::{ClientAddress, ClientName};
 pub use body::Body;
 pub use context::Settings;
 pub use cors::Cors;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, ProxyMetrics};
 pub use routes::Api;
 
 /// The headers of requests that anything here looks at, but for those that say how a message is framed. Others need not be kept.

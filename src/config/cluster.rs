@@ -27,6 +27,37 @@ pub(super) fn initial_cluster(
                 .to_owned(),
         ));
     }
+    let members = listed(said)?;
+    let Some(own) = members.get(name) else {
+        return Err(Failure::new(
+            1,
+            format!(
+                "couldn't find local name \"{name}\" in the initial cluster configuration: --initial-cluster names {}; \
+                 start this member with one of these as --name, or add {name}=URL to the list",
+                members.keys().cloned().collect::<Vec<_>>().join(", ")
+            ),
+        ));
+    };
+    same_urls(name, own, advertised)?;
+    Ok(members.into_iter().map(|(member, urls)| (member, texts(&urls))).collect())
+}
+
+/// The members that a proxy asks who else is there. It is none of them itself.
+pub(super) fn of_proxy(
+    raw: &Raw,
+    name: &str,
+    advertised: &[Url],
+) -> Result<Vec<(String, Vec<String>)>, Failure> {
+    match raw.said("initial-cluster") {
+        None | Some("") => initial_cluster(raw, name, advertised),
+        Some(said) => {
+            Ok(listed(said)?.into_iter().map(|(member, urls)| (member, texts(&urls))).collect())
+        }
+    }
+}
+
+/// The peer URLs of each member.
+fn listed(said: &str) -> Result<BTreeMap<String, Vec<Url>>, Failure> {
     let mut members = BTreeMap::<String, Vec<Url>>::new();
     let pairs = said.split(',').map(member_and_url).collect::<Result<Vec<_>, _>>();
     let pairs = pairs?;
@@ -43,18 +74,7 @@ pub(super) fn initial_cluster(
         }
         members.entry(member.clone()).or_default().push(url.clone());
     }
-    let Some(own) = members.get(name) else {
-        return Err(Failure::new(
-            1,
-            format!(
-                "couldn't find local name \"{name}\" in the initial cluster configuration: --initial-cluster names {}; \
-                 start this member with one of these as --name, or add {name}=URL to the list",
-                members.keys().cloned().collect::<Vec<_>>().join(", ")
-            ),
-        ));
-    };
-    same_urls(name, own, advertised)?;
-    Ok(members.into_iter().map(|(member, urls)| (member, texts(&urls))).collect())
+    Ok(members)
 }
 
 /// One `name=url`.

@@ -43,7 +43,7 @@ pub(super) fn discovery(
              list its members in --initial-cluster instead"
         )));
     }
-    if raw.said("initial-advertise-peer-urls").is_none() {
+    if raw.said("initial-advertise-peer-urls").is_none() && raw.get("proxy") == "off" {
         let text = format!(
             "the other founders will look for this member at {}, which is their own machine: set \
              --initial-advertise-peer-urls beside --{flag}",
@@ -70,12 +70,6 @@ fn registry(raw: &Raw) -> Result<Discovery, Failure> {
             "discovery: invalid URL: --discovery {url:?} names no directory of keys: write \
              http://HOST:PORT/v2/keys/DIRECTORY, or what `curl http://HOST:PORT/new?size=3` prints"
         )));
-    }
-    if raw.get("discovery-fallback") == "proxy" {
-        return Err(Failure::verifying(
-            "not supported yet: --discovery-fallback=proxy: leave it out; a member that finds the cluster full exits"
-                .to_owned(),
-        ));
     }
     let proxy = match raw.get("discovery-proxy") {
         "" => None,

@@ -60,7 +60,6 @@ use Kind::{Bool, Choice, List, Number, Origins, Text, Urls};
 use Status::{Ignored, Works};
 
 const V3: Status = Ignored("it belongs to etcd's version 3 API");
-const PROXY: Status = Ignored("there is no proxy; this is a member");
 
 /// A part of the help.
 #[derive(Debug)]
@@ -222,7 +221,7 @@ pub const SECTIONS: &[Section] = &[
                 "exit",
                 Choice(&["exit", "proxy"]),
                 Works,
-                "What to do when the discovered cluster is full. Not supported yet: proxy.",
+                "What to do when the discovered cluster is full: exit, or be a proxy for it.",
             ),
             row(
                 "discovery-proxy",
@@ -287,24 +286,48 @@ pub const SECTIONS: &[Section] = &[
     Section {
         title: "Proxy",
         flags: &[
-            row("proxy", "off", Choice(&["off", "readonly", "on"]), PROXY, "off, readonly or on."),
+            row(
+                "proxy",
+                "off",
+                Choice(&["off", "readonly", "on"]),
+                Works,
+                "Be no member, but pass requests on to the members that --initial-cluster, --discovery or --discovery-srv name: all of them (on), or only reads (readonly).",
+            ),
             row(
                 "proxy-failure-wait",
                 "5000",
                 Number,
-                PROXY,
-                "Milliseconds a failed endpoint rests.",
+                Works,
+                "Milliseconds for which a member that failed is left alone.",
             ),
             row(
                 "proxy-refresh-interval",
                 "30000",
                 Number,
-                PROXY,
-                "Milliseconds between two readings of the member list.",
+                Works,
+                "Milliseconds between two readings of the list of members.",
             ),
-            row("proxy-dial-timeout", "1000", Number, PROXY, "Milliseconds for a connection."),
-            row("proxy-write-timeout", "5000", Number, PROXY, "Milliseconds for a write."),
-            row("proxy-read-timeout", "0", Number, PROXY, "Milliseconds for a read; 0 for none."),
+            row(
+                "proxy-dial-timeout",
+                "1000",
+                Number,
+                Works,
+                "Milliseconds for a connection to a member.",
+            ),
+            row(
+                "proxy-write-timeout",
+                "5000",
+                Number,
+                Works,
+                "Milliseconds for a request to be sent; counted together with --proxy-read-timeout.",
+            ),
+            row(
+                "proxy-read-timeout",
+                "0",
+                Number,
+                Works,
+                "Milliseconds for an answer, and between two pieces of it; 0 for no limit, which watches need.",
+            ),
         ],
     },
     Section {

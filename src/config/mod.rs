@@ -53,6 +53,10 @@ pub struct Config {
     pub join: bool,
     /// Go on alone with the data of a member whose cluster lost its majority.
     pub force_new_cluster: bool,
+    /// Be a proxy instead of a member.
+    pub proxy: Option<ProxyFlags>,
+    /// What to be when the discovered cluster is full; an error when there is nothing.
+    pub proxy_when_full: Option<ProxyFlags>,
     /// Where clients connect.
     pub client_listeners: Vec<ListenUrl>,
     /// Where peers connect.
@@ -123,6 +127,23 @@ pub struct Config {
     pub key_bytes_max: usize,
     /// Components of a key.
     pub key_depth_max: usize,
+}
+
+/// How a proxy works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyFlags {
+    /// Only reads are passed on.
+    pub readonly: bool,
+    /// A member that failed is left alone for so long.
+    pub failure_wait: Duration,
+    /// Between two readings of the list of members.
+    pub refresh_interval: Duration,
+    /// For a connection to a member.
+    pub dial_timeout: Duration,
+    /// For a request to be sent.
+    pub write_timeout: Duration,
+    /// For an answer, and between two pieces of it; `None` for no limit.
+    pub read_timeout: Option<Duration>,
 }
 
 /// Form of the log's lines.

@@ -11,7 +11,7 @@ use crate::config::listen::Listeners;
 use crate::config::parse::{Raw, parse_number, same};
 use crate::config::tls::{self, Side};
 use crate::config::{
-    Config, Failure, Level, ListenUrl, LogFormat, LogLevel, LogOutput, Notice, texts,
+    Config, Failure, Level, ListenUrl, LogFormat, LogLevel, LogOutput, Notice, ProxyFlags, texts,
 };
 use crate::model::Url;
 
@@ -59,7 +59,9 @@ pub(super) fn validate(
     let advertise_peer_urls = advertised(raw, "initial-advertise-peer-urls")?;
     let client_urls = advertised(raw, "advertise-client-urls")?;
     let (heartbeat, election) = timing(raw)?;
-    if raw.said("listen-client-urls").is_some() && raw.said("advertise-client-urls").is_none() {
+    let is_proxy = raw.get("proxy") != "off";
+    let advertised = raw.said("advertise-client-urls").is_some();
+    if raw.said("listen-client-urls").is_some() && !advertised && !is_proxy {
         // The second line stands by itself: etcd logs two.
         let mut failure = Failure::verifying(
             "--advertise-client-urls is required when --listen-client-urls is set explicitly"
@@ -90,6 +92,7 @@ pub(super) fn validate(
     tls::fits(&client_tls, &clients, &client_urls, notices)?;
     tls::fits(&peer_tls, &peer_listeners, &advertise_peer_urls, notices)?;
     let initial_cluster = match discovery {
+        None if is_proxy => cluster::of_proxy(raw, &name, &advertise_peer_urls)?,
         _ if is_member(&data_dir) => Vec::new(),
         None => cluster::initial_cluster(raw, &name, &advertise_peer_urls)?,
         Some(_) => vec![(name.clone(), texts(&advertise_peer_urls))],
@@ -102,6 +105,10 @@ pub(super) fn validate(
         initial_cluster_token: discovery::token(raw, discovery.as_ref()),
         discovery,
         join: raw.get("initial-cluster-state") == "existing",
+        proxy: is_proxy.then(|| proxy(raw)).transpose()?,
+        proxy_when_full: (raw.get("discovery-fallback") == "proxy")
+            .then(|| proxy(raw))
+            .transpose()?,
         force_new_cluster: raw.bool("force-new-cluster"),
         client_listeners,
         peer_listeners,
@@ -138,6 +145,19 @@ pub(super) fn validate(
         auth_closed_guest: raw.bool("auth-closed-guest"),
         key_bytes_max: within(raw, "max-key-bytes", 1, 1 << 30)?,
         key_depth_max: within(raw, "max-key-depth", 1, KEY_DEPTH_MAX)?,
+    })
+}
+
+fn proxy(raw: &Raw) -> Result<ProxyFlags, Failure> {
+    let wait = |flag, least| within(raw, flag, least, WAIT_MS_MAX).map(Duration::from_millis);
+    let read_timeout = wait("proxy-read-timeout", 0)?;
+    Ok(ProxyFlags {
+        readonly: raw.get("proxy") == "readonly",
+        failure_wait: wait("proxy-failure-wait", 0)?,
+        refresh_interval: wait("proxy-refresh-interval", 1)?,
+        dial_timeout: wait("proxy-dial-timeout", 1)?,
+        write_timeout: wait("proxy-write-timeout", 1)?,
+        read_timeout: Some(read_timeout).filter(|timeout| !timeout.is_zero()),
     })
 }
 

@@ -63,15 +63,7 @@ pub async fn found(
 ) -> Result<Founders, DiscoveryError> {
     match discovery {
         Discovery::Registry { url, proxy } => {
-            let client = HttpClient::new().with_tls(tls);
-            let client = match proxy {
-                None => client,
-                Some(proxy) => client.through(proxy).map_err(|error| {
-                    let why = format!("--discovery-proxy: {error}");
-                    DiscoveryError::BadEndpoint { url: url.clone(), why }
-                })?,
-            };
-            v2::found(url, client, own, patience).await
+            v2::found(url, client_of(url, proxy.as_deref(), tls)?, own, patience).await
         }
         Discovery::Srv { domain, suffix, name_server } => {
             let dns = dns::Dns::new(*name_server)
@@ -79,6 +71,36 @@ pub async fn found(
             srv::found(&dns, domain, suffix, own).await
         }
     }
+}
+
+/// The peer URLs of a cluster's founders, for one who is none of them; empty when none has registered yet. Registers nothing.
+///
+/// # Errors
+/// See [`DiscoveryError`]; the texts name flag and fix.
+pub async fn peers(
+    discovery: &Discovery,
+    patience: RetryPolicy,
+    tls: Arc<Tls>,
+) -> Result<Vec<String>, DiscoveryError> {
+    match discovery {
+        Discovery::Registry { url, proxy } => {
+            v2::peers(url, client_of(url, proxy.as_deref(), tls)?, patience).await
+        }
+        Discovery::Srv { domain, suffix, name_server } => {
+            let dns = dns::Dns::new(*name_server)
+                .map_err(|why| DiscoveryError::Dns { service: format!("{domain:?}"), why })?;
+            srv::peers(&dns, domain, suffix).await
+        }
+    }
+}
+
+fn client_of(url: &str, proxy: Option<&str>, tls: Arc<Tls>) -> Result<HttpClient, DiscoveryError> {
+    let client = HttpClient::new().with_tls(tls);
+    let Some(proxy) = proxy else { return Ok(client) };
+    client.through(proxy).map_err(|error| {
+        let why = format!("--discovery-proxy: {error}");
+        DiscoveryError::BadEndpoint { url: url.to_owned(), why }
+    })
 }
 
 /// What members of etcd publish for clients, by the scheme of their URLs.

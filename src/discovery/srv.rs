@@ -37,6 +37,37 @@ pub(super) async fn found(
     suffix: &str,
     own: &Own<'_>,
 ) -> Result<Founders, DiscoveryError> {
+    let (targets, service) = places(dns, domain, suffix).await?;
+    let mut advertised = Vec::new();
+    for url in own.peer_urls {
+        let (host, port) = host_and_port(url);
+        // A host that only the others can find may still stand in a record literally.
+        let addresses = dns.addresses(&host).await.unwrap_or_default();
+        advertised.push(Place { url: url.clone(), host, port, addresses });
+    }
+    let members = members(own.name, &service, &targets, &advertised)?;
+    for (name, urls) in &members {
+        tracing::info!(target: "discovery", "got bootstrap from DNS for {service}: {name}={}", urls.join(","));
+    }
+    Ok(Founders { members, registered_before: false })
+}
+
+/// The peer URLs that the records name.
+pub(super) async fn peers(
+    dns: &Dns,
+    domain: &str,
+    suffix: &str,
+) -> Result<Vec<String>, DiscoveryError> {
+    let (targets, _) = places(dns, domain, suffix).await?;
+    Ok(targets.into_iter().map(|place| place.url).collect())
+}
+
+/// Where the records lead, and the names of the services that were asked for.
+async fn places(
+    dns: &Dns,
+    domain: &str,
+    suffix: &str,
+) -> Result<(Vec<Place>, String), DiscoveryError> {
     let (mut targets, mut services) = (Vec::<Place>::new(), Vec::new());
     for (scheme, name) in SERVICES {
         let service = service(name, suffix, domain);
@@ -59,18 +90,7 @@ pub(super) async fn found(
         let why = "there are none; publish one for each founder".to_owned();
         return Err(DiscoveryError::Dns { service, why });
     }
-    let mut advertised = Vec::new();
-    for url in own.peer_urls {
-        let (host, port) = host_and_port(url);
-        // A host that only the others can find may still stand in a record literally.
-        let addresses = dns.addresses(&host).await.unwrap_or_default();
-        advertised.push(Place { url: url.clone(), host, port, addresses });
-    }
-    let members = members(own.name, &service, &targets, &advertised)?;
-    for (name, urls) in &members {
-        tracing::info!(target: "discovery", "got bootstrap from DNS for {service}: {name}={}", urls.join(","));
-    }
-    Ok(Founders { members, registered_before: false })
+    Ok((targets, service))
 }
 
 /// `_etcd-server-SUFFIX._tcp.DOMAIN`

@@ -59,6 +59,21 @@ pub(super) async fn found(
     founder.run(&directory).await
 }
 
+/// The peer URLs of those who have registered and are among the founders; nothing is registered.
+pub(super) async fn peers(
+    url: &str,
+    client: HttpClient,
+    patience: RetryPolicy,
+) -> Result<Vec<String>, DiscoveryError> {
+    let directory = Directory::new(url, client);
+    let size = steadily(url, patience, async || directory.size().await).await?;
+    let size = parse_size(url, &size)?;
+    let listing = steadily(url, patience, async || directory.list().await).await?;
+    let founders =
+        listing.entries.iter().take(size).filter_map(|entry| entries::read(&entry.value));
+    Ok(founders.flat_map(|(_, urls)| urls).collect())
+}
+
 /// This member, on its way into the directory.
 struct Founder<'a> {
     url: &'a str,
@@ -70,12 +85,12 @@ struct Founder<'a> {
 
 impl Founder<'_> {
     async fn run(&self, directory: &Directory) -> Result<Founders, DiscoveryError> {
-        let size = self.steadily(async || directory.size().await).await?;
-        let size = self.parse_size(&size)?;
+        let size = steadily(self.url, self.patience, async || directory.size().await).await?;
+        let size = parse_size(self.url, &size)?;
         let (mut registered_before, mut seen, mut moment) = (None, 0, None);
         loop {
             let Listing { mut entries, index } =
-                self.steadily(async || directory.list().await).await?;
+                steadily(self.url, self.patience, async || directory.list().await).await?;
             // Something between here and there ends long polls for nothing: then it is asked like any other page.
             if moment.replace(index) == Some(index) {
                 tokio::time::sleep(self.patience.first_pause).await;
@@ -90,7 +105,7 @@ impl Founder<'_> {
                 seen = entries.len();
             } else {
                 let register = async || directory.register(self.id, &self.value).await;
-                let outcome = self.steadily(register).await?;
+                let outcome = steadily(self.url, self.patience, register).await?;
                 // A lost answer looks like a registration from before; then that is what it is taken for.
                 registered_before.get_or_insert(outcome == Registered::Before);
             }
@@ -98,7 +113,7 @@ impl Founder<'_> {
                 let members = entries::cluster(self.url, &entries, self.id_of)?;
                 return Ok(Founders { members, registered_before });
             }
-            self.steadily(async || directory.changed(index).await).await?;
+            steadily(self.url, self.patience, async || directory.changed(index).await).await?;
         }
     }
 
@@ -115,15 +130,6 @@ impl Founder<'_> {
                 "found {} peer(s), waiting for {more} more in {}", entries.len(), self.url
             ),
         }
-    }
-
-    fn parse_size(&self, text: &str) -> Result<usize, DiscoveryError> {
-        let size = text.trim().parse().ok().filter(|size| (1..=SIZE_MAX).contains(size));
-        size.ok_or_else(|| DiscoveryError::BadSize {
-            url: self.url.to_owned(),
-            value: text.to_owned(),
-            most: SIZE_MAX,
-        })
     }
 
     fn is_own(&self, entry: &Entry) -> bool {
@@ -157,27 +163,37 @@ impl Founder<'_> {
         let names = first.map(name).collect::<Vec<_>>().join(", ");
         Err(DiscoveryError::Full { url: self.url.to_owned(), size, names })
     }
+}
 
-    /// Tries until it goes well or cannot. Others are waited for as long as they need to come back.
-    async fn steadily<T>(
-        &self,
-        mut attempt: impl AsyncFnMut() -> Result<T, Trouble>,
-    ) -> Result<T, DiscoveryError> {
-        let RetryPolicy { first_pause, doublings_max, tries_max } = self.patience;
-        let mut tries = 0;
-        loop {
-            let last = match attempt().await {
-                Ok(done) => return Ok(done),
-                Err(Trouble::Final(error)) => return Err(error),
-                Err(Trouble::Passing(why)) => why,
-            };
-            let pause = first_pause * 2u32.pow(doublings_max.min(tries));
-            tries += 1;
-            if tries >= tries_max {
-                return Err(DiscoveryError::TooManyRetries { tries, last });
-            }
-            warn!(target: "discovery", "{last}; retrying in {pause:?} (--discovery={})", self.url);
-            tokio::time::sleep(pause).await;
+fn parse_size(url: &str, text: &str) -> Result<usize, DiscoveryError> {
+    let size = text.trim().parse().ok().filter(|size| (1..=SIZE_MAX).contains(size));
+    size.ok_or_else(|| DiscoveryError::BadSize {
+        url: url.to_owned(),
+        value: text.to_owned(),
+        most: SIZE_MAX,
+    })
+}
+
+/// Tries until it goes well or cannot. Others are waited for as long as they need to come back.
+async fn steadily<T>(
+    url: &str,
+    patience: RetryPolicy,
+    mut attempt: impl AsyncFnMut() -> Result<T, Trouble>,
+) -> Result<T, DiscoveryError> {
+    let RetryPolicy { first_pause, doublings_max, tries_max } = patience;
+    let mut tries = 0;
+    loop {
+        let last = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(Trouble::Final(error)) => return Err(error),
+            Err(Trouble::Passing(why)) => why,
+        };
+        let pause = first_pause * 2u32.pow(doublings_max.min(tries));
+        tries += 1;
+        if tries >= tries_max {
+            return Err(DiscoveryError::TooManyRetries { tries, last });
         }
+        warn!(target: "discovery", "{last}; retrying in {pause:?} (--discovery={url})");
+        tokio::time::sleep(pause).await;
     }
 }

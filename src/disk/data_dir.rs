@@ -56,6 +56,12 @@ pub enum DataDirError {
          --data-dir for cairn"
     )]
     Etcd(PathBuf, &'static str),
+    /// It is a proxy's.
+    #[error(
+        "{0} is the data directory of a proxy (it holds 'proxy'): start with --proxy=on or --proxy=readonly, or choose another \
+         --data-dir for a member"
+    )]
+    Proxy(PathBuf),
     /// A member has written its identity there.
     #[error(
         "{0} is not empty and not cairn's (it holds '{1}'): choose an empty or missing directory as --data-dir"
@@ -253,10 +259,11 @@ fn check_names(path: &Path, names: &[String]) -> Result<(), DataDirError> {
     if has(STAMP) {
         return Ok(());
     }
-    for etcds in ["member", "proxy"] {
-        if has(etcds) {
-            return Err(DataDirError::Etcd(path.to_owned(), etcds));
-        }
+    if has("member") {
+        return Err(DataDirError::Etcd(path.to_owned(), "member"));
+    }
+    if has("proxy") {
+        return Err(DataDirError::Proxy(path.to_owned()));
     }
     // What a start leaves that was cut off before the stamp was there.
     let ours = |name: &str| matches!(name, LOCK | STAMP_NEW);

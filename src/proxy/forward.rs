@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::header::HOST;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -233,7 +233,10 @@ impl http_body::Body for LimitedBody {
             self.clock.as_mut().reset(until);
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        self.clock.as_mut().poll(cx).map(|()| Some(Err("nothing came within --proxy-read-timeout".into())))
+        self.clock
+            .as_mut()
+            .poll(cx)
+            .map(|()| Some(Err("nothing came within --proxy-read-timeout".into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -204,6 +204,13 @@ impl MemberIdentity {
     }
 }
 
+impl BootstrapError {
+    /// Has discovery found a cluster that is complete without this member?
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Discovery(error) if matches!(**error, DiscoveryError::Full { .. }))
+    }
+}
+
 /// Finds out who this member is. `tls` is what it shows and demands when it asks the others.
 pub(super) async fn identify(
     config: &Config,

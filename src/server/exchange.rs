@@ -13,9 +13,9 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::api::{Api, Body};
+use crate::api::Body;
 use crate::server::connection::{Phase, Progress};
-use crate::server::listen::Face;
+use crate::server::listen::{Face, Site};
 
 /// An answer that did not need its request's body waits for the rest of it up to this size, so that the connection can take
 /// another request; etcd does so too. Behind a longer one the connection ends.
@@ -145,7 +145,7 @@ impl Expectation {
 
 /// Answers a request. `patience` bounds how long the answer waits for a body that it does not need.
 pub(super) async fn exchange(
-    api: &Api,
+    site: &Site,
     face: Face,
     request: Request<RequestBody>,
     progress: Arc<Progress>,
@@ -156,7 +156,7 @@ pub(super) async fn exchange(
             drop(request);
             expectation_failed()
         }
-        Expectation::Nothing | Expectation::Continue => face.answer(api, request).await,
+        Expectation::Nothing | Expectation::Continue => site.answer(face, request).await,
     };
     let closes = response.headers().get(CONNECTION).is_some_and(|header| header == "close");
     if !read_rest(&progress, closes, patience).await {

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::api::{Api, Body};
 use crate::base::{SplitMix, system_random};
+use crate::proxy::Proxy;
 use crate::raft::Raft;
 use crate::server::connection::{Progress, RawSocket, Timeouts};
 use crate::server::crowd::{Counted, Crowd};
@@ -48,18 +49,33 @@ pub(super) enum Face {
     Metrics,
 }
 
-impl Face {
+/// Who answers requests.
+#[derive(Clone)]
+pub(super) enum Site {
+    /// This member.
+    Member(Arc<Api>),
+    /// Members elsewhere. Their answers depend on headers that this program does not know, so all of them are kept.
+    Proxy(Arc<Proxy>),
+}
+
+impl Site {
     /// Answers a request that came in on a listener of this face.
-    pub(super) async fn answer<B>(self, api: &Api, request: Request<B>) -> Response<Body>
+    pub(super) async fn answer<B>(&self, face: Face, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        match self {
-            Self::Clients => api.serve_client(request).await,
-            Self::Peers => api.serve_peer(request).await,
-            Self::Metrics => api.serve_metrics(request).await,
+        match (self, face) {
+            (Self::Member(api), Face::Clients) => api.serve_client(request).await,
+            (Self::Member(api), Face::Peers) => api.serve_peer(request).await,
+            (Self::Member(api), Face::Metrics) => api.serve_metrics(request).await,
+            (Self::Proxy(proxy), Face::Clients | Face::Peers) => proxy.serve_client(request).await,
+            (Self::Proxy(proxy), Face::Metrics) => proxy.serve_metrics(request).await,
         }
+    }
+
+    pub(super) fn is_proxy(&self) -> bool {
+        matches!(self, Self::Proxy(_))
     }
 }
 
@@ -67,8 +83,9 @@ impl Face {
 pub(super) struct Listener {
     pub(super) socket: Socket,
     pub(super) face: Face,
-    pub(super) api: Arc<Api>,
-    pub(super) raft: Raft,
+    pub(super) site: Site,
+    /// For peers; a proxy has none.
+    pub(super) raft: Option<Raft>,
     pub(super) limits: Limits,
     /// One for each connection; shared with the other listeners of this face.
     pub(super) permits: Arc<Semaphore>,
@@ -130,21 +147,21 @@ impl Listener {
     ) {
         let terms = Terms {
             face: self.face,
-            api: Arc::clone(&self.api),
+            site: self.site.clone(),
             limits: self.limits,
             stop: self.stop.clone(),
             tls: self.tls.clone(),
             from,
         };
-        if self.face != Face::Peers {
+        let raft = self.raft.clone().filter(|_| self.face == Face::Peers);
+        let Some(raft) = raft else {
             self.connections.spawn(async move {
                 serve_connection(stream, keep_alive, terms).await;
                 drop(place);
             });
             return;
-        }
+        };
         // A stop does not wait for peers: their connections end with consensus.
-        let raft = self.raft.clone();
         tokio::spawn(async move {
             match terms.tls.clone() {
                 None => serve_plain_peer(stream, raft, keep_alive, terms).await,

@@ -16,6 +16,7 @@ mod keep_alive;
 mod listen;
 mod observe;
 mod peer_http;
+mod proxy;
 mod random;
 mod request_line;
 mod serve;
@@ -55,7 +56,7 @@ pub use clock::SystemClock;
 use connection::Timeouts;
 use crowd::Crowd;
 pub use dial::PeerDial;
-use listen::{Face, Limits};
+use listen::{Face, Limits, Site};
 pub use random::SystemRandom;
 pub use signals::Signals;
 use socket::Socket;
@@ -120,13 +121,25 @@ pub async fn run(
     if let Some(text) = descriptors::warning(descriptors, config.connections_max) {
         warn!(target: "etcdmain", "{text}");
     }
+    if let Some(flags) = config.proxy {
+        return proxy::run(&config, flags, log, stop, reread).await;
+    }
     let data_dir = Arc::new(DataDir::open(&RealFiles, &config.data_dir)?);
     let log_dir = LogDir::open(&RealFiles, &data_dir, config.wal_dir.as_deref())?;
     let sides = Sides::load(&config)?;
     let listeners = Listeners::bind(&config, &sides)?;
     let identity = tokio::select! {
-        identity = bootstrap::identify(&config, &data_dir, &sides.peers) => identity?,
+        identity = bootstrap::identify(&config, &data_dir, &sides.peers) => identity,
         () = stop.cancelled() => return Ok(()),
+    };
+    let identity = match (identity, config.proxy_when_full) {
+        (Err(error), Some(flags)) if error.is_full() => {
+            info!(target: "etcdmain", "{error}");
+            info!(target: "etcdmain", "falling back to proxy");
+            drop((listeners, log_dir, data_dir));
+            return proxy::run(&config, flags, log, stop, reread).await;
+        }
+        (identity, _) => identity?,
     };
     let metrics = Metrics::new();
     let hub = Hub::new(config.watchers_max);
@@ -285,8 +298,8 @@ async fn serve(
         let stop = if of_peers { peer_acceptors.clone() } else { acceptors.clone() };
         let listener = listen::Listener {
             face,
-            api: Arc::clone(&api),
-            raft: raft.clone(),
+            site: Site::Member(Arc::clone(&api)),
+            raft: Some(raft.clone()),
             limits,
             permits: Arc::clone(match face {
                 Face::Clients => &clients,
@@ -514,9 +527,19 @@ struct Listeners {
 
 impl Listeners {
     fn bind(config: &Config, sides: &Sides) -> Result<Self, ServerError> {
+        let peers: &[ListenUrl] = &config.peer_listeners;
+        Self::bind_all(config, sides, peers)
+    }
+
+    /// A proxy has no peers.
+    fn bind_of_proxy(config: &Config, sides: &Sides) -> Result<Self, ServerError> {
+        Self::bind_all(config, sides, &[])
+    }
+
+    fn bind_all(config: &Config, sides: &Sides, peers: &[ListenUrl]) -> Result<Self, ServerError> {
         let mut all = Vec::new();
         for (listeners, face, flag) in [
-            (&config.peer_listeners, Face::Peers, "--listen-peer-urls"),
+            (peers, Face::Peers, "--listen-peer-urls"),
             (&config.client_listeners, Face::Clients, "--listen-client-urls"),
             (&config.metrics_listeners, Face::Metrics, "--listen-metrics-urls"),
         ] {

@@ -24,6 +24,8 @@ pub(super) struct Listed {
     pub(super) peer_urls: Vec<String>,
     #[serde(default)]
     pub(super) name: String,
+    #[serde(default, rename = "clientURLs")]
+    pub(super) client_urls: Vec<String>,
 }
 
 /// What a peer says of its cluster.

@@ -21,14 +21,14 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::api::{Api, ClientAddress, ClientName};
+use crate::api::{ClientAddress, ClientName};
 use crate::server::connection::{ClientStream, Progress, RawSocket, Timeouts};
 use crate::server::exchange::{RequestBody, exchange};
 use crate::server::fast_path::{FastPath, Outcome};
 use crate::server::guard::{End, Guard, client_end};
 use crate::server::handshake::{self, Accepted};
 use crate::server::keep_alive::KeepAlive;
-use crate::server::listen::{Face, Limits};
+use crate::server::listen::{Face, Limits, Site};
 use crate::server::request_line::RequestLines;
 use crate::tls::{self, Tls, common_name};
 
@@ -40,7 +40,7 @@ const LINGER_BYTES_MAX: usize = 64 << 20;
 /// What a connection is served with.
 pub(super) struct Terms {
     pub(super) face: Face,
-    pub(super) api: Arc<Api>,
+    pub(super) site: Site,
     pub(super) limits: Limits,
     /// Cancelled when the connection is to end behind the request under way.
     pub(super) stop: CancellationToken,
@@ -109,20 +109,26 @@ where
     let end = pin!(client_end(socket));
     let clock = pin!(tokio::time::sleep(head.min(idle)));
     let mut guard = Guard::new(terms.limits.timeouts, keep_alive, socket, end, clock);
-    let fast = FastPath {
-        stream: &mut stream,
-        guard: &mut guard,
-        progress: &progress,
-        stop: pin!(terms.stop.cancelled()),
-        headers_max: terms.limits.headers_max,
-        watches: false,
-    };
     let address = terms.from.map(ClientAddress);
-    let outcome = fast.serve(|mut request| {
-        tell_who_asks(&mut request, name.as_ref(), address);
-        terms.face.answer(&terms.api, request)
-    });
-    match outcome.await {
+    // The fast path keeps only the headers that a member reads.
+    let outcome = if terms.site.is_proxy() {
+        Outcome::Library(Vec::new())
+    } else {
+        let fast = FastPath {
+            stream: &mut stream,
+            guard: &mut guard,
+            progress: &progress,
+            stop: pin!(terms.stop.cancelled()),
+            headers_max: terms.limits.headers_max,
+            watches: false,
+        };
+        let answered = fast.serve(|mut request| {
+            tell_who_asks(&mut request, name.as_ref(), address, &terms.site);
+            terms.site.answer(terms.face, request)
+        });
+        answered.await
+    };
+    match outcome {
         Outcome::Over => {
             // The end of TLS is said if there is room for it.
             let shutdown = poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_shutdown(cx)));
@@ -149,17 +155,17 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     E: Future<Output = End>,
 {
-    let Terms { face, api, limits, stop, tls, from } = terms;
+    let Terms { face, site, limits, stop, tls, from } = terms;
     let (face, from, patience) = (*face, *from, limits.timeouts.head);
     let address = from.map(ClientAddress);
     let service = service_fn(|mut request| {
-        let (api, progress) = (Arc::clone(api), Arc::clone(&progress));
-        tell_who_asks(&mut request, name.as_ref(), address);
+        let (site, progress) = (site.clone(), Arc::clone(&progress));
+        tell_who_asks(&mut request, name.as_ref(), address, &site);
         // Not inside: HTTP looks for the end of the stream before it awaits an answer for the first time.
         let request = RequestBody::track(request, &progress);
         // In a place of its own, which is gone when a long poll begins to wait; HTTP would keep room for it for ever.
         Box::pin(async move {
-            Ok::<_, Infallible>(exchange(&api, face, request, progress, patience).await)
+            Ok::<_, Infallible>(exchange(&site, face, request, progress, patience).await)
         })
     });
     let http = http1::Builder::new()
@@ -205,16 +211,17 @@ where
     }
 }
 
-/// What the API may want to know of a request's client; most requests come without, and take no memory for it.
+/// What is to be known of a request's client; most requests to a member come without, and take no memory for it.
 fn tell_who_asks<B>(
     request: &mut Request<B>,
     name: Option<&ClientName>,
     address: Option<ClientAddress>,
+    site: &Site,
 ) {
     if let Some(name) = name {
         request.extensions_mut().insert(name.clone());
     }
-    if request.headers().contains_key(AUTHORIZATION)
+    if (request.headers().contains_key(AUTHORIZATION) || site.is_proxy())
         && let Some(address) = address
     {
         request.extensions_mut().insert(address);

@@ -5,6 +5,9 @@
 
 mod collector;
 mod make;
+mod proxy;
+
+pub use proxy::ProxyMetrics;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
