@@ -73,7 +73,7 @@ fn the_table_of_errors_is_the_code_s() {
         format!("{code},{message},{status}")
     };
     let mut wanted: BTreeSet<String> = refusals().iter().map(row).collect();
-    for status in [500, 503] {
+    for status in [500, 503, 507] {
         wanted.insert(format!("300,Raft Internal Error,{status}"));
     }
     let table = read("errors.csv");
