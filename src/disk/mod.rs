@@ -24,5 +24,5 @@ pub use data_dir::{DataDir, DataDirError};
 pub use files::{File, Files, RealFiles};
 pub use tables::{Commit, CommitError, Tables, TablesError};
 pub use wal::{
-    Done, LogOwner, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver, WalOptions,
+    Done, LogOwner, LogPulse, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver, WalOptions,
 };

@@ -49,6 +49,15 @@ pub(super) enum Face {
 }
 
 impl Face {
+    /// What a service manager calls sockets for it (`FileDescriptorName=`).
+    pub(super) fn socket_name(self) -> &'static str {
+        match self {
+            Self::Clients => "client",
+            Self::Peers => "peer",
+            Self::Metrics => "metrics",
+        }
+    }
+
     /// Answers a request that came in on a listener of this face.
     pub(super) async fn answer<B>(self, api: &Api, request: Request<B>) -> Response<Body>
     where
