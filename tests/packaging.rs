@@ -104,6 +104,30 @@ impl Debian {
         out
     }
 
+    /// Starts it again, as often as a test wants: five starts in half a minute are otherwise too many.
+    fn restart(&self) {
+        self.said("systemctl reset-failed cairn && systemctl restart cairn");
+    }
+
+    /// A line of the member's log.
+    fn wait_for(&self, words: &str) {
+        let has_come = || self.said("journalctl --no-pager -u cairn").contains(words);
+        wait_until(&format!("{words:?} in the log"), has_come);
+    }
+
+    /// Changes the unit by a drop-in, until [`Debian::as_it_was`].
+    fn change(&self, lines: &str) {
+        self.said(&format!(
+            "mkdir -p /etc/systemd/system/cairn.service.d && \
+             printf '[Service]\\n{lines}' >/etc/systemd/system/cairn.service.d/test.conf && systemctl daemon-reload"
+        ));
+    }
+
+    fn as_it_was(&self) {
+        self.said("rm -r /etc/systemd/system/cairn.service.d && systemctl daemon-reload");
+        self.restart();
+    }
+
     /// One line of `systemctl show`.
     fn shows(&self, property: &str) -> String {
         self.said(&format!("systemctl show --value -p {property} cairn"))
@@ -138,6 +162,8 @@ fn a_debian_takes_it_in_upgrades_it_and_lets_it_go() {
     it_is_hardened(&debian);
     it_reads_its_files_again(&debian);
     it_is_started_again_when_it_hangs(&debian);
+    it_may_wait_for_other_members(&debian);
+    its_socket_may_be_handed_over(&debian);
     it_is_upgraded(&debian, &second);
     a_file_says_everything(&debian);
     it_is_removed_comes_back_and_is_purged(&debian, &second);
@@ -189,27 +215,56 @@ fn it_is_hardened(debian: &Debian) {
 fn it_reads_its_files_again(debian: &Debian) {
     let before = debian.shows("MainPID");
     debian.said("systemctl reload cairn");
-    wait_until("the reload is logged", || {
-        debian.said("journalctl --no-pager -u cairn").contains("received hangup signal")
-    });
+    debian.wait_for("received hangup signal");
     wait_until("the reload is over", || debian.state() == "active");
     assert_eq!(debian.shows("MainPID"), before, "it is the same process");
 }
 
 fn it_is_started_again_when_it_hangs(debian: &Debian) {
-    debian.said(
-        "mkdir -p /etc/systemd/system/cairn.service.d && cd /etc/systemd/system/cairn.service.d && \
-         printf '[Service]\\nWatchdogSec=2s\\nRestartSec=100ms\\n' >watchdog.conf && \
-         systemctl daemon-reload && systemctl restart cairn",
-    );
+    debian.change("WatchdogSec=2s\\nRestartSec=100ms\\n");
+    debian.restart();
     debian.said("kill -STOP $(systemctl show --value -p MainPID cairn)");
     wait_until("it is started again", || {
         debian.shows("NRestarts") == "1" && debian.state() == "active"
     });
-    let log = debian.said("journalctl --no-pager");
-    assert!(log.contains("Watchdog timeout"), "{log}");
+    debian.wait_for("Watchdog timeout");
     assert_eq!(debian.said("etcdctl get /message"), "hello");
-    debian.said("rm -r /etc/systemd/system/cairn.service.d && systemctl daemon-reload && systemctl restart cairn");
+    debian.as_it_was();
+}
+
+/// The other founder is not there yet: a start takes longer than a start may take.
+fn it_may_wait_for_other_members(debian: &Debian) {
+    const START_MAX: Duration = Duration::from_secs(1);
+    debian.change(
+        "TimeoutStartSec=1s\\nEnvironment=ETCD_NAME=a ETCD_DATA_DIR=/var/lib/cairn/founder \
+         ETCD_INITIAL_CLUSTER=a=http://localhost:2380,b=http://localhost:23800\\n",
+    );
+    debian.said("systemctl stop cairn && systemctl start --no-block cairn");
+    wait_until("it waits", || debian.shows("StatusText") == "waiting for a leader and for a vote");
+    let waits = Instant::now();
+    while waits.elapsed() < 3 * START_MAX {
+        assert_eq!(debian.state(), "activating", "{}", debian.said("journalctl -n 20 -u cairn"));
+        thread::sleep(POLL);
+    }
+    debian.said("systemctl stop cairn");
+    debian.as_it_was();
+}
+
+/// systemd listens, also while the member is away: a client that comes then starts it and waits.
+fn its_socket_may_be_handed_over(debian: &Debian) {
+    debian.said(
+        "systemctl stop cairn && \
+         printf '[Socket]\\nListenStream=127.0.0.1:2379\\n' >/etc/systemd/system/cairn.socket && \
+         systemctl daemon-reload && systemctl reset-failed cairn && systemctl start cairn.socket",
+    );
+    assert_eq!(debian.state(), "inactive");
+    assert_eq!(
+        debian.said("etcdctl --no-sync --timeout 60s --total-timeout 60s get /message"),
+        "hello"
+    );
+    assert_eq!(debian.state(), "active");
+    debian.said("rm /etc/systemd/system/cairn.socket && systemctl stop cairn.socket cairn && systemctl daemon-reload");
+    debian.restart();
 }
 
 fn it_is_upgraded(debian: &Debian, package: &Path) {
@@ -223,23 +278,22 @@ fn it_is_upgraded(debian: &Debian, package: &Path) {
     debian.said("systemctl stop cairn");
     debian.install(package);
     assert_eq!(debian.state(), "inactive");
-    debian.said("systemctl start cairn");
+    debian.restart();
 }
 
 fn a_file_says_everything(debian: &Debian) {
     debian.said(
         "mkdir -p /etc/etcd && printf 'name: of-the-file\\ndata-dir: another\\nlog-level: info\\n' \
-         >/etc/etcd/etcd.conf.yml && systemctl restart cairn",
+         >/etc/etcd/etcd.conf.yml",
     );
+    debian.restart();
     let listed = debian.said("etcdctl member list");
     assert!(listed.contains("name=of-the-file "), "{listed}");
     debian.said("test -d /var/lib/cairn/another");
     debian.said("systemctl reload cairn");
-    wait_until("the level is taken", || {
-        let log = debian.said("journalctl --no-pager -u cairn");
-        log.contains("the log's level is Info, as in the configuration file")
-    });
-    debian.said("rm -r /etc/etcd && systemctl restart cairn");
+    debian.wait_for("the log's level is Info, as in the configuration file");
+    debian.said("rm -r /etc/etcd");
+    debian.restart();
     assert_eq!(debian.said("etcdctl get /message"), "hello");
 }
 
