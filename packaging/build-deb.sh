@@ -45,9 +45,9 @@ if command -v $strip >/dev/null; then $strip --strip-debug "$root/usr/bin/cairn"
 for name in etcd etcdctl cairnctl; do ln -s cairn "$root/usr/bin/$name"; done
 
 depends='adduser'
-# A program that loads the C library needs one as new as the one that it was built with, or nearly.
-glibc=$(grep -ao 'GLIBC_2\.[0-9]*' "$root/usr/bin/cairn" | sort -Vu | tail -n 1 | cut -d_ -f2)
-if grep -aq 'libc\.so\.6' "$root/usr/bin/cairn"; then depends+=", libc6 (>= $glibc), libgcc-s1"; fi
+# A program that loads the C library needs one as new as its newest symbol; a static one names none.
+glibc=$({ grep -ao 'GLIBC_2\.[0-9]*' "$root/usr/bin/cairn" || true; } | sort -Vu | tail -n 1)
+if [ -n "$glibc" ]; then depends+=", libc6 (>= ${glibc#GLIBC_}), libgcc-s1"; fi
 
 run=${CAIRN_DEB_RUN:-$binary}
 "$run" --version >/dev/null 2>&1 || {

@@ -3,7 +3,7 @@
 //! Needs a Docker engine as `tests/docker.rs` does, and mmdebstrap, which makes the Debian (`tests/support/debian.sh`); without it the
 //! test fails, unless `CAIRN_SKIP_DEBIAN=1`. `CAIRN_DEBIAN_IMAGE` names an image with systemd and etcd's packages in `/packages`.
 //!
-//! One test, because each of its steps begins where the one before ended.
+//! One test on that Debian, because each of its steps begins where the one before ended.
 
 mod support;
 
@@ -37,13 +37,16 @@ fn skipped(why: &str) -> bool {
     skipped
 }
 
-/// Builds the package of a version from the binary under test.
-fn package(version: &str, folder: &Path) -> PathBuf {
-    let program = env::var("CAIRN_TEST_BIN");
-    let program = program.unwrap_or_else(|_| env!("CARGO_BIN_EXE_cairn").to_owned());
+fn program() -> String {
+    env::var("CAIRN_TEST_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_cairn").to_owned())
+}
+
+/// Builds the package of a version from a program.
+fn package(version: &str, program: &Path, folder: &Path) -> PathBuf {
     let arch = output(Command::new("dpkg").arg("--print-architecture"));
     let mut command = Command::new(format!("{ROOT}/packaging/build-deb.sh"));
-    command.args([text(&arch.stdout), program]).env("CAIRN_DEB_OUT", folder);
+    command.arg(text(&arch.stdout)).arg(program).env("CAIRN_DEB_OUT", folder);
+    command.env("CAIRN_DEB_RUN", self::program());
     // To be quick; and a maintainer that does not depend on this machine.
     command
         .env("CAIRN_DEB_VERSION", version)
@@ -155,7 +158,8 @@ fn a_debian_takes_it_in_upgrades_it_and_lets_it_go() {
     // The engine's user must get in.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(folder.path(), open).expect("the folder is ours");
-    let [first, second] = ["0.1.0-1", "0.1.1-1"].map(|version| package(version, folder.path()));
+    let [first, second] = ["0.1.0-1", "0.1.1-1"]
+        .map(|version| package(version, Path::new(&program()), folder.path()));
     no_complaint_of_lintian(&first);
     let debian = Debian::start(&engine, folder.path());
     it_is_installed_and_runs(&debian, &first);
@@ -346,4 +350,25 @@ fn it_takes_the_place_of_etcd(debian: &Debian, package: &Path) {
     debian.said(
         "dpkg -P cairn 2>&1; test -e /etc/default/etcd && test -d /var/lib/etcd/default/member",
     );
+}
+
+/// A search for symbols of the C library that found none ended the build without a word.
+#[test]
+fn a_static_program_depends_on_no_library() {
+    if skipped("DEBIAN") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, program) = (folder.path().join("main.c"), folder.path().join("main"));
+    fs::write(&source, "int main(void) { return 0; }\n").expect("the folder is ours");
+    let made = output(Command::new("cc").arg("-static").arg(&source).arg("-o").arg(&program));
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let package = package("0.1.0-1", &program, folder.path());
+    let depends = output(Command::new("dpkg-deb").arg("-f").arg(&package).arg("Depends"));
+    assert_eq!(text(&depends.stdout), "adduser");
+    let listed = output(Command::new("dpkg-deb").arg("-c").arg(&package));
+    let listed = text(&listed.stdout);
+    for file in ["bin/etcdctl -> cairn", "man/man1/etcdctl.1.gz", "man/man8/cairn.8.gz"] {
+        assert!(listed.contains(file), "{listed}");
+    }
 }
