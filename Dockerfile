@@ -8,15 +8,13 @@
 ARG BUILD_IMAGE=rust:1-bookworm
 
 FROM ${BUILD_IMAGE} AS build
+# amd64 or arm64, for another machine than this one: --build-arg TARGETARCH=arm64. BuildKit says it by itself with --platform.
+ARG TARGETARCH
 WORKDIR /src
 COPY . .
-# With a target, the flags reach cairn alone: macros and build scripts are loaded by the compiler and cannot be static.
-RUN target=$(rustc -vV | sed -n 's/^host: //p') \
- && RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_STRIP=debuginfo \
-    cargo build --release --locked --bin cairn --target "$target" \
- && mkdir -p /image/usr/local/bin /image/usr/share/doc/cairn /image/var/lib /data/cairn \
+RUN mkdir -p /image/usr/local/bin /image/usr/share/doc/cairn /image/var/lib /data/cairn \
+ && packaging/build-binary.sh /image/usr/local/bin/cairn "$TARGETARCH" \
  && chmod 0700 /data/cairn \
- && cp "target/$target/release/cairn" /image/usr/local/bin/ \
  && for name in etcd etcdctl cairnctl; do ln -s cairn "/image/usr/local/bin/$name"; done \
  && cp LICENSE /image/usr/share/doc/cairn/ \
  && rm -rf target

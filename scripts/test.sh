@@ -38,10 +38,17 @@ if ! need faketime faketime; then
 fi
 if ! docker info >/dev/null 2>&1; then
   export CAIRN_SKIP_DOCKER=1
-  skipped+=("image and three containers: no Docker engine answers here (Debian: docker.io)")
-elif ! docker compose version >/dev/null 2>&1 && ! need docker-compose docker-compose; then
-  export CAIRN_SKIP_COMPOSE=1
-  skipped+=("compose.yaml: docker-compose cannot be installed here (Debian: docker-compose)")
+  skipped+=("image and three containers, Debian package: no Docker engine answers here (Debian: docker.io)")
+else
+  if ! docker compose version >/dev/null 2>&1 && ! need docker-compose docker-compose; then
+    export CAIRN_SKIP_COMPOSE=1
+    skipped+=("compose.yaml: docker-compose cannot be installed here (Debian: docker-compose)")
+  fi
+  if ! command -v dpkg-deb >/dev/null || ! need mmdebstrap mmdebstrap; then
+    export CAIRN_SKIP_DEBIAN=1
+    skipped+=("Debian package: dpkg-deb and mmdebstrap cannot be had here (Debian: dpkg, mmdebstrap)")
+  fi
+  need lintian lintian || skipped+=("lintian of the Debian package: it cannot be installed here (Debian: lintian)")
 fi
 need_for_faults
 

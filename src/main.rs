@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use cairn::bench;
 use cairn::config::{self, Config, Level, LogFormat, LogLevel, LogOutput, Outcome};
@@ -13,8 +12,8 @@ use cairn::disk::DataDir;
 use cairn::health::{self, Surroundings};
 use cairn::program::Program;
 use cairn::server::telemetry::{self, LogHandle};
-use cairn::server::{self, ServerError, Signals};
-use tokio::sync::Notify;
+use cairn::server::{self, ServerError, Service, Signals};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -23,6 +22,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Keys may be a thousand components deep, and trees are walked recursively.
 const STACK_BYTES: usize = 8 << 20;
+
+/// A look at certificates that waits to begin stands for all who ask meanwhile.
+const REREADS_WAITING: usize = 1;
 
 /// What shells say of a program that SIGINT has ended.
 const INTERRUPTED: u8 = 130;
@@ -167,6 +169,14 @@ fn run(config: Config, notices: &[config::Notice], load: impl Fn() -> Outcome) -
     // The allocator asks for huge pages, of which a small member would fill a tenth. Where the system cannot do without
     // them, it only takes more memory.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    // While there is one thread: it takes variables out of the environment.
+    let service = match Service::of_environment() {
+        Ok(service) => service,
+        Err(error) => {
+            eprintln!("cairn: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let log = match telemetry::start(config.log_format, &config.log_outputs, config.log_level) {
         Ok(log) => log,
         Err(error) => {
@@ -191,7 +201,7 @@ fn run(config: Config, notices: &[config::Notice], load: impl Fn() -> Outcome) -
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(until_signalled(config, log, load)) {
+    match runtime.block_on(until_signalled(config, log, service, load)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cairn: {error}");
@@ -203,6 +213,7 @@ fn run(config: Config, notices: &[config::Notice], load: impl Fn() -> Outcome) -
 async fn until_signalled(
     config: Config,
     log: LogHandle,
+    service: Service,
     load: impl Fn() -> Outcome,
 ) -> Result<(), ServerError> {
     let stop = CancellationToken::new();
@@ -214,9 +225,10 @@ async fn until_signalled(
         Outcome::Fail(failure) => Err(failure.text),
         Outcome::Print(_) => Ok(None),
     };
-    let hangup = Arc::new(Notify::new());
-    let follow = signals.follow(stop.clone(), log.clone(), level, Arc::clone(&hangup));
-    let member = server::run(config, log, stop, hangup);
+    let (certificates, reread) = mpsc::channel(REREADS_WAITING);
+    let manager = service.manager.clone();
+    let follow = signals.follow(stop.clone(), log.clone(), level, certificates, manager);
+    let member = server::run(config, log, service, stop, reread);
     // A member that fails ends without a signal; one that is asked to stop takes its time.
     let mut member = std::pin::pin!(member);
     tokio::select! {

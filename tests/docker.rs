@@ -14,38 +14,14 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use serde_json::Value;
+use support::docker::{Engine, ROOT, docker, output, said, text};
 use support::http::{self, Reply, Request};
-use support::time::since_1970;
 
 /// How long anything but a build may take; the machine may be busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 /// A member that does not answer in this time is asked again.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).trim_end().to_owned()
-}
-
-fn output(command: &mut Command) -> Output {
-    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
-}
-
-fn docker(args: &[&str]) -> Output {
-    output(Command::new("docker").args(args))
-}
-
-/// What a command of Docker prints.
-///
-/// # Panics
-/// When it fails.
-fn said(args: &[&str]) -> String {
-    let output = docker(args);
-    assert!(output.status.success(), "docker {args:?}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -55,8 +31,9 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Everything made at the engine carries this run's own name, and goes with it.
+/// The engine, and the image under test.
 struct Run {
+    engine: Engine,
     name: String,
     image: String,
 }
@@ -64,21 +41,14 @@ struct Run {
 impl Run {
     /// `None` where there is no engine and that was said.
     fn start() -> Option<Self> {
-        if env::var_os("CAIRN_SKIP_DOCKER").is_some_and(|v| v == "1") {
-            eprintln!("skipped: no Docker engine (CAIRN_SKIP_DOCKER=1)");
-            return None;
-        }
-        let there = Command::new("docker").arg("info").output();
-        let there = there.is_ok_and(|output| output.status.success());
-        assert!(there, "no Docker engine answers: start one, or set CAIRN_SKIP_DOCKER=1");
-        let now = since_1970().as_millis();
-        let name = format!("cairn-test-{}-{now}", std::process::id());
+        let engine = Engine::start()?;
+        let name = engine.name.clone();
         let image = env::var("CAIRN_TEST_IMAGE").unwrap_or_else(|_| name.clone());
-        Some(Self { name, image })
+        Some(Self { engine, name, image })
     }
 
     fn label(&self) -> String {
-        format!("cairn.test={}", self.name)
+        self.engine.label()
     }
 
     /// Builds the image as a user would, in a folder of its own.
@@ -136,42 +106,6 @@ impl Run {
         let image = [self.image.as_str()];
         said(&[&run[..], &place, &health, &image, words, &flags.concat()].concat());
         Member { container }
-    }
-}
-
-impl Drop for Run {
-    /// Removes what this run has made, and only that; also after a panic, so nothing here may panic.
-    fn drop(&mut self) {
-        let listed = |list: &[&str], label: &str| {
-            let filter = format!("label={label}");
-            let listed = Command::new("docker").args(list).args(["--filter", &filter]).output();
-            let listed = listed.map(|output| text(&output.stdout)).unwrap_or_default();
-            let mut ids: Vec<_> = listed.lines().map(str::to_owned).collect();
-            ids.sort();
-            ids.dedup();
-            ids
-        };
-        let remove = |list: &[&str], remove: &[&str], label: &str| {
-            let ids = listed(list, label);
-            if !ids.is_empty() {
-                let _ = Command::new("docker").args(remove).args(ids).output();
-            }
-        };
-        for label in [self.label(), format!("com.docker.compose.project={}", self.name)] {
-            if thread::panicking() {
-                for id in listed(&["ps", "-aq"], &label) {
-                    let logs = Command::new("docker").args(["logs", "--tail=50", &id]).output();
-                    let logs = logs.map(|output| text(&output.stderr)).unwrap_or_default();
-                    eprintln!("--- log of container {id}\n{logs}\n---");
-                }
-            }
-            remove(&["ps", "-aq"], &["rm", "-f", "-v"], &label);
-            remove(&["network", "ls", "-q"], &["network", "rm"], &label);
-            remove(&["volume", "ls", "-q"], &["volume", "rm"], &label);
-            // An image goes after those that were made from it: the last of a stage takes the unnamed ones before it along.
-            remove(&["images", "-aq"], &["rmi", "-f"], &label);
-            remove(&["images", "-aq"], &["rmi", "-f"], &label);
-        }
     }
 }
 

@@ -1,11 +1,9 @@
-//! The log from outside: it has an end whatever clients do, and operators and service managers get what they expect.
+//! The log from outside: it has an end whatever clients do, and operators get what they expect.
 
 mod support;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -123,25 +121,4 @@ fn hangup_opens_the_log_anew_and_takes_the_level_of_the_file() {
     member.terminate();
     assert!(member.end().success());
     assert!(!member.log().contains("received terminated signal"));
-}
-
-#[test]
-fn a_service_manager_hears_that_the_member_is_ready() {
-    let name = format!("cairn-ready-{}", std::process::id());
-    let address = UnixAddress::from_abstract_name(&name).expect("a name");
-    let manager = UnixDatagram::bind_addr(&address).expect("a socket");
-    manager.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut words = vec![
-        format!("NOTIFY_SOCKET=@{name}"),
-        env!("CARGO_BIN_EXE_cairn").to_owned(),
-        format!("--data-dir={}", dir.path().join("data").display()),
-    ];
-    for flag in ["listen-client-urls", "advertise-client-urls", "listen-peer-urls"] {
-        words.push(format!("--{flag}=http://127.0.0.1:0"));
-    }
-    let _member = Process::start("env", &words);
-    let mut bytes = [0; 64];
-    let count = manager.recv(&mut bytes).expect("it says so");
-    assert_eq!(&bytes[..count], b"READY=1\n");
 }

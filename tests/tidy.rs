@@ -57,6 +57,7 @@ const HIDDEN: &[(&str, &[&str])] = &[
     ("httparse::", &["src/bench/answer.rs", "src/server/fast_path/head.rs"]),
     ("hyper::", &["src/server/", "src/proxy/", "src/discovery/http_client.rs"]),
     ("httpdate::", &["src/server/fast_path/date.rs"]),
+    ("listenfd::", &["src/server/service/sockets.rs"]),
     ("rustls::", &["src/tls/"]),
     ("rcgen::", &["src/tls/auto.rs"]),
     ("x509_cert::", &["src/tls/"]),

@@ -59,7 +59,7 @@ pub(super) fn validate(
     let advertise_peer_urls = advertised(raw, "initial-advertise-peer-urls")?;
     let client_urls = advertised(raw, "advertise-client-urls")?;
     let (heartbeat, election) = timing(raw)?;
-    let is_proxy = raw.get("proxy") != "off";
+    let (is_proxy, proxy_flags) = (raw.get("proxy") != "off", proxy(raw)?);
     let advertised = raw.said("advertise-client-urls").is_some();
     if raw.said("listen-client-urls").is_some() && !advertised && !is_proxy {
         // The second line stands by itself: etcd logs two.
@@ -105,10 +105,8 @@ pub(super) fn validate(
         initial_cluster_token: discovery::token(raw, discovery.as_ref()),
         discovery,
         join: raw.get("initial-cluster-state") == "existing",
-        proxy: is_proxy.then(|| proxy(raw)).transpose()?,
-        proxy_when_full: (raw.get("discovery-fallback") == "proxy")
-            .then(|| proxy(raw))
-            .transpose()?,
+        proxy: Some(proxy_flags).filter(|_| is_proxy),
+        proxy_when_full: Some(proxy_flags).filter(|_| raw.get("discovery-fallback") == "proxy"),
         force_new_cluster: raw.bool("force-new-cluster"),
         client_listeners,
         peer_listeners,

@@ -28,5 +28,5 @@ pub use log_dir::LogDir;
 pub use reserve::{Reserve, free_bytes};
 pub use tables::{Commit, CommitError, Tables, TablesError};
 pub use wal::{
-    Done, LogOwner, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver, WalOptions,
+    Done, LogOwner, LogPulse, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver, WalOptions,
 };

@@ -3,17 +3,17 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, LogFormat, LogLevel, Outcome};
 use crate::fuzz::{Target, pieces};
-use crate::server::{self, telemetry};
+use crate::server::{self, Service, telemetry};
 use crate::transport::PREFACE;
 
 pub(super) const TARGETS: &[Target] = &[
@@ -65,7 +65,7 @@ fn start() -> Member {
         let ended = runtime.expect("a runtime").block_on(async {
             // A program with `main` ignores it from the start; the fuzzer's has none of ours.
             let _broken_pipes = signal(SignalKind::pipe()).expect("a handler");
-            server::run(*config, log, stop, Arc::new(Notify::new())).await
+            server::run(*config, log, Service::default(), stop, mpsc::channel(1).1).await
         });
         panic!("the member ended: {ended:?}");
     });

@@ -6,6 +6,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `start.rs` | opens log and checkpoint and puts everything below together |
+//! | `alive.rs` | whether consensus and the log's thread go on |
 //! | `clock.rs` | the log's clock: what entries are stamped with, how long keys live |
 //! | `storage/` | openraft's storage over `disk` and `store`: `log` and `recent`, `machine`, `checkpoint`, `pace`, `encoding` |
 //! | `net/` | openraft's network over `transport`: calls out (`peers`), calls in (`inbound`), questions to the leader (`ask`), snapshots (`transfer`), their bytes (`messages`), how followers do (`followers`) |
@@ -16,6 +17,7 @@
 #![doc = include_str!("DESIGN.md")]
 
 mod adapter;
+mod alive;
 mod clock;
 #[cfg(test)]
 pub(crate) mod costs;
@@ -63,6 +65,7 @@ use voters::leadership::Heard;
 
 pub use adapter::runtime::seed_elections;
 pub use adapter::types::Answer;
+pub use alive::SignsOfLife;
 pub use net::followers::{AppendStats, FollowerStats};
 pub use requests::budget::{ByteBudget, Reserved};
 pub use start::{RaftOptions, StartError};

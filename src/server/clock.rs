@@ -25,3 +25,10 @@ impl Clock for SystemClock {
         Duration::new(seconds, u32::try_from(since_boot.tv_nsec).unwrap_or_default())
     }
 }
+
+/// The clock by which service managers date a reload. Unlike [`SystemClock`]'s it stands still while the machine is suspended.
+pub(super) fn since_boot() -> Duration {
+    let since_boot = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(since_boot.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(since_boot.tv_nsec).unwrap_or_default())
+}

@@ -49,6 +49,17 @@ pub(super) enum Face {
     Metrics,
 }
 
+impl Face {
+    /// What a service manager calls sockets for it (`FileDescriptorName=`).
+    pub(super) fn socket_name(self) -> &'static str {
+        match self {
+            Self::Clients => "client",
+            Self::Peers => "peer",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
 /// Who answers requests.
 #[derive(Clone)]
 pub(super) enum Site {

@@ -20,19 +20,20 @@ mod proxy;
 mod random;
 mod request_line;
 mod serve;
+mod service;
 mod signals;
 mod socket;
 mod space;
-mod systemd;
 pub mod telemetry;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -58,7 +59,9 @@ use crowd::Crowd;
 pub use dial::PeerDial;
 use listen::{Face, Limits, Site};
 pub use random::SystemRandom;
-pub use signals::Signals;
+use service::Handed;
+pub use service::{HandedError, HandedSockets, Manager, Service};
+pub use signals::{Reread, Signals};
 use socket::Socket;
 use telemetry::LogHandle;
 
@@ -97,6 +100,9 @@ pub enum ServerError {
     /// A certificate, a key or an authority.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Sockets of a service manager.
+    #[error(transparent)]
+    Handed(#[from] HandedError),
     /// Who this member is cannot be told.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -105,45 +111,59 @@ pub enum ServerError {
     Failed(String),
 }
 
-/// Runs a member until `stop` is cancelled, it fails, or it is removed from its cluster. `log` is what it logs to;
-/// `reread` asks for another look at certificates and keys.
+/// Runs a member until `stop` is cancelled, it fails, or it is removed from its cluster. `log` is what it logs to; `service` is what
+/// started it; `reread` asks for another look at certificates and keys, and is answered once that look is over.
 ///
 /// # Errors
 /// See [`ServerError`]; the texts name the fix.
 pub async fn run(
     config: Config,
     log: LogHandle,
+    service: Service,
     stop: CancellationToken,
-    reread: Arc<Notify>,
+    reread: mpsc::Receiver<Reread>,
 ) -> Result<(), ServerError> {
+    let Service { manager, sockets } = service;
+    tokio::spawn(manager.clone().keep_starting());
     info!(target: "etcdmain", "etcd Version: {ETCD_VERSION} (cairn {})", env!("CARGO_PKG_VERSION"));
     let descriptors = descriptors::raise_limit();
     if let Some(text) = descriptors::warning(descriptors, config.connections_max) {
         warn!(target: "etcdmain", "{text}");
     }
     if let Some(flags) = config.proxy {
-        return proxy::run(&config, flags, log, stop, reread).await;
+        let sides = Sides::load(&config)?;
+        let listeners = Listeners::bind_of_proxy(&config, &sides, sockets)?;
+        let means = proxy::Means { listeners, sides, log, manager, reread };
+        return proxy::run(&config, flags, means, stop).await;
     }
     let data_dir = Arc::new(DataDir::open(&RealFiles, &config.data_dir)?);
     let log_dir = LogDir::open(&RealFiles, &data_dir, config.wal_dir.as_deref())?;
     let sides = Sides::load(&config)?;
-    let listeners = Listeners::bind(&config, &sides)?;
+    let listeners = Listeners::bind(&config, &sides, sockets)?;
+    manager.starting("looking for the other members").await;
     let identity = tokio::select! {
         identity = bootstrap::identify(&config, &data_dir, &sides.peers) => identity,
-        () = stop.cancelled() => return Ok(()),
+        () = stop.cancelled() => {
+            manager.stopping("stopped before it knew its cluster").await;
+            return Ok(());
+        }
     };
     let identity = match (identity, config.proxy_when_full) {
         (Err(error), Some(flags)) if error.is_full() => {
             info!(target: "etcdmain", "{error}");
             info!(target: "etcdmain", "falling back to proxy");
-            drop((listeners, log_dir, data_dir));
-            return proxy::run(&config, flags, log, stop, reread).await;
+            drop((log_dir, data_dir));
+            let listeners = listeners.without_peers();
+            let means = proxy::Means { listeners, sides, log, manager, reread };
+            return proxy::run(&config, flags, means, stop).await;
         }
         (identity, _) => identity?,
     };
+    manager.starting("reading the checkpoint and the log").await;
     let metrics = Metrics::new();
     let hub = Hub::new(config.watchers_max);
     let raft = start_raft(&config, &data_dir, &log_dir, &identity, &metrics, &hub, &sides).await?;
+    manager.starting("waiting for a leader and for a vote").await;
     let founders: Vec<_> = identity.founders.iter().map(|(id, _)| *id).collect();
     if !founders.is_empty() && !raft.is_initialized().await.unwrap_or(true) {
         raft.initialize(&founders).await?;
@@ -177,6 +197,10 @@ pub async fn run(
     tokio::spawn(chores.clone().run_until_cancelled_owned(space));
     let followed = tls::watch(sides.all(), reread);
     tokio::spawn(chores.clone().run_until_cancelled_owned(followed));
+    let watched = service::watch(manager.clone(), raft.clone());
+    tokio::spawn(chores.clone().run_until_cancelled_owned(watched));
+    let shown = service::show_role(manager.clone(), replica.clone());
+    tokio::spawn(chores.clone().run_until_cancelled_owned(shown));
     if restarted {
         let regain = replica.clone().show_when_regained();
         tokio::spawn(chores.clone().run_until_cancelled_owned(regain));
@@ -188,7 +212,7 @@ pub async fn run(
     if restarted {
         clients.cancel();
     }
-    let starting = Starting { facts, clients };
+    let starting = Starting { facts, clients, manager };
     let result = serve(config, listeners, &raft, replica, api, &starting, stop).await;
     chores.cancel();
     raft.shutdown().await;
@@ -260,6 +284,8 @@ struct Starting {
     facts: Facts,
     /// Clients are answered once this is cancelled. As in etcd they connect before that, and wait.
     clients: CancellationToken,
+    /// Is told when all is done, and when it is over.
+    manager: Manager,
 }
 
 /// Why a member ends.
@@ -267,6 +293,17 @@ enum End {
     Stopped,
     Removed,
     Failed(ServerError),
+}
+
+impl End {
+    /// For the service manager.
+    fn why(&self) -> &'static str {
+        match self {
+            Self::Stopped => "handing over and finishing requests",
+            Self::Removed => "removed from its cluster: its data directory is of no more use",
+            Self::Failed(_) => "failed: the log says why",
+        }
+    }
 }
 
 /// Serves until told to stop, and drains.
@@ -334,6 +371,7 @@ async fn serve(
         () = raft.removed() => End::Removed,
         () = stop.cancelled() => End::Stopped,
     };
+    starting.manager.stopping(end.why()).await;
     match &end {
         End::Failed(failure) => error!(target: "etcdserver", "{failure}"),
         // A leader hands over while it still answers all clients.
@@ -389,7 +427,8 @@ async fn live(
         member.cluster,
     );
     info!(target: "embed", "ready to serve client requests (data in {})", data_dir.display());
-    systemd::ready();
+    let leadership = *replica.raft().leadership().borrow();
+    starting.manager.ready(&service::status_line(replica, leadership)).await;
     // Not before: a member that goes on alone must first have said so.
     replica.clone().reconcile().await;
     std::future::pending().await
@@ -526,26 +565,47 @@ struct Listeners {
 }
 
 impl Listeners {
-    fn bind(config: &Config, sides: &Sides) -> Result<Self, ServerError> {
+    fn bind(config: &Config, sides: &Sides, handed: HandedSockets) -> Result<Self, ServerError> {
         let peers: &[ListenUrl] = &config.peer_listeners;
-        Self::bind_all(config, sides, peers)
+        Self::bind_all(config, sides, handed, peers)
     }
 
     /// A proxy has no peers.
-    fn bind_of_proxy(config: &Config, sides: &Sides) -> Result<Self, ServerError> {
-        Self::bind_all(config, sides, &[])
+    fn bind_of_proxy(
+        config: &Config,
+        sides: &Sides,
+        handed: HandedSockets,
+    ) -> Result<Self, ServerError> {
+        Self::bind_all(config, sides, handed, &[])
     }
 
-    fn bind_all(config: &Config, sides: &Sides, peers: &[ListenUrl]) -> Result<Self, ServerError> {
+    /// Those of a member that becomes a proxy.
+    fn without_peers(mut self) -> Self {
+        self.all.retain(|(_, face, _)| *face != Face::Peers);
+        self
+    }
+
+    fn bind_all(
+        config: &Config,
+        sides: &Sides,
+        handed: HandedSockets,
+        peers: &[ListenUrl],
+    ) -> Result<Self, ServerError> {
         let mut all = Vec::new();
-        for (listeners, face, flag) in [
+        let flags: [(&[ListenUrl], Face, &'static str); 3] = [
             (peers, Face::Peers, "--listen-peer-urls"),
             (&config.client_listeners, Face::Clients, "--listen-client-urls"),
             (&config.metrics_listeners, Face::Metrics, "--listen-metrics-urls"),
-        ] {
+        ];
+        let mut handed = assign(handed, flags.map(|(listeners, face, _)| (listeners, face)))?;
+        for (listeners, face, flag) in flags {
             for listener in listeners {
                 let address = &listener.address;
-                let socket = Socket::bind(address).map_err(|source| ServerError::Listen {
+                let socket = match handed.remove(listener) {
+                    Some(handed) => Socket::take_over(handed),
+                    None => Socket::bind(address),
+                };
+                let socket = socket.map_err(|source| ServerError::Listen {
                     network: match address {
                         Address::Tcp(_) => "tcp",
                         Address::Unix(_) => "unix",
@@ -568,6 +628,32 @@ impl Listeners {
         }
         Ok(Self { all })
     }
+}
+
+/// Which of the sockets that were handed over is for which URL. By address first, whatever the flag: a name counts only for what
+/// is left.
+fn assign(
+    mut handed: HandedSockets,
+    flags: [(&Vec<ListenUrl>, Face); 3],
+) -> Result<BTreeMap<ListenUrl, Handed>, ServerError> {
+    let mut assigned = BTreeMap::new();
+    for (listeners, face) in flags {
+        for listener in listeners {
+            if let Some(socket) = handed.take_at(&listener.address, face.socket_name()) {
+                assigned.insert(listener.clone(), socket);
+            }
+        }
+    }
+    for (listeners, face) in flags {
+        let mut left = listeners.iter().filter(|listener| !assigned.contains_key(*listener));
+        if let (Some(listener), None) = (left.next(), left.next())
+            && let Some(socket) = handed.take_called(face.socket_name())
+        {
+            assigned.insert(listener.clone(), socket);
+        }
+    }
+    handed.none_left()?;
+    Ok(assigned)
 }
 
 fn announce(face: Face, address: &Address, secure: bool) {

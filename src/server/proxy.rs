@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -22,9 +22,10 @@ use crate::proxy::{Proxy, Settings};
 use crate::server::crowd::Crowd;
 use crate::server::listen::{self, Face, Limits, Site};
 use crate::server::telemetry::LogHandle;
+use crate::server::service::{self, Manager};
 use crate::server::{
-    BootstrapError, DRAIN_MAX, Listeners, ServerError, Sides, Timeouts, descriptors, peer_http,
-    systemd,
+    BootstrapError, DRAIN_MAX, Listeners, Reread, ServerError, Sides, Timeouts, descriptors,
+    peer_http,
 };
 use crate::tls::{self, Tls, Trust};
 
@@ -106,17 +107,26 @@ impl State {
     }
 }
 
+/// What a proxy is started with.
+pub(super) struct Means {
+    pub(super) listeners: Listeners,
+    pub(super) sides: Sides,
+    pub(super) log: LogHandle,
+    pub(super) manager: Manager,
+    pub(super) reread: mpsc::Receiver<Reread>,
+}
+
 /// Runs a proxy until `stop` is cancelled.
 ///
 /// # Errors
-/// When a listener, a certificate or the data directory cannot be used; the texts name the fix.
+/// When a certificate or the data directory cannot be used; the texts name the fix.
 pub(super) async fn run(
     config: &Config,
     flags: ProxyFlags,
-    log: LogHandle,
+    means: Means,
     stop: CancellationToken,
-    reread: Arc<Notify>,
 ) -> Result<(), ServerError> {
+    let Means { listeners, sides, log, manager, reread } = means;
     info!(target: "proxy", "this proxy supports v2 API only!");
     let state = if config.proxy.is_some() {
         State::open(&config.data_dir)?
@@ -124,8 +134,6 @@ pub(super) async fn run(
         // One that wanted to be a member begins with its data directory again.
         State { file: None }
     };
-    let sides = Sides::load(config)?;
-    let listeners = Listeners::bind_of_proxy(config, &sides)?;
     let kept = state.read();
     let peer_urls = match kept {
         Some(urls) => urls,
@@ -143,7 +151,8 @@ pub(super) async fn run(
     let list = List { state, peer_urls, tls: Arc::clone(&sides.peers), proxy: Arc::clone(&proxy) };
     let refresh = list.follow(flags.refresh_interval);
     tokio::spawn(chores.clone().run_until_cancelled_owned(refresh));
-    serve(config, listeners, &proxy, stop).await;
+    tokio::spawn(chores.clone().run_until_cancelled_owned(service::keep_alive(manager.clone())));
+    serve(config, listeners, &proxy, &manager, stop).await;
     chores.cancel();
     log.finish();
     Ok(())
@@ -278,8 +287,9 @@ async fn serve(config: &Config, listeners: Listeners, proxy: &Arc<Proxy>, stop: 
         };
         connections.spawn(listener.serve());
     }
-    systemd::ready();
+    manager.ready("proxy").await;
     stop.cancelled().await;
+    manager.stopping("told to stop").await;
     acceptors.cancel();
     connections.close();
     // Watches go on until something happens at a member: this is how long they are waited for.

@@ -7,15 +7,22 @@
 //! | SIGUSR1, SIGUSR2 | nothing: other servers write dumps then, and scripts send them to all |
 
 use std::io;
-use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::config::LogLevel;
+use crate::server::service::Manager;
 use crate::server::telemetry::LogHandle;
+
+/// Asks for another look at certificates and keys; answered when that is over.
+pub type Reread = oneshot::Sender<()>;
+
+/// Files that hang hold up no answer to the service manager for longer; they are read on.
+const REREAD_MAX: Duration = Duration::from_secs(10);
 
 /// The signals of this process, which no longer end it.
 pub struct Signals {
@@ -40,13 +47,15 @@ impl Signals {
     }
 
     /// Follows them until one asks for a stop, which `stop` is told. `level` reads the log's level anew: `None` when it can only
-    /// be said on the command line, an error with what is wrong with the file. `hangup` tells others of SIGHUP.
+    /// be said on the command line, an error with what is wrong with the file. `certificates` are looked at by others, and
+    /// `manager` hears when all of it is done.
     pub async fn follow(
         mut self,
         stop: CancellationToken,
         log: LogHandle,
         level: impl Fn() -> Result<Option<LogLevel>, String>,
-        hangup: Arc<Notify>,
+        certificates: mpsc::Sender<Reread>,
+        manager: Manager,
     ) {
         let [user1, user2] = &mut self.user;
         let name = loop {
@@ -54,8 +63,17 @@ impl Signals {
                 _ = self.terminate.recv() => break "terminated",
                 _ = self.interrupt.recv() => break "interrupt",
                 _ = self.hangup.recv() => {
+                    manager.reloading().await;
                     reread(&log, level());
-                    hangup.notify_one();
+                    let (asked, answered) = oneshot::channel();
+                    // A look that is asked for already is this one too; where nobody looks there are no files.
+                    let _ = certificates.try_send(asked);
+                    let manager = manager.clone();
+                    // The next signal may ask for a stop.
+                    tokio::spawn(async move {
+                        let _ = tokio::time::timeout(REREAD_MAX, answered).await;
+                        manager.reloaded().await;
+                    });
                 }
                 _ = user1.recv() => {}
                 _ = user2.recv() => {}
@@ -74,7 +92,10 @@ fn reread(log: &LogHandle, level: Result<Option<LogLevel>, String>) {
         }),
     }
     match level {
-        Ok(None) => {}
+        Ok(None) => info!(
+            target: "pkg/osutil",
+            "flags and variables stay as they were at the start; only the level of a --config-file is taken without a restart"
+        ),
         Ok(Some(level)) => {
             log.set_level(level);
             info!(

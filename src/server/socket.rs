@@ -11,16 +11,19 @@ use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use crate::config::Address;
+use crate::server::service::Handed;
 
 /// Connections that the system accepts for us while we are busy. It takes fewer when `net.core.somaxconn` says so.
 const BACKLOG: i32 = 65_535;
 
-/// A socket that listens. A socket in a file takes the file with it.
+/// A socket that listens. A socket in a file takes the file with it, if it made the file.
 pub(super) struct Socket(Kind);
 
 enum Kind {
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf),
+    /// Its file is the service manager's.
+    HandedUnix(UnixListener),
 }
 
 impl Socket {
@@ -39,11 +42,33 @@ impl Socket {
         }
     }
 
+    /// Goes on with one that was handed over.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn take_over(handed: Handed) -> io::Result<Self> {
+        match handed {
+            Handed::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                TcpListener::from_std(listener).map(Kind::Tcp).map(Self)
+            }
+            Handed::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                UnixListener::from_std(listener).map(Kind::HandedUnix).map(Self)
+            }
+        }
+    }
+
     /// What the system made of it: a port where 0 was asked for, `[::]` for both families.
     pub(super) fn address(&self) -> io::Result<Address> {
         match &self.0 {
             Kind::Tcp(listener) => listener.local_addr().map(Address::Tcp),
             Kind::Unix(_, path) => Ok(Address::Unix(path.display().to_string())),
+            Kind::HandedUnix(listener) => {
+                let address = listener.local_addr()?;
+                let path = address.as_pathname().unwrap_or(Path::new("@"));
+                Ok(Address::Unix(path.display().to_string()))
+            }
         }
     }
 
@@ -55,7 +80,7 @@ impl Socket {
                 let (stream, from) = listener.accept().await?;
                 Ok((stream, Some(from.ip().to_canonical())))
             }
-            Kind::Unix(listener, _) => {
+            Kind::Unix(listener, _) | Kind::HandedUnix(listener) => {
                 let stream = listener.accept().await?.0.into_std()?;
                 let stream = std::net::TcpStream::from(OwnedFd::from(stream));
                 Ok((TcpStream::from_std(stream)?, None))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
-use tokio::sync::Notify;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info};
 
@@ -49,15 +49,22 @@ impl Told {
     }
 }
 
-/// Follows the files of `sides` for as long as there are any, and the end of what is in them; `now` (SIGHUP) asks for a look at
-/// once.
-pub async fn watch(mut sides: Vec<Arc<Tls>>, now: Arc<Notify>) {
+/// Follows the files of `sides` for as long as there are any, and the end of what is in them; what comes in `now` (SIGHUP) asks for
+/// a look at once, and is answered when that is over.
+pub async fn watch(mut sides: Vec<Arc<Tls>>, mut now: mpsc::Receiver<oneshot::Sender<()>>) {
     sides.retain(|side| side.files().next().is_some());
     let mut told: Vec<_> = sides.iter().map(|side| Told::now(side)).collect();
     told.iter().for_each(Told::tell);
     while !sides.is_empty() {
-        // Either is a reason to look.
-        let _ = tokio::time::timeout(LOOK_EVERY, now.notified()).await;
+        // Either is a reason to look. An end of those who ask leaves the other one.
+        let asked = match tokio::time::timeout(LOOK_EVERY, now.recv()).await {
+            Ok(Some(asked)) => Some(asked),
+            Ok(None) => {
+                tokio::time::sleep(LOOK_EVERY).await;
+                None
+            }
+            Err(_) => None,
+        };
         for (side, told) in sides.iter().zip(&mut told) {
             // It reads files, which may hang.
             let looked = Arc::clone(side);
@@ -65,6 +72,10 @@ pub async fn watch(mut sides: Vec<Arc<Tls>>, now: Arc<Notify>) {
                 return;
             }
             told.look(side);
+        }
+        if let Some(asked) = asked {
+            // Who no longer waits has given up on it.
+            let _ = asked.send(());
         }
     }
 }

@@ -8,6 +8,7 @@
 pub(crate) mod cluster;
 pub(crate) mod disk;
 pub(crate) mod dns;
+pub(crate) mod docker;
 pub(crate) mod faults;
 pub(crate) mod history;
 pub(crate) mod http;

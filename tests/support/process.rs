@@ -3,6 +3,7 @@
 //! Owns: the process, its folder and its output. Never knows: ports, readiness; the caller says for which words it waits.
 
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -24,6 +25,16 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `program` in a folder of its own.
     pub(crate) fn start(program: &str, args: &[String]) -> Self {
+        Self::start_with_sockets(program, args, None, None)
+    }
+
+    /// The same with sockets in the place of standard input and output.
+    pub(crate) fn start_with_sockets(
+        program: &str,
+        args: &[String],
+        input: Option<OwnedFd>,
+        output: Option<OwnedFd>,
+    ) -> Self {
         let dir = tempfile::Builder::new().prefix("cairn-test-").tempdir().expect("a folder");
         let log = File::create(dir.path().join("log")).expect("a log");
         let errors = log.try_clone().expect("a second handle of the log");
@@ -35,7 +46,9 @@ impl Process {
             }
         }
         command.args(args).current_dir(dir.path());
-        let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
+        command.stdin(input.map_or_else(Stdio::null, Stdio::from));
+        command.stdout(output.map_or_else(|| Stdio::from(log), Stdio::from));
+        let child = command.stderr(errors).spawn();
         Self { child: child.expect("the program can be started"), dir }
     }
 

@@ -21,7 +21,7 @@ mod thread;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -138,6 +138,25 @@ pub struct Recovered {
     pub torn_bytes: u64,
 }
 
+/// What the log's thread is about at a moment. Two of them tell whether the thread stands still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogPulse {
+    /// Batches served since the start, failed ones included.
+    pub batches: u64,
+    /// There is work: a batch is being served, or requests wait.
+    pub busy: bool,
+    /// The thread is inside a call to the disk, for as long as the disk takes.
+    pub on_disk: bool,
+}
+
+/// [`LogPulse`] as the log's thread keeps it up to date.
+#[derive(Default)]
+struct PulseCounters {
+    batches: AtomicU64,
+    serving: AtomicBool,
+    on_disk: AtomicBool,
+}
+
 /// The log. Clones are handles of the same one.
 #[derive(Clone)]
 pub struct Wal {
@@ -159,6 +178,7 @@ struct Shared {
     index: Mutex<EntryIndex>,
     /// No further segment will be needed.
     closing: AtomicBool,
+    pulse: PulseCounters,
     options: WalOptions,
     observer: Arc<dyn WalObserver>,
 }
@@ -191,6 +211,7 @@ impl Wal {
             work: Condvar::new(),
             index: Mutex::new(found.index),
             closing: AtomicBool::new(false),
+            pulse: PulseCounters::default(),
             options,
             observer,
         });
@@ -290,6 +311,17 @@ impl Wal {
     pub fn start_of_last(&self, end: u64, entries_max: u64, bytes_max: u64) -> u64 {
         let index = lock(&self.shared.index);
         index.start_of_last(end.min(index.range().end), entries_max, bytes_max)
+    }
+
+    /// What the log's thread is about. Waits for no disk.
+    pub fn pulse(&self) -> LogPulse {
+        let counters = &self.shared.pulse;
+        let waiting = !lock(&self.shared.queue).requests.is_empty();
+        LogPulse {
+            batches: counters.batches.load(Ordering::Relaxed),
+            busy: waiting || counters.serving.load(Ordering::Relaxed),
+            on_disk: counters.on_disk.load(Ordering::Relaxed),
+        }
     }
 
     /// Finishes what is queued and ends the thread.

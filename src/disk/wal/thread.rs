@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::base::{lock, system_random, wait, wait_for};
@@ -89,6 +90,14 @@ impl Thread {
 
     /// Makes requests safe and calls back; `false` when the log has failed. Without requests the mark that waits is written.
     fn serve(&mut self, requests: Vec<Request>) -> bool {
+        self.shared.pulse.serving.store(true, Ordering::Relaxed);
+        let goes_on = self.serve_batch(requests);
+        self.shared.pulse.batches.fetch_add(1, Ordering::Relaxed);
+        self.shared.pulse.serving.store(false, Ordering::Relaxed);
+        goes_on
+    }
+
+    fn serve_batch(&mut self, requests: Vec<Request>) -> bool {
         let result = self.commit(&requests);
         if let Err(error) = &result {
             self.shared.fail(error);
@@ -177,7 +186,10 @@ impl Thread {
         if let Some(mark) = self.committed.take() {
             self.note(&mut carried, &Record::Committed(&mark));
         }
-        let start = self.write()?;
+        self.shared.pulse.on_disk.store(true, Ordering::Relaxed);
+        let written = self.write();
+        self.shared.pulse.on_disk.store(false, Ordering::Relaxed);
+        let start = written?;
         self.tail.last_entry = last_entry;
         self.tail.carried = carried;
         self.apply(start, &changes);
