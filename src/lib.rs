@@ -33,6 +33,7 @@
 //! A read loads one pointer and walks the tree: no lock, no consensus, unless the client asks for `quorum=true`.
 
 pub mod api;
+pub mod archive;
 pub mod base;
 pub mod bench;
 pub mod config;
