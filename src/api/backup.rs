@@ -13,10 +13,10 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::api::access;
 use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::error::{self, X_ETCD_CLUSTER_ID, X_ETCD_INDEX};
-use crate::api::access;
 use crate::archive::Archiver;
 
 /// Backups at a time; each holds on to a state of its own. More are refused, not made to wait.

@@ -19,11 +19,13 @@ mod write;
 
 use thiserror::Error;
 
-use crate::model::{ClusterId, DecodeError, LogPosition, MemberId, Reader, StoreIndex, Term, WallTime, Writer};
 use crate::model::LogIndex;
-use crate::store::{Header, RecordCounts};
+use crate::model::{
+    ClusterId, DecodeError, LogPosition, MemberId, Reader, StoreIndex, Term, WallTime, Writer,
+};
 #[cfg(doc)]
 use crate::store::Store;
+use crate::store::{Header, RecordCounts};
 
 pub use read::ArchiveReader;
 pub use write::Archiver;
@@ -132,7 +134,10 @@ fn crc_of(kind: u8, length: u32, payload: &[u8]) -> u32 {
 #[derive(Debug, Error)]
 pub enum ArchiveError {
     /// It is something else.
-    #[error("this is no backup file of cairn: it does not begin with '{}'", String::from_utf8_lossy(MAGIC))]
+    #[error(
+        "this is no backup file of cairn: it does not begin with '{}'",
+        String::from_utf8_lossy(MAGIC)
+    )]
     NoBackup,
     /// A later version wrote it.
     #[error(
@@ -141,7 +146,9 @@ pub enum ArchiveError {
     )]
     OtherVersion(u32),
     /// It ends too early.
-    #[error("the backup file is cut off at offset {offset}, in {within}: copy it again from where it is whole")]
+    #[error(
+        "the backup file is cut off at offset {offset}, in {within}: copy it again from where it is whole"
+    )]
     Cut {
         /// Where the bytes end.
         offset: u64,

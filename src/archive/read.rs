@@ -10,8 +10,7 @@ use crate::archive::{
 use crate::store::{HistoryLimits, Loader, RecordCounts, Store};
 
 /// All events of a file are kept.
-const ALL_HISTORY: HistoryLimits =
-    HistoryLimits { events_max: usize::MAX, bytes_max: usize::MAX };
+const ALL_HISTORY: HistoryLimits = HistoryLimits { events_max: usize::MAX, bytes_max: usize::MAX };
 
 /// Reads a backup file. What it has returned is only known to be right when it has come to the end.
 pub struct ArchiveReader<R> {
@@ -50,7 +49,8 @@ impl<R: Read> ArchiveReader<R> {
         if frame.kind != HEAD {
             return Err(frame.damaged("it is not what a backup is of".to_owned()));
         }
-        let head = Head::decode(&frame.payload).map_err(|error| frame.damaged(error.to_string()))?;
+        let head =
+            Head::decode(&frame.payload).map_err(|error| frame.damaged(error.to_string()))?;
         frame.add_to(&mut sum);
         let counts = RecordCounts::default();
         Ok(Self { input, head, offset, sum, counts, blocks: 0, done: false })
@@ -178,9 +178,8 @@ fn frame(input: &mut impl Read, offset: &mut u64) -> Result<Frame, ArchiveError>
     let start = *offset;
     let mut head = [0; FRAME_BYTES];
     fill(input, &mut head, offset, "the head of a frame")?;
-    let word = |at: usize| {
-        u32::from_le_bytes(head[at..at + 4].try_into().expect("a head has nine bytes"))
-    };
+    let word =
+        |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("a head has nine bytes"));
     let (kind, length, crc) = (head[0], word(1), word(5));
     if length > FRAME_BYTES_MAX {
         let what = format!("a frame of {length} bytes is longer than any that is written");
@@ -234,18 +233,16 @@ fn read_some(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 mod tests {
     use super::*;
     use crate::archive::Archiver;
-    use crate::model::{ClusterId, KeyPath, LogIndex, LogPosition, LogTime, MemberId, Term, WallTime};
+    use crate::model::{
+        ClusterId, KeyPath, LogIndex, LogPosition, LogTime, MemberId, Term, WallTime,
+    };
     use crate::store::{Command, Write};
 
     fn store() -> Store {
         let mut store = Store::new(ALL_HISTORY);
         for number in 0..400_u32 {
-            let write = Write {
-                value: vec![7; 2000].into(),
-                dir: false,
-                ttl: None,
-                refresh: false,
-            };
+            let write =
+                Write { value: vec![7; 2000].into(), dir: false, ttl: None, refresh: false };
             let path = KeyPath::from(format!("/d{}/_{number}", number % 7).as_str());
             store.apply(LogTime(1), &Command::Set { path, write });
         }
@@ -269,9 +266,11 @@ mod tests {
             let bytes = file(&store);
             let (head, read) = read(&bytes).unwrap();
             assert_eq!(read.digest(), store.digest());
-            assert!(read.history().slots_from(read.history().oldest()).eq(store
-                .history()
-                .slots_from(store.history().oldest())));
+            assert!(
+                read.history()
+                    .slots_from(read.history().oldest())
+                    .eq(store.history().slots_from(store.history().oldest()))
+            );
             assert_eq!((head.position.index, head.at), (LogIndex(900), WallTime(5)));
             assert_eq!(head.counts.nodes, store.nodes_count());
         }
@@ -282,7 +281,8 @@ mod tests {
         let bytes = file(&store());
         let mut changed = bytes.clone();
         // All of the first and last bytes, where heads are, and a sample of the records.
-        let places = (0..300).chain((300..bytes.len()).step_by(4999)).chain(bytes.len() - 100..bytes.len());
+        let places =
+            (0..300).chain((300..bytes.len()).step_by(4999)).chain(bytes.len() - 100..bytes.len());
         for place in places {
             for bit in [0, 3, 7] {
                 changed[place] ^= 1 << bit;
@@ -298,7 +298,8 @@ mod tests {
     #[test]
     fn other_files_and_later_versions_are_told_apart() {
         let bytes = file(&store());
-        for other in [&b""[..], b"x", b"cairnwal\x01\0\0\0", b"PK\x03\x04 something else entirely"] {
+        for other in [&b""[..], b"x", b"cairnwal\x01\0\0\0", b"PK\x03\x04 something else entirely"]
+        {
             assert!(matches!(read(other), Err(ArchiveError::NoBackup)), "{other:?}");
         }
         assert!(matches!(read(&bytes[..5]), Err(ArchiveError::Cut { .. })));

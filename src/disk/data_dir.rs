@@ -92,6 +92,8 @@ pub struct DataDir {
     path: PathBuf,
     /// Closing it lets the next process in.
     _lock: fs::File,
+    /// It was made when it was taken.
+    is_new: bool,
 }
 
 impl DataDir {
@@ -120,7 +122,28 @@ impl DataDir {
         if is_there {
             warn_of_others(path);
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: lock, is_new: !is_there })
+    }
+
+    /// Could a restore put data there? Changes nothing.
+    ///
+    /// # Errors
+    /// See [`DataDirError`].
+    pub fn check_free(files: &dyn Files, path: &Path) -> Result<(), DataDirError> {
+        if !is_there(path)? {
+            return Ok(());
+        }
+        let names = files.list(path).map_err(|source| DataDirError::Io {
+            action: "list",
+            path: path.to_owned(),
+            source,
+        })?;
+        check_finished(path, &names)?;
+        let data = names.iter().find(|name| !is_of_a_begun_start(name) && !is_no_data(name));
+        match data {
+            Some(name) => Err(DataDirError::NotEmpty(path.to_owned(), name.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Takes a directory that is missing or empty, to put another member's data into it. Until [`DataDir::finish`] was called no
@@ -133,14 +156,8 @@ impl DataDir {
             let path = path.to_owned();
             move |source| DataDirError::Io { action, path, source }
         };
-        if is_there(path)? {
-            let names = files.list(path).map_err(fail("list"))?;
-            check_finished(path, &names)?;
-            let data = names.iter().find(|name| !is_of_a_begun_start(name) && !is_no_data(name));
-            if let Some(name) = data {
-                return Err(DataDirError::NotEmpty(path.to_owned(), name.clone()));
-            }
-        }
+        Self::check_free(files, path)?;
+        let was_there = is_there(path)?;
         files.create_dir(path).map_err(fail("create"))?;
         let lock = lock(&path.join(LOCK))?;
         let marked = files.open(&path.join(UNFINISHED), true).and_then(|file| {
@@ -148,7 +165,18 @@ impl DataDir {
             files.sync_dir(path)
         });
         marked.map_err(fail("begin to restore into"))?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: lock, is_new: !was_there })
+    }
+
+    /// Leaves a directory that [`DataDir::begin_restore`] began as it was before, as long as nothing else was put into it.
+    pub fn give_up(self, files: &dyn Files) {
+        // Where that fails, the directory is one that was not finished, and is refused as such.
+        let removed = files
+            .remove(&self.path.join(LOCK))
+            .and_then(|()| files.remove(&self.path.join(UNFINISHED)));
+        if self.is_new && removed.is_ok() {
+            let _ = fs::remove_dir(&self.path);
+        }
     }
 
     /// What [`DataDir::begin_restore`] began is complete and durable: from now on a member can use it.

@@ -27,5 +27,6 @@ pub use files::{File, Files, RealFiles};
 pub use read_only::ReadOnlyFiles;
 pub use tables::{Commit, CommitError, Tables, TablesError};
 pub use wal::{
-    Done, Inspected, LogOwner, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver, WalOptions,
+    Done, Inspected, LogOwner, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver,
+    WalOptions,
 };

@@ -16,8 +16,8 @@ use thiserror::Error;
 use crate::base::lock;
 use crate::disk::wal::{self, Inspected};
 use crate::disk::{
-    DataDir, Done, Files, IoMode, LogOwner, Mark, PrepareSpare, Tables, TablesError, Wal, WalError,
-    WalObserver, WalOptions,
+    DataDir, Done, Files, IoMode, LogOwner, Mark, PrepareSpare, Recovered, Tables, TablesError,
+    Wal, WalError, WalObserver, WalOptions,
 };
 use crate::model::{DecodeError, LogIndex, LogPosition, MemberId};
 use crate::raft::StartError;
@@ -127,14 +127,35 @@ pub enum SavedError {
 ///
 /// # Errors
 /// See [`SavedError`].
-pub fn read(
-    checkpoint: &Path,
-    wal_dir: &Path,
-    owner: LogOwner,
-) -> Result<SavedMember, SavedError> {
+pub fn read(checkpoint: &Path, wal_dir: &Path, owner: LogOwner) -> Result<SavedMember, SavedError> {
     let tables = if checkpoint.exists() { Some(Tables::examine(checkpoint)?) } else { None };
     let start = load(tables, checkpoint)?;
     go_on(start, wal_dir, owner)
+}
+
+/// Decodes every entry of a log, and its marks, also those that the checkpoint has made dispensable.
+///
+/// # Errors
+/// See [`SavedError`].
+pub fn decode_all(log: &Inspected, wal_dir: &Path) -> Result<(), SavedError> {
+    let fail = |index| {
+        let path = wal_dir.display().to_string();
+        move |source| SavedError::Entry { path, index, source }
+    };
+    let Recovered { vote, committed, purged, entries, .. } = &log.recovered;
+    let mut next = entries.start;
+    let marks = [committed.as_ref(), purged.as_ref().map(|mark| &mark.data)];
+    for mark in marks.into_iter().flatten() {
+        encoding::decode_log_id(mark).map_err(fail(next))?;
+    }
+    vote.as_ref().map(|vote| encoding::decode_vote(vote)).transpose().map_err(fail(next))?;
+    while next < entries.end {
+        for (index, payload) in log.read(next, READ_BYTES)? {
+            encoding::decode_entry(index - 1, &payload).map_err(fail(index))?;
+            next = index + 1;
+        }
+    }
+    Ok(())
 }
 
 /// Reads the data of a member that may be running, into memory by way of a copy of its checkpoint at `scratch`, which is removed
@@ -233,11 +254,7 @@ fn load(tables: Option<Tables>, path: &Path) -> Result<Checkpoint, SavedError> {
 }
 
 /// Applies what is in the log behind the checkpoint.
-fn go_on(
-    start: Checkpoint,
-    wal_dir: &Path,
-    owner: LogOwner,
-) -> Result<SavedMember, SavedError> {
+fn go_on(start: Checkpoint, wal_dir: &Path, owner: LogOwner) -> Result<SavedMember, SavedError> {
     let path = || wal_dir.display().to_string();
     let log = wal::inspect(wal_dir, Some(owner))?;
     let checkpoint = start.applied.as_ref().map(types::position).unwrap_or_default();
@@ -283,8 +300,8 @@ pub fn write(
     let applied = log_id(saved.position);
     let ids: BTreeSet<_> = voters.iter().map(|id| id.0).collect();
     let nodes: BTreeMap<_, _> = ids.iter().map(|id| (*id, ())).collect();
-    let membership = Membership::new(vec![ids], nodes)
-        .map_err(|error| StartError::Raft(error.to_string()))?;
+    let membership =
+        Membership::new(vec![ids], nodes).map_err(|error| StartError::Raft(error.to_string()))?;
     let membership = StoredMembership::new(Some(applied), membership);
     let tables = Tables::open(&**files, &dir.checkpoint())?;
     let checkpoints = Checkpoints::new(tables, IoMode::Inline, Box::new(|_| {}));

@@ -200,7 +200,8 @@ async fn keep_addresses(replica: Replica, mut identity: MemberIdentity, data_dir
         if !known.is_empty() && known != identity.peers {
             identity.peers = known;
             let (kept, data_dir) = (identity.clone(), Arc::clone(&data_dir));
-            let written = tokio::task::spawn_blocking(move || bootstrap::keep(&kept, &data_dir)).await;
+            let written =
+                tokio::task::spawn_blocking(move || bootstrap::keep(&kept, &data_dir)).await;
             if let Ok(Err(error)) = written {
                 warn!(target: "etcdserver", "{error}; a restart may not find the other members");
             }

@@ -61,7 +61,11 @@ impl Store {
                     Position::Event(index)
                 }
             });
-            if out.length() >= bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if out.length() >= bytes_max {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         (out.finish(), last)
     }
