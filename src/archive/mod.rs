@@ -190,12 +190,38 @@ impl ArchiveError {
 pub(crate) mod fuzz {
     //! Backup files that a fuzzer makes up.
 
-    use super::ArchiveReader;
+    use sha2::{Digest, Sha256};
+
+    use super::{ArchiveReader, BLOCK, END, End, HEAD, MAGIC, VERSION, write};
     use crate::fuzz::Target;
+    use crate::store::RecordCounts;
 
     pub(crate) const TARGETS: &[Target] = &[Target { name: "backup", read }];
 
+    /// As it is, and as what stands in the frames of a file whose checksums are right.
     fn read(input: &[u8]) {
-        let _ = ArchiveReader::new(input).and_then(ArchiveReader::into_store);
+        for file in [input.to_vec(), framed(input)] {
+            let store = ArchiveReader::new(&file[..]).and_then(ArchiveReader::into_store);
+            if let Ok((head, store)) = store {
+                store.check();
+                assert_eq!(head.counts.nodes, store.nodes_count());
+            }
+        }
+    }
+
+    /// The first two bytes are the length of the head, the rest is a block.
+    fn framed(input: &[u8]) -> Vec<u8> {
+        let (length, rest) = input.split_at(input.len().min(2));
+        let length = length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        let (head, block) = rest.split_at(length.min(rest.len()));
+        let mut file = MAGIC.to_vec();
+        file.extend_from_slice(&VERSION.to_le_bytes());
+        write::frame(&mut file, HEAD, head);
+        write::frame(&mut file, BLOCK, block);
+        let mut counts = RecordCounts::default();
+        let _ = counts.add(block);
+        let end = End { counts, blocks: 1, sum: Sha256::digest(&file).into() };
+        write::frame(&mut file, END, &end.encode());
+        file
     }
 }

@@ -79,7 +79,8 @@ impl Archiver {
     }
 }
 
-fn frame(out: &mut Vec<u8>, kind: u8, payload: &[u8]) {
+/// Appends a frame.
+pub(super) fn frame(out: &mut Vec<u8>, kind: u8, payload: &[u8]) {
     let length = u32::try_from(payload.len()).expect("records are shorter than 4 GiB");
     out.reserve(FRAME_BYTES + payload.len());
     out.push(kind);

@@ -120,6 +120,10 @@ async fn ask(said: &Said) -> Result<Begun, String> {
                 failures
                     .push(format!("{endpoint} gives no backups: it is no cairn, or an older one"));
             }
+            StatusCode::SERVICE_UNAVAILABLE if query.is_empty() => {
+                let why = refusal(&text);
+                failures.push(format!("{endpoint} says 503: {why} (--local asks for that)"));
+            }
             status => {
                 let why = refusal(&text);
                 failures.push(format!("{endpoint} says {}: {why}", status.as_u16()));

@@ -7,13 +7,16 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use serde::Serialize;
+use chrono::{DateTime, SecondsFormat};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use crate::archive::{ArchiveError, ArchiveReader, Head};
 use crate::backup::Ended;
 use crate::backup::flags::Said;
 use crate::backup::source::{self, READ_BYTES};
 use crate::disk::{DataDir, DataDirError, WalError, wal};
+use crate::model::WallTime;
 use crate::raft::saved::{self, SavedError, SavedMember};
 
 /// What was found.
@@ -23,14 +26,13 @@ struct Report {
     kind: &'static str,
     well: bool,
     /// In the order in which they are told.
-    facts: Vec<Fact>,
+    #[serde(serialize_with = "as_object")]
+    facts: Vec<(&'static str, Value)>,
     problems: Vec<Problem>,
 }
 
-#[derive(Debug, Serialize)]
-struct Fact {
-    name: &'static str,
-    value: String,
+fn as_object<S: Serializer>(facts: &[(&'static str, Value)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(facts.iter().map(|(name, value)| (name, value)))
 }
 
 /// Something that is wrong.
@@ -66,8 +68,8 @@ pub(super) fn run(said: &Said) -> Ended {
 }
 
 impl Report {
-    fn fact(&mut self, name: &'static str, value: impl std::fmt::Display) {
-        self.facts.push(Fact { name, value: value.to_string() });
+    fn fact(&mut self, name: &'static str, value: impl Into<Value>) {
+        self.facts.push((name, value.into()));
     }
 
     fn problem(&mut self, file: &Path, offset: Option<u64>, what: String, fix: &'static str) {
@@ -77,7 +79,9 @@ impl Report {
     fn text(&self) -> String {
         let mut text = format!("{}: {}\n", self.path, self.kind);
         // Writing to a string does not fail.
-        for Fact { name, value } in &self.facts {
+        for (name, value) in &self.facts {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let name = name.replace('_', " ");
             let _ = writeln!(text, "  {name:<22} {value}");
         }
         for Problem { file, offset, what, fix } in &self.problems {
@@ -121,14 +125,14 @@ fn damaged_file(path: &Path, error: &ArchiveError, report: &mut Report) {
 }
 
 fn facts_of_head(head: &Head, report: &mut Report) {
-    report.fact("cluster", head.cluster);
-    report.fact("member", head.member);
-    report.fact("seconds since 1970", head.at);
-    report.fact("cairn", &head.program);
+    report.fact("cluster", head.cluster.to_string());
+    report.fact("member", head.member.to_string());
+    report.fact("made", date(head.at));
+    report.fact("made_by", format!("cairn {}", head.program));
     report.fact("index", head.index.0);
-    report.fact("entry of the log", head.position.index.0);
+    report.fact("log_index", head.position.index.0);
     report.fact("term", head.position.term.0);
-    report.fact("keys and directories", head.counts.nodes);
+    report.fact("nodes", head.counts.nodes);
     report.fact("events", head.counts.events);
 }
 
@@ -158,8 +162,8 @@ fn directory(path: &Path, report: &mut Report) {
             return report.problem(&path.join("member.json"), None, error, FIX_DIRECTORY);
         }
     };
-    report.fact("cluster", identity.cluster);
-    report.fact("member", identity.member);
+    report.fact("cluster", identity.cluster.to_string());
+    report.fact("member", identity.member.to_string());
     let (checkpoint, wal_dir) = (DataDir::checkpoint_of(path), DataDir::wal_of(path));
     let owner = source::owner(&identity);
     let found = saved::read(&checkpoint, &wal_dir, owner)
@@ -172,7 +176,10 @@ fn directory(path: &Path, report: &mut Report) {
     if !in_the_log {
         let place = match &error {
             SavedError::Tables(_) | SavedError::Checkpoint(..) => &checkpoint,
-            SavedError::Wal(_) | SavedError::Entry { .. } | SavedError::Gap { .. } => &wal_dir,
+            SavedError::Wal(_)
+            | SavedError::Entry { .. }
+            | SavedError::NoLog(_)
+            | SavedError::Gap { .. } => &wal_dir,
             SavedError::Empty(_) | SavedError::Io { .. } | SavedError::Restless { .. } => path,
         };
         report.problem(place, None, error.to_string(), FIX_DIRECTORY);
@@ -201,25 +208,27 @@ fn damaged_log(error: &WalError, report: &mut Report) {
 fn facts_of_member(found: &SavedMember, report: &mut Report) {
     let SavedMember { saved, checkpoint, checkpoint_nodes, log } = found;
     report.fact("index", saved.store.index().0);
-    report.fact("entry of the log", saved.position.index.0);
+    report.fact("log_index", saved.position.index.0);
     report.fact("term", saved.position.term.0);
-    report.fact("keys and directories", saved.store.nodes_count());
+    report.fact("nodes", saved.store.nodes_count());
     report.fact("events", saved.store.history().len());
-    report.fact(
-        "checkpoint",
-        format!("up to entry {}, {checkpoint_nodes} keys and directories", checkpoint.0),
-    );
-    let (entries, bytes) =
-        (&log.recovered.entries, log.segments.iter().map(|(_, bytes)| bytes).sum::<u64>());
-    report.fact("log segments", format!("{} with {bytes} bytes", log.segments.len()));
-    report.fact("log batches", log.batches);
-    report.fact("log entries", format!("{} to {}", entries.start, entries.end.saturating_sub(1)));
+    report.fact("checkpoint_log_index", checkpoint.0);
+    report.fact("checkpoint_nodes", *checkpoint_nodes);
+    let entries = &log.recovered.entries;
+    report.fact("log_segments", log.segments.len());
+    report.fact("log_bytes", log.segments.iter().map(|(_, bytes)| bytes).sum::<u64>());
+    report.fact("log_batches", log.batches);
+    report.fact("log_entries", entries.end - entries.start);
     if log.recovered.torn_bytes > 0 {
-        let torn = log.recovered.torn_bytes;
-        report.fact(
-            "unfinished batch",
-            format!("{torn} bytes, of which no client was told that they are safe; the next start cuts them"),
-        );
+        // Of these no client was told that they are safe, and the next start cuts them.
+        report.fact("unfinished_bytes", log.recovered.torn_bytes);
     }
     report.fact("digest", format!("{:08x}", saved.store.digest()));
+}
+
+fn date(at: WallTime) -> String {
+    let (seconds, nanos) = at.parts();
+    let date =
+        i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, nanos));
+    date.map_or_else(|| at.to_string(), |date| date.to_rfc3339_opts(SecondsFormat::Secs, true))
 }

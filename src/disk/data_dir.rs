@@ -210,7 +210,10 @@ impl DataDir {
         }
         let names = files.list(path).map_err(fail("list", path))?;
         check_finished(path, &names)?;
-        check_names(path, &names)?;
+        match check_names(path, &names) {
+            Err(DataDirError::Foreign(path, _)) => return Err(DataDirError::NoMember(path)),
+            checked => checked?,
+        }
         if !names.iter().any(|name| name == STAMP) || !names.iter().any(|name| name == MEMBER) {
             return Err(DataDirError::NoMember(path.to_owned()));
         }

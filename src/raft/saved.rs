@@ -97,6 +97,11 @@ pub enum SavedError {
         /// The last entry of the checkpoint.
         checkpoint: u64,
     },
+    /// The log is not there.
+    #[error(
+        "{0} holds no log, and every member has one: take the log of the same moment as the checkpoint, or another backup"
+    )]
+    NoLog(String),
     /// There is none yet.
     #[error("{0} holds no entries yet: its member was never part of a cluster")]
     Empty(String),
@@ -199,6 +204,7 @@ fn is_passing(error: &SavedError) -> bool {
         SavedError::Wal(WalError::Foreign { .. } | WalError::Newer { .. })
         | SavedError::Checkpoint(..)
         | SavedError::Entry { .. }
+        | SavedError::NoLog(_)
         | SavedError::Empty(_)
         | SavedError::Io { .. }
         | SavedError::Restless { .. } => false,
@@ -257,6 +263,9 @@ fn load(tables: Option<Tables>, path: &Path) -> Result<Checkpoint, SavedError> {
 fn go_on(start: Checkpoint, wal_dir: &Path, owner: LogOwner) -> Result<SavedMember, SavedError> {
     let path = || wal_dir.display().to_string();
     let log = wal::inspect(wal_dir, Some(owner))?;
+    if log.segments.is_empty() {
+        return Err(SavedError::NoLog(path()));
+    }
     let checkpoint = start.applied.as_ref().map(types::position).unwrap_or_default();
     let checkpoint_nodes = start.store.nodes_count();
     // The log on disk counts from 1, as positions do.
