@@ -5,8 +5,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::disk::{self, Files as _, RealFiles};
+
 /// What a file that is not whole has behind its name.
 const UNFINISHED: &str = ".tmp";
+
+/// After so many bytes the disk is asked to begin writing: a sync of everything at the end would hold up the log of a member that has
+/// its data on the same disk.
+const PACE_BYTES: u64 = 1 << 20;
 
 /// Values and hashed passwords are in it.
 const PRIVATE: u32 = 0o600;
@@ -15,6 +21,10 @@ const PRIVATE: u32 = 0o600;
 #[derive(Debug)]
 pub(super) struct NewFile {
     file: File,
+    /// The same file, for pacing.
+    paced: Box<dyn disk::File>,
+    written: u64,
+    begun: u64,
     aside: PathBuf,
     path: PathBuf,
     force: bool,
@@ -54,7 +64,9 @@ impl NewFile {
             return Err(format!("{} was just written by another process", path.display()));
         }
         let path = path.to_owned();
-        let new = Self { file, aside, path, force, finished: false };
+        let paced = RealFiles.open(&aside, false);
+        let paced = paced.map_err(|error| format!("cannot write {}: {error}", aside.display()))?;
+        let new = Self { file, paced, written: 0, begun: 0, aside, path, force, finished: false };
         // What an earlier attempt left that was killed.
         new.file.set_len(0).map_err(|error| new.failed(&error))?;
         Ok(new)
@@ -95,9 +107,15 @@ fn refuse_what_is_there(path: &Path, force: bool) -> Result<(), String> {
     }
 }
 
-impl Write for &NewFile {
+impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&self.file).write(bytes)
+        let count = self.file.write(bytes)?;
+        self.written += count as u64;
+        if self.written - self.begun >= PACE_BYTES {
+            self.paced.start_writing(self.begun, self.written - self.begun);
+            self.begun = self.written;
+        }
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -133,8 +151,8 @@ mod tests {
         let path = dir.path().join("b");
         drop(NewFile::begin(&path, false).unwrap());
         assert!(names(dir.path()).is_empty());
-        let new = NewFile::begin(&path, false).unwrap();
-        (&new).write_all(b"one").unwrap();
+        let mut new = NewFile::begin(&path, false).unwrap();
+        new.write_all(b"one").unwrap();
         assert!(NewFile::begin(&path, false).unwrap_err().contains("another process"));
         assert_eq!(names(dir.path()), ["b.tmp"]);
         new.finish().unwrap();
@@ -153,8 +171,8 @@ mod tests {
         assert!(NewFile::begin(&path, false).unwrap_err().contains("--force"));
         assert_eq!(fs::read(&path).unwrap(), b"other");
         fs::write(dir.path().join("b.tmp"), "what a killed attempt left, which is longer").unwrap();
-        let new = NewFile::begin(&path, true).unwrap();
-        (&new).write_all(b"new").unwrap();
+        let mut new = NewFile::begin(&path, true).unwrap();
+        new.write_all(b"new").unwrap();
         new.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert!(NewFile::begin(dir.path(), true).unwrap_err().contains("is a directory"));

@@ -53,13 +53,12 @@ pub(super) async fn run(said: &Said) -> Result<Ended, String> {
     };
     let answer = ask(said).await?;
     let to_stdout = file.is_none();
-    let taken =
-        take(answer, move |input| write_down(input, file.as_ref()).map(|taken| (taken, file)));
-    let (Taken { head, bytes }, file) = taken.await?;
-    if let Some(file) = file {
-        let finished = tokio::task::spawn_blocking(move || file.finish());
-        finished.await.map_err(|error| error.to_string())??;
-    }
+    let taken = take(answer, move |input| {
+        let Some(mut file) = file else { return write_down(input, &mut io::stdout().lock()) };
+        let taken = write_down(input, &mut file)?;
+        file.finish().map(|()| taken)
+    });
+    let Taken { head, bytes } = taken.await?;
     let line = format!(
         "backup of cluster {} at index {} (entry {} of the log), from member {}: {} keys and directories, {} events, {bytes} bytes in \
          {:.1} s: {target}\n",
@@ -229,7 +228,7 @@ impl Read for Pieces {
 /// Writes down what is read.
 struct Copying<'a, R> {
     from: R,
-    to: Box<dyn Write + 'a>,
+    to: &'a mut dyn Write,
     /// It was the writing that failed.
     unwritten: Option<io::Error>,
 }
@@ -247,11 +246,7 @@ impl<R: Read> Read for Copying<'_, R> {
 }
 
 /// Reads a backup to its end and writes it down; what is wrong with it is found out on the way.
-fn write_down(input: impl Read, file: Option<&NewFile>) -> Result<Taken, String> {
-    let to: Box<dyn Write> = match file {
-        Some(file) => Box::new(file),
-        None => Box::new(io::stdout().lock()),
-    };
+fn write_down(input: impl Read, to: &mut dyn Write) -> Result<Taken, String> {
     let mut copying = Copying { from: input, to, unwritten: None };
     let checked = check(&mut copying);
     if let Some(error) = copying.unwritten {

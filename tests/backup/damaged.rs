@@ -79,6 +79,12 @@ fn a_damaged_directory_is_described_part_by_part() {
     assert!(file.ends_with("0000000000000001.wal"), "{found:?}");
     assert_eq!(found[0]["offset"], 4096, "{found:?}");
     assert!(found[0]["fix"].as_str().is_some_and(|fix| fix.contains("member remove")));
+    // A copy of it would be of no use, and there is none.
+    let copy = tempfile::tempdir().expect("a folder");
+    let copy = copy.path().join("copy");
+    let words = ["etcdctl", "backup", "--data-dir", text(&dir), "--backup-dir", text(&copy)];
+    refused(&words, 1, &["is damaged", "at offset 4096"]);
+    assert!(!copy.exists());
     flip(&segment, 4096 + 40);
 
     // redb's header, and the place of its first pages.
