@@ -131,7 +131,8 @@ fn find(files: &dyn Files, data: &Path, asked: Option<&Path>) -> Result<Found, D
     }
 }
 
-fn read_place(files: &dyn Files, data: &Path) -> Result<Option<PathBuf>, DataDirError> {
+/// The place of a log that is elsewhere, as a data directory keeps it.
+pub(super) fn read_place(files: &dyn Files, data: &Path) -> Result<Option<PathBuf>, DataDirError> {
     use std::os::unix::ffi::OsStringExt as _;
     let path = data.join(PLACE);
     if !files.exists(&path) {

@@ -7,6 +7,8 @@ mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod log_dir;
+mod overlay;
+mod read_only;
 mod reserve;
 mod tables;
 pub mod wal;
@@ -22,11 +24,13 @@ pub enum IoMode {
 }
 
 pub use crash_files::{CrashFiles, Fault, Survival};
-pub use data_dir::{DataDir, DataDirError};
+pub use data_dir::{DataDir, DataDirError, HeldStill};
 pub use files::{File, Files, RealFiles};
 pub use log_dir::LogDir;
+pub use read_only::ReadOnlyFiles;
 pub use reserve::{Reserve, free_bytes};
 pub use tables::{Commit, CommitError, Tables, TablesError};
 pub use wal::{
-    Done, LogOwner, LogPulse, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver, WalOptions,
+    Done, Inspected, LogOwner, LogPulse, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver,
+    WalOptions,
 };
