@@ -635,7 +635,7 @@ impl Listeners {
 /// is left.
 fn assign(
     mut handed: HandedSockets,
-    flags: [(&Vec<ListenUrl>, Face); 3],
+    flags: [(&[ListenUrl], Face); 3],
 ) -> Result<BTreeMap<ListenUrl, Handed>, ServerError> {
     let mut assigned = BTreeMap::new();
     for (listeners, face) in flags {

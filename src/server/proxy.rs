@@ -21,8 +21,8 @@ use crate::disk::{DataDir, RealFiles};
 use crate::proxy::{Proxy, Settings};
 use crate::server::crowd::Crowd;
 use crate::server::listen::{self, Face, Limits, Site};
-use crate::server::telemetry::LogHandle;
 use crate::server::service::{self, Manager};
+use crate::server::telemetry::LogHandle;
 use crate::server::{
     BootstrapError, DRAIN_MAX, Listeners, Reread, ServerError, Sides, Timeouts, descriptors,
     peer_http,
@@ -254,7 +254,13 @@ impl List {
     }
 }
 
-async fn serve(config: &Config, listeners: Listeners, proxy: &Arc<Proxy>, stop: CancellationToken) {
+async fn serve(
+    config: &Config,
+    listeners: Listeners,
+    proxy: &Arc<Proxy>,
+    manager: &Manager,
+    stop: CancellationToken,
+) {
     let shares = descriptors::share(descriptors::limit());
     // A client that waits takes a connection to a member as well.
     let clients = config.connections_max.min(shares.clients / 2).clamp(1, Semaphore::MAX_PERMITS);
