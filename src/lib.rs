@@ -9,6 +9,7 @@
 //! | [`replica`] | one member at work, without HTTP | deadlines of requests, live watchers, expiry, members, ids |
 //! | [`raft`] | consensus; no other floor names openraft | log storage, state machine, checkpoints, recovery |
 //! | [`disk`] | bytes that survive a crash, without meaning | the write-ahead log, redb, the data directory |
+//! | [`archive`] | a store as the bytes of a backup file | the format, its checksums |
 //! | [`store`] | the key space as a pure value | what each command does, history, who sees which event, who may do what in `store/auth` |
 //! | [`model`] | words that all share | paths, indexes, log time, every "no" a client can get |
 //! | [`base`] | what all use of the machine | locks, random numbers |
@@ -17,8 +18,8 @@
 //! directory of another cluster or by DNS, with the HTTP client for asking other members; and [`tls`]: certificates, and who may
 //! connect as far as they say it. The binary is several programs:
 //! [`program`] tells them apart, [`health`] is the one that a container's health check calls, [`ctl`] is `etcdctl`: commands and
-//! options in `ctl/table`, what each does in `ctl/commands`, who is asked in `ctl/client`; and [`bench`](mod@bench) puts load on
-//! servers and measures them.
+//! options in `ctl/table`, what each does in `ctl/commands`, who is asked in `ctl/client`; [`backup`] makes backups, restores and
+//! verifies them; and [`bench`](mod@bench) puts load on servers and measures them.
 //!
 //! For tests alone: `costs` counts what work takes in instructions, `fuzz` reads what strangers can send.
 //!
@@ -33,6 +34,8 @@
 //! A read loads one pointer and walks the tree: no lock, no consensus, unless the client asks for `quorum=true`.
 
 pub mod api;
+pub mod archive;
+pub mod backup;
 pub mod base;
 pub mod bench;
 pub mod config;

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use cairn::backup::{self, Task};
 use cairn::bench;
 use cairn::config::{self, Config, Level, Outcome};
 use cairn::ctl;
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
         Program::Server(arguments) => serve(arguments, variables),
         Program::Health(arguments) => ask_health(arguments, variables),
         Program::Bench(arguments) => put_load(arguments),
+        Program::Backup(arguments) => back_up(Task::Backup, arguments, variables),
+        Program::Restore(arguments) => back_up(Task::Restore, arguments, variables),
+        Program::Verify(arguments) => back_up(Task::Verify, arguments, variables),
         Program::Tool(..) if std::env::args_os().any(|word| word.to_str().is_none()) => {
             // With replacements it would be another key or another value.
             eprintln!(
@@ -50,12 +54,30 @@ fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// Answers are read and printed recursively, so there is as much of a stack as the server has.
 fn use_tool(name: &str, words: Vec<String>, variables: Vec<(String, String)>) -> ExitCode {
     let name = name.to_owned();
+    on_a_large_stack(async move || ctl::run(&name, &words, &variables).await)
+}
+
+fn back_up(task: Task, arguments: Vec<String>, variables: Vec<(String, String)>) -> ExitCode {
+    on_a_large_stack(async move || {
+        let ended = backup::run(task, arguments, variables).await;
+        print(&ended.text);
+        if !ended.complaint.is_empty() {
+            eprintln!("{}", ended.complaint);
+        }
+        ended.code
+    })
+}
+
+/// Answers and trees of keys are walked recursively, so there is as much of a stack as the server has.
+fn on_a_large_stack(work: impl AsyncFnOnce() -> u8 + Send + 'static) -> ExitCode {
     let work = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let code = runtime.block_on(ctl::run(&name, &words, &variables));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .thread_stack_size(STACK_BYTES)
+            .build()?;
+        let code = runtime.block_on(work());
         // Neither a look-up of a name nor a program that was started is waited for.
         runtime.shutdown_background();
         Ok::<_, std::io::Error>(code)

@@ -13,6 +13,12 @@ pub enum Program {
     Health(Vec<String>),
     /// Load on servers, with its flags.
     Bench(Vec<String>),
+    /// A backup of a running cluster, with its flags.
+    Backup(Vec<String>),
+    /// A new member's directory from a backup, with its flags.
+    Restore(Vec<String>),
+    /// The question whether a backup or a directory is whole, with its flags.
+    Verify(Vec<String>),
     /// The tool under this name, with its words.
     Tool(String, Vec<String>),
 }
@@ -42,6 +48,9 @@ impl Program {
             }
             Some(word) if word == "health" => Self::Health(words.skip(1).collect()),
             Some(word) if word == "bench" => Self::Bench(words.skip(1).collect()),
+            Some(word) if word == "backup" => Self::Backup(words.skip(1).collect()),
+            Some(word) if word == "restore" => Self::Restore(words.skip(1).collect()),
+            Some(word) if word == "verify" => Self::Verify(words.skip(1).collect()),
             Some(_) | None => Self::Server(words.collect()),
         }
     }
@@ -54,7 +63,12 @@ impl Program {
         words.peek()?;
         match Self::of(words) {
             Self::Server(flags) => Some(flags),
-            Self::Health(_) | Self::Bench(_) | Self::Tool(..) => None,
+            Self::Health(_)
+            | Self::Bench(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Verify(_)
+            | Self::Tool(..) => None,
         }
     }
 }
@@ -130,11 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn health_and_bench_are_words_of_the_server_alone() {
+    fn some_programs_are_words_of_the_server_alone() {
         for text in ["cairn health --endpoint u", "etcd health --endpoint u"] {
             assert_eq!(of(text), Program::Health(words("--endpoint u")), "{text}");
         }
         assert_eq!(of("cairn bench put"), Program::Bench(words("put")));
+        assert_eq!(of("cairn backup f"), Program::Backup(words("f")));
+        assert_eq!(of("cairn restore f --name x"), Program::Restore(words("f --name x")));
+        assert_eq!(of("cairn verify f"), Program::Verify(words("f")));
         assert_eq!(of("cairn --name health"), Program::Server(words("--name health")));
     }
 
@@ -143,7 +160,7 @@ mod tests {
         for text in ["cairn -name x", "/sbin/docker-init -- /usr/local/bin/cairn etcd -name x"] {
             assert_eq!(Program::server_flags(words(text)), Some(words("-name x")), "{text}");
         }
-        for text in ["", "/sbin/init splash", "cairn health", "cairn bench put", "sh -c true"] {
+        for text in ["", "/sbin/init splash", "cairn health", "cairn bench put", "cairn verify d"] {
             assert_eq!(Program::server_flags(words(text)), None, "{text}");
         }
     }

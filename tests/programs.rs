@@ -53,6 +53,15 @@ fn a_link_is_the_program_that_it_is_called() {
         assert!(said(&output.stdout).starts_with(&begin), "{words:?}: {output:?}");
         assert!(output.status.success(), "{output:?}");
     }
+    for program in ["backup", "restore", "verify"] {
+        let output = run(CAIRN, &[program, "--help"], &[]);
+        assert!(
+            said(&output.stdout).starts_with(&format!("Usage: cairn {program} ")),
+            "{output:?}"
+        );
+        let output = run(CAIRN, &[program, "--nonsense"], &[]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
     // What is no name at all is a wrong word of the server, as ever.
     let output = run(CAIRN, &["etcdd", "--version"], &[]);
     assert!(said(&output.stderr).contains("'etcdd' is not a valid flag"), "{output:?}");

@@ -38,6 +38,11 @@ impl Body {
         Self(Kind::Blocks(Some(first), Box::pin(rest)))
     }
 
+    /// A body whose blocks are all made as the client takes them.
+    pub(super) fn made_as_taken(blocks: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        Self(Kind::Blocks(None, Box::pin(blocks)))
+    }
+
     /// A body whose chunks come when something happens.
     pub(super) fn stream(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Self {
         Self(Kind::Stream(Box::pin(chunks)))

@@ -6,6 +6,7 @@ use http::HeaderValue;
 use tokio::sync::Semaphore;
 
 use crate::api::access::Passwords;
+use crate::api::backup::BACKUPS_MAX;
 use crate::api::cors::Cors;
 use crate::api::error;
 use crate::api::metrics::Metrics;
@@ -42,6 +43,8 @@ pub(super) struct Context {
     pub(super) settings: Settings,
     /// Large listings are rendered by so many threads at a time.
     pub(super) renderers: Arc<Semaphore>,
+    /// So many backups are sent at a time.
+    pub(super) backups: Arc<Semaphore>,
     pub(super) passwords: Arc<Passwords>,
 }
 
@@ -50,7 +53,8 @@ impl Context {
         let cluster_header = error::cluster_header(replica.member().cluster);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let renderers = Arc::new(Semaphore::new(processors));
+        let backups = Arc::new(Semaphore::new(BACKUPS_MAX));
         let passwords = Passwords::new();
-        Arc::new(Self { replica, metrics, cluster_header, settings, renderers, passwords })
+        Arc::new(Self { replica, metrics, cluster_header, settings, renderers, backups, passwords })
     }
 }

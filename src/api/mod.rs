@@ -3,6 +3,7 @@
 //! Owns: every path that is served, and the form of every answer. Never knows: sockets, TLS, flags.
 
 mod access;
+mod backup;
 mod body;
 mod context;
 mod cors;

@@ -16,7 +16,7 @@ use crate::api::body::Body;
 use crate::api::context::{Context, Settings};
 use crate::api::cors;
 use crate::api::metrics::Metrics;
-use crate::api::{debug, discovery, error, health, keys, members, path, security, stats};
+use crate::api::{backup, debug, discovery, error, health, keys, members, path, security, stats};
 use crate::replica::Replica;
 
 /// Longer than consensus ever takes to say no.
@@ -52,6 +52,7 @@ impl Api {
             .route("/debug/pprof/", any(debug::pprof))
             .route("/debug/pprof/{*rest}", any(debug::pprof))
             .route("/config/local/log", any(debug::log_level))
+            .route("/cairn/backup", any(backup::serve))
             .route("/new", any(discovery::new))
             .fallback(async || error::not_found())
             .layer(timeout)

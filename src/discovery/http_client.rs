@@ -103,6 +103,24 @@ pub struct Begun {
 }
 
 impl Begun {
+    /// The next bytes of the body, as they come; `None` behind the last. Of a body that is taken like this the size is not limited.
+    ///
+    /// # Errors
+    /// [`HttpError::Broken`], also when it ends before it is whole; [`HttpError::TimedOut`] when nothing comes for so long.
+    pub async fn chunk(&mut self, limit: Duration) -> Result<Option<Bytes>, HttpError> {
+        loop {
+            match self.exchange.within(limit, self.body.frame()).await? {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(self.exchange.broken(&error)),
+                // Trailers are no bytes of the body.
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => return Ok(Some(data)),
+                    Err(_trailers) => {}
+                },
+            }
+        }
+    }
+
     /// The body, whole, however long it takes to come.
     ///
     /// # Errors

@@ -10,12 +10,15 @@ use tracing::warn;
 
 use crate::disk::advice::Advice;
 use crate::disk::files::Files;
+use crate::disk::read_only::ReadOnlyFiles;
 
 const STAMP: &str = "cairn-format";
 const STAMP_NEW: &str = "cairn-format.new";
 const LOCK: &str = "lock";
 const MEMBER: &str = "member.json";
 const MEMBER_NEW: &str = "member.json.new";
+/// There while a restore writes the directory; nobody uses it then.
+const UNFINISHED: &str = "restore.unfinished";
 const WAL: &str = "wal";
 const CHECKPOINT: &str = "checkpoint.redb";
 
@@ -56,6 +59,21 @@ pub enum DataDirError {
          --data-dir for cairn"
     )]
     Etcd(PathBuf, &'static str),
+    /// A restore into it was cut off.
+    #[error(
+        "a restore into {0} was not finished (it holds '{UNFINISHED}'), and what is there is of no use: empty the directory and \
+         run `cairn restore` again"
+    )]
+    Unfinished(PathBuf),
+    /// A restore would write over what is there.
+    #[error(
+        "{0} is not empty (it holds '{1}'), and what is there is not overwritten: name an empty or missing directory, or move \
+         this one away first. Nothing was changed"
+    )]
+    NotEmpty(PathBuf, String),
+    /// There is no member's data.
+    #[error("{0} holds no data of a member of cairn: name the --data-dir of a member")]
+    NoMember(PathBuf),
     /// A member has written its identity there.
     #[error(
         "{0} is not empty and not cairn's (it holds '{1}'): choose an empty or missing directory as --data-dir"
@@ -74,6 +92,8 @@ pub struct DataDir {
     path: PathBuf,
     /// Closing it lets the next process in.
     _lock: fs::File,
+    /// It was made when it was taken.
+    is_new: bool,
 }
 
 impl DataDir {
@@ -89,6 +109,7 @@ impl DataDir {
         };
         let is_there = is_there(path)?;
         let names = if is_there { files.list(path).map_err(fail("list"))? } else { Vec::new() };
+        check_finished(path, &names)?;
         check_names(path, &names)?;
         files.create_dir(path).map_err(fail("create"))?;
         let lock = lock(&path.join(LOCK))?;
@@ -101,7 +122,134 @@ impl DataDir {
         if is_there {
             warn_of_others(path);
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: lock, is_new: !is_there })
+    }
+
+    /// Could a restore put data there? Changes nothing.
+    ///
+    /// # Errors
+    /// See [`DataDirError`].
+    pub fn check_free(files: &dyn Files, path: &Path) -> Result<(), DataDirError> {
+        if !is_there(path)? {
+            return Ok(());
+        }
+        let names = files.list(path).map_err(|source| DataDirError::Io {
+            action: "list",
+            path: path.to_owned(),
+            source,
+        })?;
+        check_finished(path, &names)?;
+        let data = names.iter().find(|name| !is_of_a_begun_start(name) && !is_no_data(name));
+        match data {
+            Some(name) => Err(DataDirError::NotEmpty(path.to_owned(), name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a directory that is missing or empty, to put another member's data into it. Until [`DataDir::finish`] was called no
+    /// one else can use it, whatever happens in between.
+    ///
+    /// # Errors
+    /// See [`DataDirError`]. A refused directory is left as it was.
+    pub fn begin_restore(files: &dyn Files, path: &Path) -> Result<Self, DataDirError> {
+        let fail = |action| {
+            let path = path.to_owned();
+            move |source| DataDirError::Io { action, path, source }
+        };
+        Self::check_free(files, path)?;
+        let was_there = is_there(path)?;
+        files.create_dir(path).map_err(fail("create"))?;
+        let lock = lock(&path.join(LOCK))?;
+        let marked = files.open(&path.join(UNFINISHED), true).and_then(|file| {
+            file.sync()?;
+            files.sync_dir(path)
+        });
+        marked.map_err(fail("begin to restore into"))?;
+        Ok(Self { path: path.to_owned(), _lock: lock, is_new: !was_there })
+    }
+
+    /// Leaves a directory that [`DataDir::begin_restore`] began as it was before, as long as nothing else was put into it.
+    pub fn give_up(self, files: &dyn Files) {
+        // Where that fails, the directory is one that was not finished, and is refused as such.
+        let removed = files
+            .remove(&self.path.join(LOCK))
+            .and_then(|()| files.remove(&self.path.join(UNFINISHED)));
+        if self.is_new && removed.is_ok() {
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+
+    /// What [`DataDir::begin_restore`] began is complete and durable: from now on a member can use it.
+    ///
+    /// # Errors
+    /// [`DataDirError::Io`].
+    pub fn finish(self, files: &dyn Files) -> Result<(), DataDirError> {
+        let path = &self.path;
+        let finished = write_stamp(files, path).and_then(|()| {
+            files.remove(&path.join(UNFINISHED))?;
+            files.sync_dir(path)?;
+            // The directory itself may be new.
+            path.parent().filter(|parent| parent.is_dir()).map_or(Ok(()), |p| files.sync_dir(p))
+        });
+        let path = path.clone();
+        finished.map_err(|source| DataDirError::Io { action: "finish", path, source })
+    }
+
+    /// Looks at a directory that another process may be using, and changes nothing: what [`DataDir::write_member`] wrote last.
+    ///
+    /// # Errors
+    /// See [`DataDirError`].
+    pub fn peek(path: &Path) -> Result<Vec<u8>, DataDirError> {
+        let files = &ReadOnlyFiles;
+        let fail = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| DataDirError::Io { action, path, source }
+        };
+        if !is_there(path)? {
+            return Err(DataDirError::NoMember(path.to_owned()));
+        }
+        let names = files.list(path).map_err(fail("list", path))?;
+        check_finished(path, &names)?;
+        match check_names(path, &names) {
+            Err(DataDirError::Foreign(path, _)) => return Err(DataDirError::NoMember(path)),
+            checked => checked?,
+        }
+        if !names.iter().any(|name| name == STAMP) || !names.iter().any(|name| name == MEMBER) {
+            return Err(DataDirError::NoMember(path.to_owned()));
+        }
+        check_stamp(files, path)?;
+        let member = path.join(MEMBER);
+        read_whole(files, &member).map_err(fail("read", &member))
+    }
+
+    /// Keeps members out of a directory while it is looked at, and changes nothing.
+    ///
+    /// # Errors
+    /// [`DataDirError::InUse`] when a member has it.
+    pub fn hold_still(path: &Path) -> Result<HeldStill, DataDirError> {
+        let lock = path.join(LOCK);
+        let fail = |source| DataDirError::Io { action: "lock", path: lock.clone(), source };
+        let file = match fs::File::open(&lock) {
+            Ok(file) => file,
+            // A copy of a directory need not have it, and no member was started with it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HeldStill(None)),
+            Err(source) => return Err(fail(source)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(HeldStill(Some(file))),
+            Err(fs::TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
+            Err(fs::TryLockError::Error(source)) => Err(fail(source)),
+        }
+    }
+
+    /// Where the log of the member with this directory is.
+    pub fn wal_of(path: &Path) -> PathBuf {
+        path.join(WAL)
+    }
+
+    /// Where the checkpoint of the member with this directory is.
+    pub fn checkpoint_of(path: &Path) -> PathBuf {
+        path.join(CHECKPOINT)
     }
 
     /// Whether a member has written its identity into the directory; without taking the directory.
@@ -139,14 +287,18 @@ impl DataDir {
 
     /// Where the log is.
     pub fn wal(&self) -> PathBuf {
-        self.path.join(WAL)
+        Self::wal_of(&self.path)
     }
 
     /// Where the checkpoint is.
     pub fn checkpoint(&self) -> PathBuf {
-        self.path.join(CHECKPOINT)
+        Self::checkpoint_of(&self.path)
     }
 }
+
+/// A directory that no member can take while this lives.
+#[derive(Debug)]
+pub struct HeldStill(#[expect(dead_code, reason = "closing it lets members in")] Option<fs::File>);
 
 /// Is there a directory?
 fn is_there(path: &Path) -> Result<bool, DataDirError> {
@@ -205,6 +357,16 @@ fn check_access(files: &dyn Files, path: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
+/// What a start leaves that was cut off before the stamp was there.
+fn is_of_a_begun_start(name: &str) -> bool {
+    matches!(name, LOCK | STAMP_NEW)
+}
+
+fn check_finished(path: &Path, names: &[String]) -> Result<(), DataDirError> {
+    let unfinished = names.iter().any(|name| name == UNFINISHED);
+    if unfinished { Err(DataDirError::Unfinished(path.to_owned())) } else { Ok(()) }
+}
+
 fn check_names(path: &Path, names: &[String]) -> Result<(), DataDirError> {
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     if has(STAMP) {
@@ -215,9 +377,7 @@ fn check_names(path: &Path, names: &[String]) -> Result<(), DataDirError> {
             return Err(DataDirError::Etcd(path.to_owned(), etcds));
         }
     }
-    // What a start leaves that was cut off before the stamp was there.
-    let ours = |name: &str| matches!(name, LOCK | STAMP_NEW);
-    let foreign = names.iter().find(|name| !ours(name) && !is_no_data(name));
+    let foreign = names.iter().find(|name| !is_of_a_begun_start(name) && !is_no_data(name));
     match foreign {
         Some(name) => Err(DataDirError::Foreign(path.to_owned(), name.clone())),
         None => Ok(()),
@@ -317,6 +477,39 @@ mod tests {
         assert!(matches!(refusal, DataDirError::Etcd(_, "member")));
         assert!(refusal.to_string().contains("data directory of etcd"));
         assert_eq!(RealFiles.list(dir.path()).unwrap(), ["member"]);
+    }
+
+    #[test]
+    fn a_restore_that_was_cut_off_is_used_by_no_one() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::begin_restore(&RealFiles, dir.path()).unwrap());
+        for refusal in [
+            open(dir.path()).unwrap_err(),
+            DataDir::begin_restore(&RealFiles, dir.path()).unwrap_err(),
+            DataDir::peek(dir.path()).unwrap_err(),
+        ] {
+            assert!(matches!(refusal, DataDirError::Unfinished(_)), "{refusal}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let begun = DataDir::begin_restore(&RealFiles, dir.path()).unwrap();
+        begun.write_member(&RealFiles, b"{}").unwrap();
+        begun.finish(&RealFiles).unwrap();
+        assert_eq!(DataDir::peek(dir.path()).unwrap(), b"{}");
+        drop(open(dir.path()).unwrap());
+        let refusal = DataDir::begin_restore(&RealFiles, dir.path()).unwrap_err();
+        assert!(matches!(refusal, DataDirError::NotEmpty(..)), "{refusal}");
+    }
+
+    #[test]
+    fn who_looks_keeps_members_out_and_is_kept_out_by_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let member = open(dir.path()).unwrap();
+        assert!(matches!(DataDir::hold_still(dir.path()), Err(DataDirError::InUse(_))));
+        drop(member);
+        let held = DataDir::hold_still(dir.path()).unwrap();
+        let _both_look = DataDir::hold_still(dir.path()).unwrap();
+        assert!(matches!(open(dir.path()), Err(DataDirError::InUse(_))));
+        drop(held);
     }
 
     #[test]

@@ -6,6 +6,8 @@ mod data_dir;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod overlay;
+mod read_only;
 mod tables;
 pub mod wal;
 
@@ -20,9 +22,11 @@ pub enum IoMode {
 }
 
 pub use crash_files::{CrashFiles, Fault, Survival};
-pub use data_dir::{DataDir, DataDirError};
+pub use data_dir::{DataDir, DataDirError, HeldStill};
 pub use files::{File, Files, RealFiles};
+pub use read_only::ReadOnlyFiles;
 pub use tables::{Commit, CommitError, Tables, TablesError};
 pub use wal::{
-    Done, LogOwner, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver, WalOptions,
+    Done, Inspected, LogOwner, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver,
+    WalOptions,
 };

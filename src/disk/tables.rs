@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::base::lock;
 use crate::disk::advice::Advice;
 use crate::disk::files::{File, Files};
+use crate::disk::overlay::Overlay;
 
 const NODES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("nodes");
 const EVENTS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("events");
@@ -51,6 +52,9 @@ impl TablesError {
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub struct CommitError(#[from] redb::StorageError);
+
+/// What tells of every commit: redb's header, with which a commit begins to count.
+const HEAD_BYTES: usize = 4096;
 
 /// The open checkpoint.
 pub struct Tables {
@@ -98,6 +102,44 @@ impl Tables {
             .create_with_backend(backend)
             .map_err(|source| fail(source.into()))?;
         Ok(Self { database, path: path.to_owned() })
+    }
+
+    /// Opens a file that is not ours to change, after a look at every page. What redb would write, it keeps in memory.
+    ///
+    /// # Errors
+    /// When it cannot be read or is damaged.
+    pub fn examine(path: &Path) -> Result<Self, TablesError> {
+        let fail = |source| error("read the checkpoint", path, source);
+        let file = Overlay::open(path).map_err(|source| fail(redb::Error::Io(source)))?;
+        let backend = PacedFile { file: Arc::new(file), dirty: Mutex::default() };
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true)
+            .create_with_backend(backend)
+            .map_err(|source| fail(source.into()))?;
+        Ok(Self { database, path: path.to_owned() })
+    }
+
+    /// Copies a checkpoint that a member may be writing to. `false` when a commit came between: the copy is of no use then.
+    ///
+    /// What a commit counts never changes before the next commit counts, so a copy that begins and ends with the same header
+    /// holds all of it.
+    ///
+    /// # Errors
+    /// When the one cannot be read, or the other cannot be written.
+    pub fn copy(from: &Path, to: &Path) -> io::Result<bool> {
+        let source = std::fs::File::open(from)?;
+        let head = || {
+            let mut head = vec![0; HEAD_BYTES];
+            std::os::unix::fs::FileExt::read_exact_at(&source, &mut head, 0)?;
+            io::Result::Ok(head)
+        };
+        let before = head()?;
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        let mut copy = std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600).open(to)?;
+        io::copy(&mut &source, &mut copy)?;
+        Ok(head()? == before)
     }
 
     /// Makes the changes that `fill` asks for durable, all or none.

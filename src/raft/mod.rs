@@ -6,6 +6,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `start.rs` | opens log and checkpoint and puts everything below together |
+//! | `saved.rs` | a member's data without the member: read for a backup, written for a restore |
 //! | `clock.rs` | the log's clock: what entries are stamped with, how long keys live |
 //! | `storage/` | openraft's storage over `disk` and `store`: `log` and `recent`, `machine`, `checkpoint`, `pace`, `encoding` |
 //! | `net/` | openraft's network over `transport`: calls out (`peers`), calls in (`inbound`), questions to the leader (`ask`), snapshots (`transfer`), their bytes (`messages`), how followers do (`followers`) |
@@ -23,6 +24,7 @@ pub(crate) mod costs;
 pub(crate) mod fuzz;
 mod net;
 mod requests;
+pub mod saved;
 mod start;
 mod storage;
 #[cfg(test)]

@@ -1,5 +1,9 @@
-//! Ids of members and clusters, computed as etcd computes them: operators and tests know the numbers.
+//! Who a member is: ids of members and clusters, computed as etcd computes them (operators and tests know the numbers), and
+//! what a member keeps of them in its data directory.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use crate::model::{ClusterId, MemberId, WallTime};
@@ -40,6 +44,71 @@ fn first_eight(hash: Sha1) -> u64 {
     u64::from_be_bytes(first)
 }
 
+/// Who this member is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberIdentity {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Itself.
+    pub member: MemberId,
+    /// The members that found the cluster together; none when it was there before this member.
+    pub founders: Vec<(MemberId, Vec<String>)>,
+    /// Where members were reached when that was last known.
+    pub peers: Vec<(MemberId, Vec<String>)>,
+    /// It was found in the data directory. Not kept there.
+    pub restarted: bool,
+}
+
+/// [`MemberIdentity`] as it is kept. Fields are only ever appended.
+#[derive(Debug, Deserialize, Serialize)]
+struct Kept {
+    cluster: String,
+    member: String,
+    founders: BTreeMap<String, Vec<String>>,
+    peers: BTreeMap<String, Vec<String>>,
+}
+
+impl MemberIdentity {
+    /// As it is kept in `member.json`.
+    pub fn encode(&self) -> Vec<u8> {
+        let by_id = |members: &[(MemberId, Vec<String>)]| {
+            members.iter().map(|(id, urls)| (id.to_string(), urls.clone())).collect()
+        };
+        let kept = Kept {
+            cluster: self.cluster.to_string(),
+            member: self.member.to_string(),
+            founders: by_id(&self.founders),
+            peers: by_id(&self.peers),
+        };
+        let mut bytes = serde_json::to_vec_pretty(&kept).expect("texts and maps of texts are JSON");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// The counterpart of [`MemberIdentity::encode`].
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let kept: Kept = serde_json::from_slice(bytes)?;
+        let id = |text: &str| {
+            let no_id = || serde::de::Error::custom(format!("{text:?} is no id"));
+            MemberId::parse(text).ok_or_else(no_id)
+        };
+        let members = |by_id: BTreeMap<String, Vec<String>>| {
+            let member = |(text, urls): (String, _)| id(&text).map(|id| (id, urls));
+            by_id.into_iter().map(member).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            cluster: ClusterId(id(&kept.cluster)?.0),
+            member: id(&kept.member)?,
+            founders: members(kept.founders)?,
+            peers: members(kept.peers)?,
+            restarted: true,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +119,19 @@ mod tests {
         let member = founding_member(&urls, "etcd-cluster");
         assert_eq!(member.to_string(), "8e9e05c52164694d");
         assert_eq!(cluster([member]).to_string(), "cdf818194e3a8c32");
+    }
+
+    #[test]
+    fn who_a_member_is_is_read_back() {
+        let identity = MemberIdentity {
+            cluster: ClusterId(u64::MAX),
+            member: MemberId(0xabc),
+            founders: vec![(MemberId(1), vec!["http://a:1".into()])],
+            peers: vec![(MemberId(1), vec!["http://a:1".into(), "http://b:1".into()])],
+            restarted: true,
+        };
+        assert_eq!(MemberIdentity::decode(&identity.encode()).unwrap(), identity);
+        assert!(MemberIdentity::decode(b"{}").is_err());
+        assert!(MemberIdentity::decode(&identity.encode()[..40]).is_err());
     }
 }

@@ -10,11 +10,9 @@
 //! Etcd lets a member that lost its data come back under its old id. It may then vote twice in one term, and entries that
 //! were acknowledged may be lost; so here it gets a new one.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -22,8 +20,8 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::discovery::{self, DiscoveryError, Own, RetryPolicy};
 use crate::disk::{DataDir, DataDirError, RealFiles};
-use crate::model::{ClusterId, Discovery, MemberId};
-use crate::replica::identity;
+use crate::model::{Discovery, MemberId};
+use crate::replica::identity::{self, MemberIdentity};
 use crate::server::dial;
 use crate::server::peer_http::{self, Cluster, Listed};
 use crate::tls::{Tls, TlsError, Trust};
@@ -141,67 +139,9 @@ pub enum BootstrapError {
     DataDir(#[from] DataDirError),
 }
 
-/// Who this member is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MemberIdentity {
-    pub(super) cluster: ClusterId,
-    pub(super) member: MemberId,
-    /// The members that found the cluster together; none when it was there before this member.
-    pub(super) founders: Vec<(MemberId, Vec<String>)>,
-    /// Where members were reached when that was last known.
-    pub(super) peers: Vec<(MemberId, Vec<String>)>,
-    /// It was found in the data directory. Not kept there.
-    pub(super) restarted: bool,
-}
-
-/// [`MemberIdentity`] as it is kept. Fields are only ever appended.
-#[derive(Debug, Deserialize, Serialize)]
-struct Kept {
-    cluster: String,
-    member: String,
-    founders: BTreeMap<String, Vec<String>>,
-    peers: BTreeMap<String, Vec<String>>,
-}
-
-impl MemberIdentity {
-    fn encode(&self) -> Vec<u8> {
-        let by_id = |members: &[(MemberId, Vec<String>)]| {
-            members.iter().map(|(id, urls)| (id.to_string(), urls.clone())).collect()
-        };
-        let kept = Kept {
-            cluster: self.cluster.to_string(),
-            member: self.member.to_string(),
-            founders: by_id(&self.founders),
-            peers: by_id(&self.peers),
-        };
-        let mut bytes = serde_json::to_vec_pretty(&kept).expect("texts and maps of texts are JSON");
-        bytes.push(b'\n');
-        bytes
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        let kept: Kept = serde_json::from_slice(bytes)?;
-        let id = |text: &str| {
-            let no_id = || serde::de::Error::custom(format!("{text:?} is no id"));
-            MemberId::parse(text).ok_or_else(no_id)
-        };
-        let members = |by_id: BTreeMap<String, Vec<String>>| {
-            let member = |(text, urls): (String, _)| id(&text).map(|id| (id, urls));
-            by_id.into_iter().map(member).collect::<Result<Vec<_>, _>>()
-        };
-        Ok(Self {
-            cluster: ClusterId(id(&kept.cluster)?.0),
-            member: id(&kept.member)?,
-            founders: members(kept.founders)?,
-            peers: members(kept.peers)?,
-            restarted: true,
-        })
-    }
-
-    /// Keeps it, or what has become of it.
-    pub(super) fn keep(&self, data_dir: &DataDir) -> Result<(), DataDirError> {
-        data_dir.write_member(&RealFiles, &self.encode())
-    }
+/// Keeps who this member is, or what has become of it.
+pub(super) fn keep(identity: &MemberIdentity, data_dir: &DataDir) -> Result<(), DataDirError> {
+    data_dir.write_member(&RealFiles, &identity.encode())
 }
 
 /// Finds out who this member is. `tls` is what it shows and demands when it asks the others.
@@ -234,7 +174,7 @@ pub(super) async fn identify(
     }
     check_own_urls(config).await?;
     let identity = if config.join { join(config, tls).await? } else { found(config, tls).await? };
-    identity.keep(data_dir)?;
+    keep(&identity, data_dir)?;
     Ok(identity)
 }
 
@@ -452,23 +392,4 @@ async fn refuse_if_others_live(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_a_member_is_is_read_back() {
-        let identity = MemberIdentity {
-            cluster: ClusterId(u64::MAX),
-            member: MemberId(0xabc),
-            founders: vec![(MemberId(1), vec!["http://a:1".into()])],
-            peers: vec![(MemberId(1), vec!["http://a:1".into(), "http://b:1".into()])],
-            restarted: true,
-        };
-        assert_eq!(MemberIdentity::decode(&identity.encode()).unwrap(), identity);
-        assert!(MemberIdentity::decode(b"{}").is_err());
-        assert!(MemberIdentity::decode(&identity.encode()[..40]).is_err());
-    }
 }

@@ -40,6 +40,7 @@ use crate::config::{self, Address, Config, ListenUrl, Side, TlsFlags};
 use crate::disk::{DataDir, DataDirError, RealFiles, WalOptions};
 use crate::model::{LogIndex, PathLimits, Url};
 use crate::raft::{self, Raft, StartError};
+use crate::replica::identity::MemberIdentity;
 use crate::replica::{Facts, Hub, LocalMember, Replica};
 use crate::store::HistoryLimits;
 use crate::tls::{self, Tls, TlsError, Trust};
@@ -49,7 +50,6 @@ use crate::transport::{self, AddressBook, FRAME_BYTES_MAX, Transport};
 pub(crate) use request_line::costs;
 
 pub use bootstrap::BootstrapError;
-use bootstrap::MemberIdentity;
 pub use clock::SystemClock;
 use connection::Timeouts;
 use crowd::Crowd;
@@ -200,7 +200,8 @@ async fn keep_addresses(replica: Replica, mut identity: MemberIdentity, data_dir
         if !known.is_empty() && known != identity.peers {
             identity.peers = known;
             let (kept, data_dir) = (identity.clone(), Arc::clone(&data_dir));
-            let written = tokio::task::spawn_blocking(move || kept.keep(&data_dir)).await;
+            let written =
+                tokio::task::spawn_blocking(move || bootstrap::keep(&kept, &data_dir)).await;
             if let Ok(Err(error)) = written {
                 warn!(target: "etcdserver", "{error}; a restart may not find the other members");
             }

@@ -6,6 +6,7 @@
 //! Cloning a [`Store`] is O(1), whatever its size: all of its parts are shared persistent maps.
 
 mod auth;
+mod blocks;
 mod changes;
 mod command;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub(crate) mod fuzz;
 mod history;
 mod members;
 mod operations;
+mod refound;
 mod snapshot;
 mod summary;
 mod tree;
@@ -29,6 +31,7 @@ pub use auth::{
     Access, Asker, Auth, AuthChange, AuthCommand, AuthRefusal, AuthRevision, GUEST, Identity,
     Intent, PasswordHash, Permissions, ROOT, User,
 };
+pub use blocks::RecordCounts;
 pub use changes::Changes;
 pub use command::{Command, Condition, Write};
 pub use counters::{Counter, Counters};

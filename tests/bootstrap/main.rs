@@ -3,11 +3,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+use support::node;
+
 mod breaks;
 mod laggard;
 mod members;
 mod mistakes;
-mod node;
 mod peers;
 mod restart;
 mod survivor;

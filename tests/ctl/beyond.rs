@@ -190,8 +190,6 @@ fn the_version_3_api_is_refused_in_words() {
         said.code == Some(1) && said.err.contains("version 3 API is not served yet"),
         "{said:?}"
     );
-    let said = Tool::Ours.run(&["backup", "--data-dir", "x"], &[], "");
-    assert!(said.code == Some(1) && said.err.contains("stop the member and copy"), "{said:?}");
 }
 
 #[test]

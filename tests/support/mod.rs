@@ -14,6 +14,7 @@ pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod load;
 pub(crate) mod network;
+pub(crate) mod node;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod rng;

@@ -4,7 +4,7 @@ use crate::pki::{Pki, Wanted};
 use crate::{DEMANDING, Secure};
 
 /// A member with users `root` and `alice`, who may read and write below `/a`; guests may do nothing.
-fn with_users(flags: &[&str]) -> Secure {
+pub(crate) fn with_users(flags: &[&str]) -> Secure {
     let mut pki = Pki::new();
     pki.sign("alice", &Wanted::ALICE);
     pki.sign("bob", &Wanted { common_name: "bob", ..Wanted::ALICE });

@@ -3,6 +3,7 @@
 //! Owns: which function is which command's, and in which order members are asked and arguments checked; scripts see that order in
 //! errors and exit codes. Never knows: how options are written.
 
+mod backup;
 mod health;
 mod keys;
 mod members;
@@ -86,10 +87,7 @@ pub(super) async fn run(program: &str, line: &Line, settings: &Settings) -> Resu
             completion::script(shell).and_then(|script| print::out(&script))
         }
         Action::Man => job.no_arguments().and_then(|()| print::out(&man::page(program))),
-        Action::Backup => Err(Failure::line(
-            "backup is not supported yet: stop the member and copy its data directory while it is stopped, or take what the \
-             keys hold with export",
-        )),
+        Action::Backup => backup::run(&job).await,
     };
     done.map(|()| 0)
 }

@@ -170,16 +170,10 @@ const fn described(description: &'static str, command: Command) -> Command {
 /// All commands, in the order of the help.
 pub(in crate::ctl) const COMMANDS: &[Command] = &[
     described(
-        "It is not done by this version. Stop the member and copy its data directory while it is stopped; or take what the \
-         keys hold with export.",
-        command(
-            "backup",
-            "",
-            "copy the data of a member that is stopped (not yet)",
-            BACKUP,
-            &[],
-            Action::Backup,
-        ),
+        "The member may be running, and nothing of it is changed. The backup is the data directory of a cluster of one with new ids: \
+         start a member with it and --force-new-cluster, then add others. `cairn backup` asks a running cluster over the network \
+         instead, and writes one file.",
+        command("backup", "", "copy the data directory of a member", BACKUP, &[], Action::Backup),
     ),
     command(
         "cluster-health",
@@ -463,7 +457,12 @@ pub(in crate::ctl) const COMMANDS: &[Command] = &[
 const BACKUP: &[Flag] = &[
     flag(&["data-dir"], File, "", "data directory of the member"),
     flag(&["wal-dir"], File, "", "its log, if that is elsewhere"),
-    flag(&["backup-dir"], File, "", "where the copy goes"),
-    flag(&["backup-wal-dir"], File, "", "where the copy of the log goes"),
-    flag(&["with-v3"], Switch, "", "the keys of the version 3 API too"),
+    flag(&["backup-dir"], File, "", "where the copy goes; must be missing or empty"),
+    flag(
+        &["backup-wal-dir"],
+        File,
+        "",
+        "where the copy of the log goes; that is in the backup-dir",
+    ),
+    flag(&["with-v3"], Switch, "", "the keys of the version 3 API too; there are none"),
 ];

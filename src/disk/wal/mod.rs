@@ -7,11 +7,13 @@
 //! | `spares` | segments to come and segments that are let go of, in the background |
 //! | `index` | where each entry is, and its checksum |
 //! | `recover` | what is in the log after a restart |
+//! | `inspect` | what is in a log that is not ours to change |
 //! | `segment`, `frame` | the bytes of a file, of a batch and of a record |
 
 mod error;
 mod frame;
 mod index;
+mod inspect;
 mod queue;
 mod recover;
 mod segment;
@@ -37,6 +39,7 @@ use error::io_error;
 #[cfg(any(test, fuzzing))]
 pub(super) use frame::read_batch;
 use index::EntryIndex;
+pub use inspect::{Inspected, damage, inspect};
 use queue::{Queue, Request};
 
 /// Whose log it is. A log of another member or cluster is refused.

@@ -11,6 +11,7 @@ use crate::disk::files::{File, Files};
 use crate::disk::wal::error::{WalError, io_error};
 use crate::disk::wal::frame::{self, FRAME_BYTES, Record};
 use crate::disk::wal::index::{EntryIndex, Place, SegmentFile};
+use crate::disk::wal::inspect::Inspected;
 use crate::disk::wal::segment::{self, BadHeader, HEADER_BYTES, Header};
 use crate::disk::wal::thread::{Segment, Tail, salt};
 use crate::disk::wal::{LogOwner, Recovered, WalOptions};
@@ -41,7 +42,7 @@ pub(super) fn recover(
     }
     let mut scan = Scan::default();
     for number in numbers {
-        scan.segment(files, dir, number, identity)?;
+        scan.segment(files, dir, number, Some(identity))?;
     }
     // A rename that the last process made may not be durable yet; what is written from now on relies on it.
     files.sync_dir(dir).map_err(&fail)?;
@@ -83,7 +84,9 @@ fn begin(
 
 /// Reads segments in order.
 #[derive(Default)]
-struct Scan {
+pub(super) struct Scan {
+    owner: Option<LogOwner>,
+    first_batch: u64,
     segments: Vec<Segment>,
     salt: u64,
     offset: u64,
@@ -97,12 +100,13 @@ struct Scan {
 }
 
 impl Scan {
-    fn segment(
+    /// Reads the next segment. An owner that is given must be the segment's.
+    pub(super) fn segment(
         &mut self,
         files: &dyn Files,
         dir: &Path,
         number: u64,
-        identity: LogOwner,
+        owner: Option<LogOwner>,
     ) -> Result<(), WalError> {
         let path = dir.join(segment::file_name(number));
         let fail = io_error("read", &path);
@@ -116,10 +120,12 @@ impl Scan {
                 return Err(WalError::corrupt(&path, 0, "the header is invalid"));
             }
         };
-        if header.identity != identity {
-            let (found, expected) = (header.identity, identity);
-            return Err(WalError::Foreign { path, found, expected });
+        if let Some(expected) = owner.or(self.owner)
+            && header.identity != expected
+        {
+            return Err(WalError::Foreign { path, found: header.identity, expected });
         }
+        self.owner = Some(header.identity);
         self.follow(&header, number, &path)?;
         self.salt = header.salt;
         let file = Arc::new(SegmentFile { number, path, file });
@@ -132,6 +138,7 @@ impl Scan {
     fn follow(&mut self, header: &Header, number: u64, path: &Path) -> Result<(), WalError> {
         let Some(last) = self.segments.last() else {
             self.next_batch = header.first_batch;
+            self.first_batch = header.first_batch;
             self.last_entry = header.last_entry;
             self.carried = header.carried.clone();
             return Ok(());
@@ -217,12 +224,38 @@ impl Scan {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Found, WalError> {
+    /// It may be that only the header of a later segment tells of a purge.
+    fn purge_what_was_carried(&mut self) {
         if let Some(mark) = &self.carried.purged {
-            // It may be that only the header of a later segment tells of it.
             self.index.purge(mark.index);
             self.last_entry = self.last_entry.max(mark.index);
         }
+    }
+
+    /// What was found, as it is: nothing is cut off.
+    pub(super) fn found(mut self) -> io::Result<Inspected> {
+        self.purge_what_was_carried();
+        let torn_bytes = match self.segments.last() {
+            Some(last) => {
+                Window::new(&*last.file.file, self.length).torn(self.offset, self.salt)?
+            }
+            None => 0,
+        };
+        let length = |segment: &Segment| Ok((segment.file.number, segment.file.file.length()?));
+        let segments = self.segments.iter().map(length).collect::<io::Result<_>>()?;
+        let recovered = Recovered {
+            vote: self.carried.vote,
+            committed: self.carried.committed,
+            purged: self.carried.purged,
+            entries: self.index.range(),
+            torn_bytes,
+        };
+        let batches = self.next_batch - self.first_batch;
+        Ok(Inspected { owner: self.owner, recovered, batches, segments, index: self.index })
+    }
+
+    fn finish(mut self) -> Result<Found, WalError> {
+        self.purge_what_was_carried();
         let last = self.segments.last().expect("there was at least one segment");
         let fail = io_error("cut the torn tail of", &last.file.path);
         let torn_bytes = self.cut_tail(&*last.file.file).map_err(fail)?;
@@ -250,13 +283,7 @@ impl Scan {
     /// have been in the page cache only.
     fn cut_tail(&self, last: &dyn File) -> io::Result<u64> {
         let mut window = Window::new(last, self.length);
-        let end = window.end_of_data(self.offset)?;
-        let torn = end - self.offset;
-        // In a recycled file the rest is full of old batches, which have another salt and are left alone. Only the first
-        // frame can be of this log's use of the file.
-        let rest = window.up_to(self.offset, FRAME_BYTES as u64)?;
-        let ours = rest.len() < FRAME_BYTES || frame::u64_at(rest, 0) == Some(self.salt);
-        let torn = if ours { torn } else { torn.min(FRAME_BYTES as u64) };
+        let torn = window.torn(self.offset, self.salt)?;
         let zeros = vec![0; PIECE_BYTES];
         let mut at = self.offset;
         while at < self.offset + torn {
@@ -353,6 +380,16 @@ impl<'a> Window<'a> {
         let Some(length) = length.filter(|length| *length <= rest) else { return Ok(None) };
         let bytes = self.up_to(offset, length)?;
         Ok(frame::check(bytes, salt).map(|(_, length)| &bytes[..length]))
+    }
+
+    /// Bytes from `offset` on, where the last batch ends, that were being written when the log ended.
+    fn torn(&mut self, offset: u64, salt: u64) -> io::Result<u64> {
+        let torn = self.end_of_data(offset)? - offset;
+        // In a recycled file the rest is full of old batches, which have another salt and are left alone. Only the first
+        // frame can be of this log's use of the file.
+        let rest = self.up_to(offset, FRAME_BYTES as u64)?;
+        let ours = rest.len() < FRAME_BYTES || frame::u64_at(rest, 0) == Some(salt);
+        Ok(if ours { torn } else { torn.min(FRAME_BYTES as u64) })
     }
 
     /// Where the last byte behind `from` that is not zero ends; `from` if there is none.

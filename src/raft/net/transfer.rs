@@ -8,7 +8,6 @@
 //! and the header with all members in it, travel in parts.
 
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -17,12 +16,12 @@ use tracing::info;
 
 use crate::base::lock;
 use crate::disk::IoMode;
-use crate::model::{DecodeError, KeyPath, MemberId, Reader, StoreIndex, Writer};
+use crate::model::{DecodeError, MemberId};
 use crate::raft::adapter::types::{self, LogId, SnapshotMeta, Types, Vote};
 use crate::raft::net::messages::{self, SnapshotBegin, snapshot};
 use crate::raft::storage::blocking;
 use crate::raft::storage::checkpoint::{Checkpoint, Checkpoints};
-use crate::store::{Header, HistoryLimits, Loader, Position, Record, Store};
+use crate::store::{Header, HistoryLimits, Loader, Position, Store};
 use crate::transport::{Frame, Link};
 
 /// Records in one frame, roughly.
@@ -51,9 +50,6 @@ const INSTALL: Duration = Duration::from_secs(600);
 
 type OpenraftSnapshot = openraft::type_config::alias::SnapshotOf<Types, Checkpoint>;
 
-const NODE: u8 = 0;
-const EVENT: u8 = 1;
-
 /// Sends a snapshot and waits until it is installed; returns the vote of the receiver.
 pub(in crate::raft) async fn send(
     link: &mut Link,
@@ -72,7 +68,7 @@ pub(in crate::raft) async fn send(
     info!(target: "rafthttp", "sending {how} snapshot {index} to {}", link.peer);
     loop {
         let (store, from) = (checkpoint.store.clone(), after.take());
-        let next = checkpoints.work(move || block_after(&store, from.as_ref()));
+        let next = checkpoints.work(move || store.block_after(from.as_ref(), BLOCK_BYTES));
         let (block, last) = next.await?;
         let Some(last) = last else { break };
         let sent = || checkpoints.got_through(checkpoint);
@@ -89,26 +85,6 @@ pub(in crate::raft) async fn send(
     checkpoints.arrived(checkpoint.applied);
     info!(target: "rafthttp", "snapshot {index} is installed on {}", link.peer);
     messages::decode_one_vote(&answer.payload).map_err(malformed)
-}
-
-/// The records behind `after`, about a block of them, and where the last of them stands; nothing when there are none left.
-fn block_after(store: &Store, after: Option<&Position>) -> (Vec<u8>, Option<Position>) {
-    let mut out = Writer::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 8);
-    let mut last = None;
-    let _ = store.records_after(after, &mut |record| {
-        last = Some(match record {
-            Record::Node(path, bytes) => {
-                out.u8(NODE).bytes(path.as_bytes()).bytes(&bytes);
-                Position::Node(path)
-            }
-            Record::Event(index, bytes) => {
-                out.u8(EVENT).u64(index.0).bytes(&bytes);
-                Position::Event(index)
-            }
-        });
-        if out.length() >= BLOCK_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    (out.finish(), last)
 }
 
 /// Snapshots that are coming in.
@@ -199,23 +175,8 @@ impl Arrivals {
 
 impl Arrival {
     fn take(&mut self, block: &[u8]) -> Result<(), DecodeError> {
-        let mut input = Reader::new(block);
-        while !input.is_empty() {
-            match input.u8("record kind")? {
-                NODE => {
-                    let (key, record) = (input.bytes("key")?, input.bytes("node")?);
-                    self.loader.node(key, record)?;
-                    self.after = Some(Position::Node(KeyPath::clean(key)));
-                }
-                EVENT => {
-                    let index = StoreIndex(input.u64("event index")?);
-                    self.loader.event(index, input.bytes("event")?)?;
-                    self.after = Some(Position::Event(index));
-                }
-                found => {
-                    return Err(DecodeError::Unknown { what: "record kind", found: found.into() });
-                }
-            }
+        if let Some(last) = self.loader.block(block)? {
+            self.after = Some(last);
         }
         Ok(())
     }
@@ -293,7 +254,7 @@ mod tests {
 
     use super::*;
     use crate::disk::{RealFiles, Tables};
-    use crate::model::{ClusterId, LogTime};
+    use crate::model::{ClusterId, KeyPath, LogTime, StoreIndex};
     use crate::raft::storage::encoding;
     use crate::store::{Command, Write};
     use crate::transport::{

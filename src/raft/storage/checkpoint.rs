@@ -258,6 +258,11 @@ impl Checkpoints {
         written.await?.map_err(io::Error::other)
     }
 
+    /// Writes the first checkpoint of a member.
+    pub(in crate::raft) fn put(&self, first: &Checkpoint) -> Result<(), CheckpointError> {
+        self.install(first)
+    }
+
     fn install(&self, by: &Checkpoint) -> Result<(), CheckpointError> {
         let _writing = lock(&self.writing);
         if let Some(durable) = self.durable()

@@ -10,9 +10,9 @@ use std::{fs, thread};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::http::{self, Reply, Request};
-use crate::support::port::Port;
-use crate::support::process::Process;
+use super::http::{self, Reply, Request};
+use super::port::Port;
+use super::process::Process;
 
 /// Quick elections: no test here is about their time.
 const TIMING: [&str; 2] = ["--heartbeat-interval=30", "--election-timeout=300"];
