@@ -47,7 +47,7 @@ impl LogDir {
                 source,
             };
             files.create_dir(&found.path).map_err(fail)?;
-            Some(data_dir::lock(&found.path)?)
+            Some(data_dir::lock(&found.path.join(data_dir::LOCK))?)
         } else {
             None
         };
@@ -262,7 +262,7 @@ mod tests {
         let refusal = start(&p, Some(&p.data)).unwrap_err();
         assert!(matches!(refusal, DataDirError::ForeignLog(..)), "{refusal}");
         fs::create_dir(&p.third).unwrap();
-        let held = data_dir::lock(&p.third).unwrap();
+        let held = data_dir::lock(&p.third.join(data_dir::LOCK)).unwrap();
         assert!(matches!(start(&p, Some(&p.third)), Err(DataDirError::InUse(_))));
         drop(held);
         start(&p, Some(&p.third)).unwrap();
