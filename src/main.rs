@@ -10,8 +10,9 @@ use cairn::config::{self, Config, Level, Outcome};
 use cairn::ctl;
 use cairn::disk::DataDir;
 use cairn::health::{self, Surroundings};
+use cairn::model::codes;
 use cairn::program::Program;
-use cairn::server::telemetry::{self, LogHandle};
+use cairn::server::telemetry::{self, LogHandle, LogOptions};
 use cairn::server::{self, ServerError, Signals};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -151,7 +152,13 @@ fn run(config: Config, notices: &[config::Notice], load: impl Fn() -> Outcome) -
     // The allocator asks for huge pages, of which a small member would fill a tenth. Where the system cannot do without
     // them, it only takes more memory.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let log = match telemetry::start(config.log_format, &config.log_outputs, config.log_level) {
+    let log = telemetry::start(&LogOptions {
+        format: config.log_format,
+        outputs: &config.log_outputs,
+        level: config.log_level,
+        package_levels: &config.log_package_levels,
+    });
+    let log = match log {
         Ok(log) => log,
         Err(error) => {
             eprintln!("--log-outputs {:?}: {error}", config.log_outputs);
@@ -161,7 +168,9 @@ fn run(config: Config, notices: &[config::Notice], load: impl Fn() -> Outcome) -
     for notice in notices {
         match notice.level {
             Level::Info => info!(target: "pkg/flags", "{}", notice.text),
-            Level::Warning => warn!(target: "pkg/flags", "{}", notice.text),
+            Level::Warning => {
+                warn!(target: "pkg/flags", code = codes::CONFIGURATION, "{}", notice.text)
+            }
         }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -194,7 +203,9 @@ async fn until_signalled(
     let signals = signals
         .map_err(|error| ServerError::Failed(format!("cannot listen for signals: {error}")))?;
     let level = || match load() {
-        Outcome::Run(config, _) => Ok(config.from_file.then_some(config.log_level)),
+        Outcome::Run(config, _) => {
+            Ok(config.from_file.then_some((config.log_level, config.log_package_levels)))
+        }
         Outcome::Fail(failure) => Err(failure.text),
         Outcome::Print(_) => Ok(None),
     };

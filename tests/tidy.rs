@@ -9,7 +9,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("base", &["model"]),
     ("store", &["model"]),
     ("disk", &["base", "model"]),
-    ("tls", &["config"]),
+    ("tls", &["config", "model"]),
     ("transport", &["base", "model"]),
     ("raft", &["base", "model", "store", "disk", "transport"]),
     ("replica", &["base", "model", "store", "raft"]),

@@ -1,6 +1,7 @@
 //! What every handler holds.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use http::HeaderValue;
 use tokio::sync::Semaphore;
@@ -43,6 +44,8 @@ pub(super) struct Context {
     /// Large listings are rendered by so many threads at a time.
     pub(super) renderers: Arc<Semaphore>,
     pub(super) passwords: Arc<Passwords>,
+    /// The member stops, and takes no new connections.
+    pub(super) draining: AtomicBool,
 }
 
 impl Context {
@@ -51,6 +54,14 @@ impl Context {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let renderers = Arc::new(Semaphore::new(processors));
         let passwords = Passwords::new();
-        Arc::new(Self { replica, metrics, cluster_header, settings, renderers, passwords })
+        Arc::new(Self {
+            replica,
+            metrics,
+            cluster_header,
+            settings,
+            renderers,
+            passwords,
+            draining: AtomicBool::new(false),
+        })
     }
 }

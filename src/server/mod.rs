@@ -38,7 +38,7 @@ use tracing::{error, info, warn};
 use crate::api::{self, Api, CLUSTER_VERSION, Cors, ETCD_VERSION, Metrics};
 use crate::config::{self, Address, Config, ListenUrl, Side, TlsFlags};
 use crate::disk::{DataDir, DataDirError, RealFiles, WalOptions};
-use crate::model::{LogIndex, PathLimits, Url};
+use crate::model::{LogIndex, PathLimits, Url, codes};
 use crate::raft::{self, Raft, StartError};
 use crate::replica::{Facts, Hub, LocalMember, Replica};
 use crate::store::HistoryLimits;
@@ -56,7 +56,7 @@ use crowd::Crowd;
 pub use dial::PeerDial;
 use listen::{Face, Limits};
 pub use random::SystemRandom;
-pub use signals::Signals;
+pub use signals::{LogLevels, Signals};
 use socket::Socket;
 use telemetry::LogHandle;
 
@@ -117,7 +117,7 @@ pub async fn run(
     info!(target: "etcdmain", "etcd Version: {ETCD_VERSION} (cairn {})", env!("CARGO_PKG_VERSION"));
     let descriptors = descriptors::raise_limit();
     if let Some(text) = descriptors::warning(descriptors, config.connections_max) {
-        warn!(target: "etcdmain", "{text}");
+        warn!(target: "etcdmain", code = codes::OPEN_FILES, "{text}");
     }
     let data_dir = Arc::new(DataDir::open(&RealFiles, &config.data_dir)?);
     let sides = Sides::load(&config)?;
@@ -126,7 +126,7 @@ pub async fn run(
         identity = bootstrap::identify(&config, &data_dir, &sides.peers) => identity?,
         () = stop.cancelled() => return Ok(()),
     };
-    let metrics = Metrics::new();
+    let metrics = Metrics::new(config.metrics_extensive);
     let hub = Hub::new(config.watchers_max);
     let raft = start_raft(&config, &data_dir, &identity, &metrics, &hub, &sides).await?;
     let founders: Vec<_> = identity.founders.iter().map(|(id, _)| *id).collect();
@@ -144,7 +144,8 @@ pub async fn run(
             election: config.election,
         },
     );
-    metrics.observe_member(replica.clone());
+    log.follow(identity.member, raft.positions());
+    metrics.observe_member(replica.clone(), observe::surroundings(&data_dir, &sides, &log));
     // What it showed before a restart, it shows again; one that starts for the first time lets its clients wait.
     let restarted = identity.restarted && raft.held_at_start() > LogIndex(0);
     let facts = Facts {
@@ -165,12 +166,12 @@ pub async fn run(
     }
     let keep = keep_addresses(replica.clone(), identity, Arc::clone(&data_dir));
     tokio::spawn(chores.clone().run_until_cancelled_owned(keep));
-    let api = Api::new(replica.clone(), metrics, api_settings(&config, log.clone()));
+    let api = Api::new(replica.clone(), Arc::clone(&metrics), api_settings(&config, log.clone()));
     let clients = CancellationToken::new();
     if restarted {
         clients.cancel();
     }
-    let starting = Starting { facts, clients };
+    let starting = Starting { facts, clients, metrics };
     let result = serve(config, listeners, &raft, replica, api, &starting, stop).await;
     chores.cancel();
     raft.shutdown().await;
@@ -202,7 +203,7 @@ async fn keep_addresses(replica: Replica, mut identity: MemberIdentity, data_dir
             let (kept, data_dir) = (identity.clone(), Arc::clone(&data_dir));
             let written = tokio::task::spawn_blocking(move || kept.keep(&data_dir)).await;
             if let Ok(Err(error)) = written {
-                warn!(target: "etcdserver", "{error}; a restart may not find the other members");
+                warn!(target: "etcdserver", code = codes::ADDRESSES_NOT_KEPT, "{error}; a restart may not find the other members");
             }
         }
         if members.changed().await.is_err() {
@@ -217,6 +218,7 @@ struct Starting {
     facts: Facts,
     /// Clients are answered once this is cancelled. As in etcd they connect before that, and wait.
     clients: CancellationToken,
+    metrics: Arc<Metrics>,
 }
 
 /// Why a member ends.
@@ -239,8 +241,14 @@ async fn serve(
     let shares = descriptors::share(descriptors::limit());
     let clients = config.connections_max.min(shares.clients).min(Semaphore::MAX_PERMITS);
     // However many clients there are, peers and programs that look after the member get in.
-    let [clients, peers, metrics] =
-        [clients, shares.peers, shares.metrics].map(|count| Arc::new(Semaphore::new(count)));
+    let listeners_of = [Face::Clients, Face::Peers, Face::Metrics].map(|face| {
+        let most = match face {
+            Face::Clients => clients,
+            Face::Peers => shares.peers,
+            Face::Metrics => shares.metrics,
+        };
+        (Arc::new(Semaphore::new(most)), starting.metrics.connections(face.name(), most))
+    });
     let (crowd, uncounted) = (Crowd::new(config.connections_per_ip_max), Crowd::new(0));
     let limits = Limits {
         timeouts: Timeouts { head: config.header_timeout, idle: config.idle_timeout },
@@ -258,11 +266,8 @@ async fn serve(
             api: Arc::clone(&api),
             raft: raft.clone(),
             limits,
-            permits: Arc::clone(match face {
-                Face::Clients => &clients,
-                Face::Peers => &peers,
-                Face::Metrics => &metrics,
-            }),
+            permits: Arc::clone(&listeners_of[face as usize].0),
+            meter: Arc::clone(&listeners_of[face as usize].1),
             crowd: Arc::clone(if face == Face::Clients { &crowd } else { &uncounted }),
             connections: connections.clone(),
             stop,
@@ -291,14 +296,18 @@ async fn serve(
         () = raft.removed() => End::Removed,
         () = stop.cancelled() => End::Stopped,
     };
+    api.drain();
     match &end {
-        End::Failed(failure) => error!(target: "etcdserver", "{failure}"),
+        End::Failed(failure) => {
+            error!(target: "etcdserver", code = codes::MEMBER_FAILED, "{failure}")
+        }
         // A leader hands over while it still answers all clients.
         End::Stopped => raft.hand_over().await,
         End::Removed => {
-            error!(target: "etcdserver", "the member has been permanently removed from the cluster");
+            error!(target: "etcdserver", code = codes::REMOVED, "the member has been permanently removed from the cluster");
             error!(
                 target: "etcdserver",
+                code = codes::REMOVED,
                 "the data-dir used by this member must be removed. To let it join again, empty {}, add it with `etcdctl \
                  member add` and start it with --initial-cluster-state=existing",
                 config.data_dir.display(),
@@ -310,7 +319,7 @@ async fn serve(
     replica.hub().close();
     connections.close();
     if tokio::time::timeout(DRAIN_MAX, connections.wait()).await.is_err() {
-        warn!(target: "etcdmain", "some clients did not finish in time and are cut off");
+        warn!(target: "etcdmain", code = codes::CLIENTS_CUT_OFF, "some clients did not finish in time and are cut off");
     }
     peer_acceptors.cancel();
     match end {
@@ -335,7 +344,7 @@ async fn live(
     replica.until_voting().await;
     starting.clients.cancel();
     if facts.alone {
-        warn!(target: "etcdserver", "this member goes on alone: leave --force-new-cluster out from now on");
+        warn!(target: "etcdserver", code = codes::ALONE, "this member goes on alone: leave --force-new-cluster out from now on");
     }
     let member = replica.member();
     info!(
@@ -372,7 +381,6 @@ async fn start_raft(
         config.election / 2,
         Arc::new(AddressBook::new(identity.peers.clone())),
     );
-    let (commits, heartbeats) = (Arc::clone(metrics), Arc::clone(metrics));
     let raft = raft::RaftOptions {
         member: identity.member,
         cluster: identity.cluster,
@@ -393,8 +401,7 @@ async fn start_raft(
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
         wal_observer: Arc::new(observe::Disk::new(Arc::clone(metrics))),
-        checkpoint_observer: Box::new(move |took| commits.checkpoint_committed(took)),
-        round_trip_observer: Box::new(move |peer, took| heartbeats.round_trip(peer, took)),
+        meter: Arc::clone(metrics) as Arc<dyn raft::Meter>,
     };
     Ok(Raft::start(raft, Arc::clone(hub) as Arc<dyn raft::Observer>).await?)
 }
@@ -524,6 +531,7 @@ fn announce(face: Face, address: &Address, secure: bool) {
         }
         Face::Clients => warn!(
             target: "embed",
+            code = codes::INSECURE_CLIENTS,
             "serving insecure client requests on {address}, this is strongly discouraged! Every host that reaches this address \
              can read and change everything"
         ),

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::config::LogLevel;
+use crate::model::codes;
 use crate::server::telemetry::LogHandle;
 
 /// The signals of this process, which no longer end it.
@@ -45,7 +46,7 @@ impl Signals {
         mut self,
         stop: CancellationToken,
         log: LogHandle,
-        level: impl Fn() -> Result<Option<LogLevel>, String>,
+        level: impl Fn() -> Result<Option<LogLevels>, String>,
         hangup: Arc<Notify>,
     ) {
         let [user1, user2] = &mut self.user;
@@ -66,22 +67,27 @@ impl Signals {
     }
 }
 
-fn reread(log: &LogHandle, level: Result<Option<LogLevel>, String>) {
+/// The level of the log, and those of single packages.
+pub type LogLevels = (LogLevel, Vec<(String, LogLevel)>);
+
+fn reread(log: &LogHandle, level: Result<Option<LogLevels>, String>) {
     match log.reopen() {
         Ok(()) => info!(target: "pkg/osutil", "received hangup signal: the log's files are opened anew"),
         Err(failed) => failed.iter().for_each(|(path, why)| {
-            error!(target: "pkg/osutil", "the log {path} cannot be opened anew, and goes on where it was: {why}");
+            error!(target: "pkg/osutil", code = codes::LOG_NOT_REOPENED, "the log {path} cannot be opened anew, and goes on where it was: {why}");
         }),
     }
     match level {
         Ok(None) => {}
-        Ok(Some(level)) => {
-            log.set_level(level);
+        Ok(Some((level, packages))) => {
+            log.set_levels(level, &packages);
             info!(
                 target: "pkg/osutil",
                 "the log's level is {level:?}, as in the configuration file; everything else in it needs a restart"
             );
         }
-        Err(why) => error!(target: "pkg/osutil", "the configuration file is not taken: {why}"),
+        Err(why) => {
+            error!(target: "pkg/osutil", code = codes::CONFIGURATION_FILE, "the configuration file is not taken: {why}")
+        }
     }
 }
