@@ -184,7 +184,10 @@ fn run(config: Config, notices: &[config::Notice], load: impl Fn() -> Outcome) -
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(until_signalled(config, log, load)) {
+    let ended = runtime.block_on(until_signalled(config, log.clone(), load));
+    // Also when the member did not get as far as to serve: the last lines say why.
+    log.finish();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cairn: {error}");

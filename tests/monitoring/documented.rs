@@ -33,7 +33,7 @@ fn document() -> Document {
             heading = line.trim_start_matches(['#', ' ']);
         }
         let Some(row) = line.strip_prefix("| `") else { continue };
-        let cells: Vec<_> = row.split(" | ").collect();
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
         let quoted = |cell: &str| -> Vec<String> {
             cell.split('`').filter(|name| name.contains('_')).map(str::to_owned).collect()
         };

@@ -38,6 +38,8 @@ pub(in crate::raft) struct Lag {
 #[derive(Default)]
 struct State {
     term: u64,
+    /// The first entry that was appended in this term.
+    begun: u64,
     /// The entry behind the last one.
     end: u64,
     samples: VecDeque<Sample>,
@@ -66,7 +68,7 @@ impl Lag {
         state.end = end;
         if term != state.term {
             // One term has one leader: what it has appended and who has it begins anew.
-            *state = State { term, end, ..State::default() };
+            *state = State { term, begun: first, end, ..State::default() };
         }
         if state.samples.back().is_some_and(|last| now - last.at < SAMPLE_EVERY) {
             return;
@@ -121,7 +123,8 @@ impl Lag {
     pub(in crate::raft) fn of(&self, follower: MemberId, term: u64) -> Option<Latency> {
         let state = lock(&self.state);
         let known = state.followers.get(&follower).filter(|_| term == state.term)?;
-        let entries = state.end.saturating_sub(known.end);
+        // Before its first answer only those of this term are known to be missing.
+        let entries = state.end.saturating_sub(known.end.max(state.begun));
         let since = known.waiting_since.or_else(|| state.samples.back().map(|last| last.at));
         let latency = match since {
             Some(since) if entries > 0 => since.elapsed(),
@@ -215,7 +218,7 @@ mod tests {
         assert!(lag.acknowledged(A, 1, 1).is_empty(), "an answer to the leader of the past");
         lag.follows(A);
         pass(5).await;
-        assert_eq!(lag.of(A, 3), Some(Latency { latency: ms(5), entries: 2 }));
+        assert_eq!(lag.of(A, 3), Some(Latency { latency: ms(5), entries: 1 }));
         assert!(lag.acknowledged(A, 3, 2).is_empty());
         assert_eq!(lag.of(A, 3), Some(Latency::default()));
     }

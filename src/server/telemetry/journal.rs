@@ -136,16 +136,16 @@ impl Sender {
             match send(&self.socket, &entry.0) {
                 Ok(()) => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // No room for an entry of this size anywhere; the next may be smaller.
-                Err(error) if is_too_large(&error) => {
-                    self.lost.fetch_add(1, Relaxed);
-                    return;
-                }
-                Err(_) => {
+                Err(error) if is_gone(&error) => {
                     std::thread::sleep(RETRY_PAUSE);
                     if let Ok(socket) = connect(&self.path) {
                         self.socket = socket;
                     }
+                }
+                // No room for an entry of this size, most likely; the next may be smaller.
+                Err(_) => {
+                    self.lost.fetch_add(1, Relaxed);
+                    return;
                 }
             }
         }
@@ -156,6 +156,14 @@ fn connect(path: &Path) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     socket.connect(path)?;
     Ok(socket)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotConnected, NotFound};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionRefused | ConnectionReset | NotConnected | NotFound
+    )
 }
 
 fn is_too_large(error: &io::Error) -> bool {
@@ -240,6 +248,29 @@ mod tests {
         let mut read = Vec::new();
         file.read_to_end(&mut read).expect("it is readable");
         assert!(read == large);
+    }
+
+    #[test]
+    fn a_journal_that_restarts_gets_what_was_said_meanwhile() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("socket");
+        let before = UnixDatagram::bind(&path).expect("a socket");
+        let mut sender = Sender {
+            socket: connect(&path).expect("it listens"),
+            path: path.clone(),
+            lost: Arc::default(),
+            told: 0,
+            tell: |_| Entry::default(),
+        };
+        drop(before);
+        std::fs::remove_file(&path).expect("it was there");
+        let thread = std::thread::spawn(move || sender.deliver(&Entry::default().field("N", "1")));
+        let after = UnixDatagram::bind(&path).expect("a socket");
+        after.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
+        let mut bytes = [0; 64];
+        let count = after.recv(&mut bytes).expect("it comes");
+        assert_eq!(&bytes[..count], b"N=1\n");
+        thread.join().expect("it is sent");
     }
 
     /// Logging goes on, and the journal learns what it has missed.
