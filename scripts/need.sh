@@ -26,3 +26,17 @@ need_for_faults() {
   [ "$(id -u)" = 0 ] || skipped+=("full disks and failing syncs: only root can make them")
   need strace strace || skipped+=("failing syncs: strace cannot be installed here (Debian: strace)")
 }
+
+# Programs of a Debian package that would start a service if it were installed: unpacked into target/<package>, as any user.
+need_unpacked() { # package program
+  local dir=target/$1
+  command -v "$2" >/dev/null || [ -x "$dir/usr/bin/$2" ] && return 0
+  command -v apt-get >/dev/null && command -v dpkg >/dev/null || return 1
+  mkdir -p "$dir" && chmod 755 "$dir" || return 1
+  if ! (cd "$dir" && apt-get download -qq "$1" >/dev/null 2>&1); then
+    [ "$(id -u)" = 0 ] && [ -z "${APT_UPDATED:-}" ] || return 1
+    apt-get update -qq && APT_UPDATED=1
+    (cd "$dir" && apt-get download -qq "$1" >/dev/null 2>&1) || return 1
+  fi
+  dpkg -x "$dir/$1"_*.deb "$dir" && rm -f "$dir/$1"_*.deb && [ -x "$dir/usr/bin/$2" ]
+}

@@ -36,6 +36,10 @@ if ! need faketime faketime; then
   export CAIRN_SKIP_FAKETIME=1
   skipped+=("wrong wall clocks: faketime cannot be installed here (Debian: faketime)")
 fi
+if ! need_unpacked prometheus promtool; then
+  export CAIRN_SKIP_PROMETHEUS=1
+  skipped+=("alerts and dashboard: prometheus cannot be fetched here (Debian: prometheus)")
+fi
 if ! docker info >/dev/null 2>&1; then
   export CAIRN_SKIP_DOCKER=1
   skipped+=("image and three containers, Debian package: no Docker engine answers here (Debian: docker.io)")

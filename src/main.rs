@@ -11,8 +11,9 @@ use cairn::configuration;
 use cairn::ctl;
 use cairn::disk::DataDir;
 use cairn::health::{self, Surroundings};
+use cairn::model::codes;
 use cairn::program::Program;
-use cairn::server::telemetry::{self, LogHandle};
+use cairn::server::telemetry::{self, LogHandle, LogOptions};
 use cairn::server::{self, ServerError, Service, Signals};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -127,7 +128,12 @@ fn ask_health(arguments: Vec<String>, variables: Vec<(String, String)>) -> ExitC
 
 fn ask_config(words: Vec<String>, variables: Vec<(String, String)>) -> ExitCode {
     // What a start would log of certificates and directories.
-    let log = telemetry::start(LogFormat::Capnslog, &[LogOutput::Stderr], LogLevel::Warn);
+    let log = telemetry::start(&LogOptions {
+        format: LogFormat::Capnslog,
+        outputs: &[LogOutput::Stderr],
+        level: LogLevel::Warn,
+        package_levels: &[],
+    });
     let said = configuration::run(words, variables, |path| std::fs::read_to_string(path));
     if let Ok(log) = log {
         log.finish();
@@ -199,7 +205,13 @@ fn run(config: Config, notices: &[config::Notice], load: impl Fn() -> Outcome) -
             return ExitCode::FAILURE;
         }
     };
-    let log = match telemetry::start(config.log_format, &config.log_outputs, config.log_level) {
+    let log = telemetry::start(&LogOptions {
+        format: config.log_format,
+        outputs: &config.log_outputs,
+        level: config.log_level,
+        package_levels: &config.log_package_levels,
+    });
+    let log = match log {
         Ok(log) => log,
         Err(error) => {
             eprintln!("--log-outputs {:?}: {error}", config.log_outputs);
@@ -209,7 +221,9 @@ fn run(config: Config, notices: &[config::Notice], load: impl Fn() -> Outcome) -
     for notice in notices {
         match notice.level {
             Level::Info => info!(target: "pkg/flags", "{}", notice.text),
-            Level::Warning => warn!(target: "pkg/flags", "{}", notice.text),
+            Level::Warning => {
+                warn!(target: "pkg/flags", code = codes::CONFIGURATION, "{}", notice.text)
+            }
         }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -223,7 +237,10 @@ fn run(config: Config, notices: &[config::Notice], load: impl Fn() -> Outcome) -
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(until_signalled(config, log, service, load)) {
+    let ended = runtime.block_on(until_signalled(config, log.clone(), service, load));
+    // Also when the member did not get as far as to serve: the last lines say why.
+    log.finish();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cairn: {error}");
@@ -243,7 +260,9 @@ async fn until_signalled(
     let signals = signals
         .map_err(|error| ServerError::Failed(format!("cannot listen for signals: {error}")))?;
     let level = || match load() {
-        Outcome::Run(config, _) => Ok(config.from_file.then_some(config.log_level)),
+        Outcome::Run(config, _) => {
+            Ok(config.from_file.then_some((config.log_level, config.log_package_levels)))
+        }
         Outcome::Fail(failure) => Err(failure.text),
         Outcome::Print(_) => Ok(None),
     };

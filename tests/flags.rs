@@ -119,8 +119,13 @@ const CASES: &[(&str, Case)] = &[
     ("log-outputs", Here(|| log_goes_to_a_file("--log-outputs"))),
     ("log-output", Here(|| log_goes_to_a_file("--log-output"))),
     ("log-level", Here(log_level)),
+    (
+        "log-package-levels",
+        Elsewhere("journal::a_package_can_be_silenced_and_unknown_ones_are_named"),
+    ),
     ("debug", Here(debug)),
     ("enable-pprof", Here(enable_pprof)),
+    ("metrics", Here(metrics)),
     ("listen-metrics-urls", Here(listen_metrics_urls)),
     ("unsafe-no-fsync", Here(unsafe_no_fsync)),
     ("history-events", Here(|| history_ends("--history-events=2"))),
@@ -423,6 +428,14 @@ fn debug() {
 fn enable_pprof() {
     let status = |args: &[&str]| Member::told(args).get("/debug/pprof/cmdline").status();
     assert_eq!((status(&["--enable-pprof=true"]), status(&[])), (200, 404));
+}
+
+fn metrics() {
+    let histograms = |args: &[&str]| {
+        let page = Member::told(args).get("/metrics").text();
+        page.contains("# TYPE cairn_apply_duration_seconds histogram")
+    };
+    assert!(histograms(&["--metrics=extensive"]) && !histograms(&["--metrics=basic"]));
 }
 
 fn listen_metrics_urls() {

@@ -1,6 +1,7 @@
 //! What every handler holds.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use http::HeaderValue;
 use tokio::sync::Semaphore;
@@ -46,6 +47,8 @@ pub(super) struct Context {
     /// So many backups are sent at a time.
     pub(super) backups: Arc<Semaphore>,
     pub(super) passwords: Arc<Passwords>,
+    /// The member stops, and takes no new connections.
+    pub(super) draining: AtomicBool,
 }
 
 impl Context {
@@ -55,6 +58,15 @@ impl Context {
         let renderers = Arc::new(Semaphore::new(processors));
         let backups = Arc::new(Semaphore::new(BACKUPS_MAX));
         let passwords = Passwords::new();
-        Arc::new(Self { replica, metrics, cluster_header, settings, renderers, backups, passwords })
+        Arc::new(Self {
+            replica,
+            metrics,
+            cluster_header,
+            settings,
+            renderers,
+            backups,
+            passwords,
+            draining: AtomicBool::new(false),
+        })
     }
 }

@@ -7,7 +7,7 @@ use crate::api::access::Denied;
 use crate::api::body::Body;
 use crate::api::json;
 use crate::api::keys::render;
-use crate::model::{ClusterId, Refusal, StoreIndex, Unavailable};
+use crate::model::{ClusterId, Refusal, StoreIndex, Unavailable, codes};
 
 pub(super) const X_ETCD_INDEX: HeaderName = HeaderName::from_static("x-etcd-index");
 pub(super) const X_ETCD_CLUSTER_ID: HeaderName = HeaderName::from_static("x-etcd-cluster-id");
@@ -85,7 +85,7 @@ pub(super) fn unavailable_message(why: Unavailable) -> Response<Body> {
             message(StatusCode::SERVICE_UNAVAILABLE, &why.to_string())
         }
         status => {
-            tracing::warn!(target: "etcdhttp", "a change of users or roles got no answer: {why}");
+            tracing::warn!(target: "etcdhttp", code = codes::AUTH_UNANSWERED, "a change of users or roles got no answer: {why}");
             message(status, "Internal Server Error")
         }
     }

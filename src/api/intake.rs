@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::error;
+use crate::api::metrics::Limit;
 use crate::model::Unavailable;
 use crate::raft::{ByteBudget, Reserved};
 
@@ -87,6 +88,7 @@ pub(super) async fn small(
     read.map_err(|unread| {
         Box::new(match unread {
             Unread::TooLarge => {
+                api.metrics.hit(Limit::Body);
                 let text = format!("the body is longer than {SMALL_BODY_BYTES_MAX} bytes");
                 error::message(StatusCode::PAYLOAD_TOO_LARGE, &text)
             }

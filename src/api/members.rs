@@ -10,7 +10,7 @@ use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::error::{self, X_ETCD_CLUSTER_ID};
 use crate::api::{access, intake, json};
-use crate::model::{MemberId, Url, UrlError};
+use crate::model::{MemberId, Url, UrlError, codes};
 use crate::replica::MemberRefusal;
 use crate::store::{MemberRecord, Members};
 
@@ -108,7 +108,7 @@ fn refused(refusal: &MemberRefusal) -> Response<Body> {
         | MemberRefusal::Alive(_)
         | MemberRefusal::Unavailable(_)
         | MemberRefusal::Gone(_) => {
-            tracing::warn!(target: "etcdserver", "membership change refused: {refusal}");
+            tracing::warn!(target: "etcdserver", code = codes::MEMBERSHIP_REFUSED, "membership change refused: {refusal}");
             return error::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
         }
     };
@@ -251,7 +251,7 @@ pub(super) async fn replace(
             json_answer(StatusCode::CREATED, out)
         }
         Err(refusal) => {
-            tracing::warn!(target: "etcdserver", "member {lost} wants to join again and may not: {refusal}");
+            tracing::warn!(target: "etcdserver", code = codes::JOIN_REFUSED, "member {lost} wants to join again and may not: {refusal}");
             error::message(StatusCode::CONFLICT, &refusal.to_string())
         }
     };

@@ -22,6 +22,7 @@ mod media_type;
 mod members;
 mod metrics;
 mod path;
+mod probes;
 mod routes;
 mod security;
 mod stats;
@@ -33,7 +34,10 @@ pub use access::{ClientAddress, ClientName};
 pub use body::Body;
 pub use context::Settings;
 pub use cors::Cors;
-pub use metrics::{Metrics, ProxyMetrics};
+pub use metrics::{
+    ConnectionMeter, Handshake, Limit, LogLines, Metrics, OpenConnection, ProxyMetrics,
+    Surroundings,
+};
 pub use routes::Api;
 
 /// The headers of requests that anything here looks at, but for those that say how a message is framed. Others need not be kept.

@@ -1,6 +1,7 @@
 //! The route table, nothing else.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,7 +17,9 @@ use crate::api::body::Body;
 use crate::api::context::{Context, Settings};
 use crate::api::cors;
 use crate::api::metrics::Metrics;
-use crate::api::{backup, debug, discovery, error, health, keys, members, path, security, stats};
+use crate::api::{
+    backup, debug, discovery, error, health, keys, members, path, probes, security, stats,
+};
 use crate::replica::Replica;
 
 /// Longer than consensus ever takes to say no.
@@ -47,6 +50,8 @@ impl Api {
             .route("/v2/auth/{*rest}", any(security::serve))
             .route("/version", any(health::version))
             .route("/health", any(health::health))
+            .route("/livez", any(probes::livez))
+            .route("/readyz", any(probes::readyz))
             .route("/metrics", any(health::metrics))
             .route("/debug/vars", any(debug::vars))
             .route("/debug/pprof/", any(debug::pprof))
@@ -67,10 +72,17 @@ impl Api {
         let metrics_routes = Router::new()
             .route("/metrics", any(health::metrics))
             .route("/health", any(health::health))
+            .route("/livez", any(probes::livez))
+            .route("/readyz", any(probes::readyz))
             .fallback(async || error::not_found())
             .layer(timeout)
             .with_state(Arc::clone(&context));
         Arc::new(Self { context, client_routes, peer_routes, metrics_routes })
+    }
+
+    /// The member stops: from now on `/readyz` says so.
+    pub fn drain(&self) {
+        self.context.draining.store(true, Ordering::Relaxed);
     }
 
     /// Answers a request that came in on a client URL.

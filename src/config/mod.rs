@@ -13,6 +13,7 @@ mod discovery;
 mod file;
 pub mod flags;
 mod listen;
+mod log;
 mod parse;
 pub mod print;
 mod tls;
@@ -61,7 +62,7 @@ pub struct Config {
     pub client_listeners: Vec<ListenUrl>,
     /// Where peers connect.
     pub peer_listeners: Vec<ListenUrl>,
-    /// Where `/metrics` and `/health` are served besides.
+    /// Where `/metrics`, `/health`, `/livez` and `/readyz` are served besides.
     pub metrics_listeners: Vec<ListenUrl>,
     /// TLS towards clients, and on the metrics listeners.
     pub client_tls: TlsFlags,
@@ -87,8 +88,12 @@ pub struct Config {
     pub log_outputs: Vec<LogOutput>,
     /// Which of them.
     pub log_level: LogLevel,
+    /// The same for single packages; `*` is all of them, and the last word counts.
+    pub log_package_levels: Vec<(String, LogLevel)>,
     /// All this comes from a configuration file, which can be read again.
     pub from_file: bool,
+    /// More histograms in `/metrics`.
+    pub metrics_extensive: bool,
     /// Serve `/debug/pprof/`.
     pub pprof: bool,
     /// Really sync the log.
@@ -158,6 +163,10 @@ pub enum LogFormat {
 /// Where the log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogOutput {
+    /// The journal where that takes standard error, else standard error.
+    Default,
+    /// The journal of systemd.
+    Journal,
     /// Standard error.
     Stderr,
     /// Standard output.

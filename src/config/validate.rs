@@ -8,11 +8,10 @@ use crate::config::cluster;
 use crate::config::discovery;
 use crate::config::flags::{self, Status};
 use crate::config::listen::Listeners;
+use crate::config::log;
 use crate::config::parse::{Raw, parse_number, same};
 use crate::config::tls::{self, Side};
-use crate::config::{
-    Config, Failure, Level, ListenUrl, LogFormat, LogLevel, LogOutput, Notice, ProxyFlags, texts,
-};
+use crate::config::{Config, Failure, Level, ListenUrl, Notice, ProxyFlags, texts};
 use crate::model::Url;
 
 /// Longest election that etcd takes.
@@ -45,7 +44,8 @@ pub(super) fn validate(
 ) -> Result<Config, Failure> {
     one_bootstrap(raw)?;
     note_what_is_ignored(raw, notices);
-    let (log_format, log_level) = (log_format(raw)?, log_level(raw)?);
+    let (log_format, log_level) = (log::format(raw)?, log::level(raw)?);
+    let log_package_levels = log::package_levels(raw)?;
     let peer_listeners = some(listeners(raw, "listen-peer-urls")?, "listen-peer-urls")?;
     let mut client_listeners = some(listeners(raw, "listen-client-urls")?, "listen-client-urls")?;
     let http_listeners = listeners(raw, "listen-client-http-urls")?;
@@ -121,9 +121,11 @@ pub(super) fn validate(
         cors: list_or_all(raw.get("cors")),
         hosts: list_or_all(raw.get("host-whitelist")),
         log_format,
-        log_outputs: log_outputs(raw),
+        log_outputs: log::outputs(raw),
         log_level,
+        log_package_levels,
         from_file: false,
+        metrics_extensive: raw.get("metrics") == "extensive",
         pprof: raw.bool("enable-pprof"),
         sync: !raw.bool("unsafe-no-fsync"),
         history_events: within(raw, "history-events", 1, COUNT_MAX)?,
@@ -303,41 +305,6 @@ fn list_or_all(text: &str) -> Option<Vec<String>> {
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
     let all = items.is_empty() || items.iter().any(|item| item == "*");
     if all { None } else { Some(items) }
-}
-
-fn log_format(raw: &Raw) -> Result<LogFormat, Failure> {
-    match raw.get("logger") {
-        "capnslog" => Ok(LogFormat::Capnslog),
-        "zap" => Ok(LogFormat::Zap),
-        other => Err(Failure::verifying(format!(
-            "unknown logger option {other:?}: --logger takes capnslog or zap"
-        ))),
-    }
-}
-
-fn log_outputs(raw: &Raw) -> Vec<LogOutput> {
-    let said = raw.said("log-outputs").or_else(|| raw.said("log-output")).unwrap_or("default");
-    let one = |output: &str| match output.trim() {
-        "" | "default" | "stderr" => LogOutput::Stderr,
-        "stdout" => LogOutput::Stdout,
-        path => LogOutput::File(path.to_owned()),
-    };
-    said.split(',').map(one).collect()
-}
-
-fn log_level(raw: &Raw) -> Result<LogLevel, Failure> {
-    if raw.bool("debug") {
-        return Ok(LogLevel::Debug);
-    }
-    match raw.get("log-level") {
-        "debug" => Ok(LogLevel::Debug),
-        "info" => Ok(LogLevel::Info),
-        "warn" => Ok(LogLevel::Warn),
-        "error" | "dpanic" | "panic" | "fatal" => Ok(LogLevel::Error),
-        other => Err(Failure::verifying(format!(
-            "unknown log level {other:?}: --log-level takes error, warn, info or debug"
-        ))),
-    }
 }
 
 fn number(raw: &Raw, flag: &str) -> u64 {

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::discovery::directory::{Directory, Listing, Registered, Trouble};
 use crate::discovery::entries::{self, Entry};
 use crate::discovery::{DiscoveryError, Founders, HttpClient, Own};
-use crate::model::MemberId;
+use crate::model::{MemberId, codes};
 
 /// More voters than a cluster should have; a number beyond it was not meant as one.
 const SIZE_MAX: usize = 64;
@@ -193,7 +193,7 @@ async fn steadily<T>(
         if tries >= tries_max {
             return Err(DiscoveryError::TooManyRetries { tries, last });
         }
-        warn!(target: "discovery", "{last}; retrying in {pause:?} (--discovery={url})");
+        warn!(target: "discovery", code = codes::DISCOVERY_RETRY, "{last}; retrying in {pause:?} (--discovery={url})");
         tokio::time::sleep(pause).await;
     }
 }

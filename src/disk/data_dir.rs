@@ -12,6 +12,7 @@ use crate::disk::advice::Advice;
 use crate::disk::files::Files;
 use crate::disk::log_dir;
 use crate::disk::read_only::ReadOnlyFiles;
+use crate::model::codes;
 
 const STAMP: &str = "cairn-format";
 const STAMP_NEW: &str = "cairn-format.new";
@@ -382,6 +383,7 @@ fn warn_of_others(path: &Path) {
     let path = path.display();
     warn!(
         target: "etcdmain",
+        code = codes::DATA_DIRECTORY_MODE,
         "the data directory {path} has the mode {mode:04o}: others can {can}, though not read them. Unless that is wanted, \
          `chmod 700 {path}`"
     );

@@ -58,7 +58,13 @@ fn start() -> Member {
     ];
     let outcome = config::load(arguments, [], |_| unreachable!("there is no file"), |_| false);
     let Outcome::Run(config, _) = outcome else { panic!("{outcome:?}") };
-    let log = telemetry::start(LogFormat::Capnslog, &[], LogLevel::Error).expect("a log");
+    let log = telemetry::start(&telemetry::LogOptions {
+        format: LogFormat::Capnslog,
+        outputs: &[],
+        level: LogLevel::Error,
+        package_levels: &[],
+    })
+    .expect("a log");
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let stop = CancellationToken::new();

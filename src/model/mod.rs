@@ -4,6 +4,7 @@
 
 mod clipped;
 mod codec;
+pub mod codes;
 mod discovery;
 mod id;
 mod index;

@@ -20,6 +20,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tracing::{debug, warn};
 
 use crate::api::{Body, ClientAddress, ProxyMetrics};
+use crate::model::codes;
 use crate::tls::Tls;
 
 use endpoints::Endpoints;
@@ -73,6 +74,11 @@ impl Proxy {
     /// Where requests go, in the order in which they would be tried.
     pub fn client_urls(&self) -> Vec<String> {
         self.endpoints.urls()
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &ProxyMetrics {
+        &self.metrics
     }
 
     /// Answers a request of a client.
@@ -151,7 +157,7 @@ impl Proxy {
             match self.members.ask(endpoint.url(), &head.method, target, &sent, &body).await {
                 Ok(answer) => return Ok(self.answer(&head.method, target, answer)),
                 Err(failure) => {
-                    warn!(target: "proxy", "failed to direct request to {}: {failure}", endpoint.url());
+                    warn!(target: "proxy", code = codes::MEMBER_UNANSWERED, "failed to direct request to {}: {failure}", endpoint.url());
                     endpoint.fail();
                     if !repeatable && matches!(failure, Failure::Sent(_)) {
                         return Err(Dropped::Unknown);

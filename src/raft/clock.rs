@@ -20,7 +20,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::base::lock;
-use crate::model::{Clock, LogTime, MemberId, Stamp, WallTime};
+use crate::model::{Clock, LogTime, MemberId, Stamp, WallTime, codes};
 
 /// A follower keeps the best reading of so long, and of the period before: the one that was on its way for the shortest time.
 /// A shorter period would let one late message set the clock back, a longer one let two crystals drift apart.
@@ -161,6 +161,7 @@ impl LogClock {
             let (shown, max) = (Duration::from_nanos(ahead.unsigned_abs()), DIFFERENCE_MAX);
             warn!(
                 target: "rafthttp",
+                code = codes::CLOCKS_DIFFER,
                 "the clock difference against peer {leader} is too high [{shown:.1?} > {max:?}]: it shows {theirs}, this \
                  member {ours}. Keys live as long as they should; `expiration` follows the leader's clock. Check NTP on both",
             );

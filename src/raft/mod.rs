@@ -10,7 +10,7 @@
 //! | `saved.rs` | a member's data without the member: read for a backup, written for a restore |
 //! | `clock.rs` | the log's clock: what entries are stamped with, how long keys live |
 //! | `storage/` | openraft's storage over `disk` and `store`: `log` and `recent`, `machine`, `checkpoint`, `pace`, `encoding` |
-//! | `net/` | openraft's network over `transport`: calls out (`peers`), calls in (`inbound`), questions to the leader (`ask`), snapshots (`transfer`), their bytes (`messages`), how followers do (`followers`) |
+//! | `net/` | openraft's network over `transport`: calls out (`peers`), calls in (`inbound`), questions to the leader (`ask`), snapshots (`transfer`), their bytes (`messages`), how followers do (`followers`, `lag`) |
 //! | `requests/` | a write's way into the log and back (`propose`, `tickets`), reads that are not stale (`reads`) |
 //! | `voters/` | who has a vote (`voting`), who leads (`leadership`), going on when the majority is lost (`alone`) |
 //! | `adapter/` | openraft's parameters (`types`) and what it runs on (`runtime`) |
@@ -45,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::disk::{IoMode, Wal};
-use crate::model::{LogIndex, LogTime, MemberId, Term, Unavailable};
+use crate::model::{LogIndex, LogPosition, LogTime, MemberId, Term, Unavailable, codes};
 use crate::store::HistoryLimits;
 use crate::transport::Transport;
 
@@ -69,9 +69,11 @@ pub use adapter::runtime::seed_elections;
 pub use adapter::types::Answer;
 pub use alive::SignsOfLife;
 pub use net::followers::{AppendStats, FollowerStats};
+pub use net::lag::Latency;
 pub use requests::budget::{ByteBudget, Reserved};
-pub use start::{RaftOptions, StartError};
+pub use start::{Meter, RaftOptions, StartError};
 pub use storage::machine::{Observer, View};
+pub use storage::pace::LogHealth;
 pub use voters::leadership::{Leadership, Role};
 pub use voters::voting::{Progress, Voting, VotingChanges};
 
@@ -171,6 +173,12 @@ impl Raft {
         self.view.load_full()
     }
 
+    /// Tells the position of the last applied entry, without a lock; may outlive consensus.
+    pub fn positions(&self) -> impl Fn() -> LogPosition + Send + Sync + use<> {
+        let view = Arc::clone(&self.view);
+        move || view.load().position
+    }
+
     /// What this member keeps in memory.
     pub fn memory(&self) -> MemoryUse {
         let view = self.view.load();
@@ -226,6 +234,16 @@ impl Raft {
         self.shared.clock.differences()
     }
 
+    /// How much history is kept at most.
+    pub fn history_limits(&self) -> HistoryLimits {
+        self.shared.history
+    }
+
+    /// Is a snapshot of the leader being installed?
+    pub fn installs_snapshot(&self) -> bool {
+        self.shared.arrivals.is_installing()
+    }
+
     /// The way to the other members.
     pub fn transport(&self) -> &Arc<Transport> {
         &self.shared.transport
@@ -234,6 +252,15 @@ impl Raft {
     /// How a follower answers this member, while it leads.
     pub fn follower_stats(&self, follower: MemberId) -> FollowerStats {
         self.shared.followers.of(follower)
+    }
+
+    /// How far a follower is behind this member; `None` unless this member leads and sends to it.
+    pub fn latency(&self, follower: MemberId) -> Option<Latency> {
+        let Leadership { role, term, .. } = *self.leadership.borrow();
+        if role != Role::Leader {
+            return None;
+        }
+        self.shared.log.lag().of(follower, term.0)
     }
 
     /// Appends sent to followers.
@@ -286,12 +313,12 @@ impl Raft {
     pub async fn shutdown(&self) {
         self.shared.stop.cancel();
         if let Err(error) = self.raft.shutdown().await {
-            warn!(target: "raft", "consensus ended badly: {error}");
+            warn!(target: "raft", code = codes::CONSENSUS_ENDED, "consensus ended badly: {error}");
         }
         self.shared.tickets.close();
         let wal = self.wal.clone();
         if let Err(error) = blocking::on(self.shared.io, move || wal.shutdown()).await {
-            warn!(target: "raft", "the log ended badly: {error}");
+            warn!(target: "raft", code = codes::LOG_ENDED, "the log ended badly: {error}");
         }
     }
 }

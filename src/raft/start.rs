@@ -72,10 +72,20 @@ pub struct RaftOptions {
     pub random: Arc<dyn Random>,
     /// Is told how the log's disk does.
     pub wal_observer: Arc<dyn WalObserver>,
-    /// Is told how long each checkpoint's commit took.
-    pub checkpoint_observer: Box<dyn Fn(Duration) + Send + Sync>,
-    /// Is told how long a heartbeat to a member took to be answered.
-    pub round_trip_observer: Box<dyn Fn(MemberId, Duration) + Send + Sync>,
+    /// Is told how long things take.
+    pub meter: Arc<dyn Meter>,
+}
+
+/// Is told how long things take. Called where they happen, so it must be quick.
+pub trait Meter: Send + Sync {
+    /// The commit of a checkpoint.
+    fn checkpoint(&self, _took: Duration) {}
+    /// A heartbeat to a member, until it was answered.
+    fn round_trip(&self, _member: MemberId, _took: Duration) {}
+    /// An entry, from the append to this leader's log until a follower had it on its disk.
+    fn replicated(&self, _follower: MemberId, _took: Duration) {}
+    /// Some entries that were applied together.
+    fn applied(&self, _took: Duration) {}
 }
 
 /// Why a member cannot start.
@@ -112,6 +122,7 @@ impl Raft {
         let (alone, heartbeat) = (options.alone, options.heartbeat);
         let inflight_bytes_max = options.inflight_bytes_max;
         let io = options.wal.io;
+        let meter = Arc::clone(&options.meter);
         let clock = Arc::new(LogClock::new(Arc::clone(&options.clock)));
         let transport = Arc::clone(&options.transport);
         let tickets = Arc::new(Tickets::new(&*options.random));
@@ -138,6 +149,7 @@ impl Raft {
             observer,
             tickets: Arc::clone(&tickets),
             clock: Arc::clone(&clock),
+            meter: Arc::clone(&meter),
             facts: facts_learner(member, Arc::clone(&transport), Arc::clone(&removed)),
         };
         let mut machine =
@@ -261,7 +273,9 @@ async fn open(options: RaftOptions) -> Result<Opened, StartError> {
 fn open_files(options: RaftOptions) -> Result<Opened, StartError> {
     let io = options.wal.io;
     let tables = Tables::open(&*options.files, &options.checkpoint)?;
-    let checkpoints = Arc::new(Checkpoints::new(tables, io, options.checkpoint_observer));
+    let meter = Arc::clone(&options.meter);
+    let commits = Box::new(move |took| meter.checkpoint(took));
+    let checkpoints = Arc::new(Checkpoints::new(tables, io, commits));
     let pace = Arc::new(Pace::new(options.checkpoint_wal_bytes));
     let path = options.checkpoint.display();
     let load = || match checkpoints.load(options.history) {
@@ -295,7 +309,7 @@ fn open_files(options: RaftOptions) -> Result<Opened, StartError> {
     }
     // A member that is killed again and again before the next checkpoint is due would have more to read each time.
     pace.count(log.bytes_behind(start.applied.map(|applied| applied.index)));
-    let followers = Arc::new(Followers::new(options.round_trip_observer));
+    let followers = Arc::new(Followers::new(options.meter));
     Ok(Opened { wal, log, checkpoints, start, pace, followers })
 }
 

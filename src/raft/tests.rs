@@ -19,7 +19,7 @@ use super::storage::checkpoint::Checkpoints;
 use super::storage::encoding;
 use super::storage::log::Log;
 use super::storage::machine::{Listeners, Machine, Observer, View};
-use super::{Raft, RaftOptions};
+use super::{Meter, Raft, RaftOptions};
 use crate::disk::{
     CrashFiles, Fault, Files, IoMode, LogOwner, PrepareSpare, RealFiles, Survival, Tables, Wal,
     WalError, WalObserver, WalOptions,
@@ -35,6 +35,8 @@ impl WalObserver for Quiet {
     fn synced(&self, _took: Duration) {}
     fn failed(&self, _error: &WalError) {}
 }
+
+impl Meter for Quiet {}
 
 impl Observer for Quiet {
     fn published(&self, _view: &Arc<View>, _events: &[Arc<Event>]) {}
@@ -91,8 +93,13 @@ impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for OnDisk {
         let log = Log::new(wal, IoMode::Threaded, &recovered).expect("an empty log");
         let tickets = Arc::new(Tickets::new(&Quiet));
         let clock = Arc::new(LogClock::new(Arc::new(Quiet)));
-        let listeners =
-            Listeners { observer: Arc::new(Quiet), tickets, clock, facts: Box::new(|_| {}) };
+        let listeners = Listeners {
+            observer: Arc::new(Quiet),
+            tickets,
+            clock,
+            meter: Arc::new(Quiet),
+            facts: Box::new(|_| {}),
+        };
         let machine = Machine::new(start, listeners, ME, None, checkpoints);
         Ok((dir, log, machine))
     }
@@ -239,9 +246,8 @@ fn options(files: &CrashFiles) -> RaftOptions {
         inflight_bytes_max: 1 << 30,
         clock: Arc::new(Quiet),
         random: Arc::new(Quiet),
-        round_trip_observer: Box::new(|_, _| {}),
         wal_observer: Arc::new(Quiet),
-        checkpoint_observer: Box::new(|_| {}),
+        meter: Arc::new(Quiet),
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Hub {
     /// `watchers.entries.len()`, readable without the lock.
     count: AtomicUsize,
     requests: AtomicU64,
+    refused: AtomicU64,
+    missed: AtomicU64,
     view: ArcSwapOption<View>,
     next_deadline: watch::Sender<Option<LogTime>>,
     members: watch::Sender<Members>,
@@ -140,6 +142,8 @@ impl Hub {
             served: Mutex::default(),
             count: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
             view: ArcSwapOption::empty(),
             next_deadline: watch::Sender::new(None),
             members: watch::Sender::new(Members::default()),
@@ -151,6 +155,25 @@ impl Hub {
     /// How many wait. Wire: `watchers`.
     pub fn watchers(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// How many may wait.
+    pub fn watchers_max(&self) -> usize {
+        self.watchers_max
+    }
+
+    /// How many watches were refused because so many wait.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_missed(&self) {
+        self.missed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many watches wanted events that the history no longer had.
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
     }
 
     /// How many watches were asked for. Wire: `etcd_debugging_store_watch_requests_total`.
@@ -207,6 +230,7 @@ impl Hub {
         }
         let count = watchers.entries.len();
         if count >= self.watchers_max {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(Unavailable::TooManyWatchers.into());
         }
         // Counted before the newest view is looked at: see `published`.

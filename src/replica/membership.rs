@@ -13,7 +13,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing::warn;
 
-use crate::model::{MemberId, Unavailable};
+use crate::model::{MemberId, Unavailable, codes};
 use crate::raft::Progress;
 use crate::replica::{Replica, identity, request_timeout};
 use crate::store::{Applied, Command, MemberRecord, Members, MembersRevision};
@@ -255,7 +255,7 @@ impl Replica {
             }
         };
         if tokio::time::timeout(limit, left).await.is_err() {
-            warn!(target: "etcdserver", "member {id} is removed, but still has a vote; the leader goes on trying");
+            warn!(target: "etcdserver", code = codes::VOTE_STAYS, "member {id} is removed, but still has a vote; the leader goes on trying");
         }
     }
 

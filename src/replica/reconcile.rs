@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::model::{MemberId, Unavailable};
+use crate::model::{MemberId, Unavailable, codes};
 use crate::raft::{Progress, Role, Voting};
 use crate::replica::Replica;
 
@@ -33,7 +33,7 @@ impl Replica {
             let change = if leads { self.next_change() } else { None };
             if let Some(change) = change {
                 if let Err(why) = self.make(change).await {
-                    warn!(target: "etcdserver", "{change:?} failed: {why}; trying again");
+                    warn!(target: "etcdserver", code = codes::CHANGE_RETRIED, "{change:?} failed: {why}; trying again");
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
                 continue;
@@ -60,6 +60,7 @@ impl Replica {
             }
             VoterChange::Promote(id) => {
                 raft.promote(id).await?;
+                self.inner.stats.count_promotion();
                 info!(target: "etcdserver", "member {id} has caught up and has a vote");
                 Ok(())
             }

@@ -61,6 +61,8 @@ pub struct SelfStats {
     pending: AtomicI64,
     failed: AtomicU64,
     barriers: AtomicU64,
+    failed_barriers: AtomicU64,
+    promotions: AtomicU64,
     late_heartbeats: AtomicU64,
     clock_jumps: AtomicU64,
 }
@@ -74,6 +76,8 @@ impl SelfStats {
             pending: AtomicI64::new(0),
             failed: AtomicU64::new(0),
             barriers: AtomicU64::new(0),
+            failed_barriers: AtomicU64::new(0),
+            promotions: AtomicU64::new(0),
             late_heartbeats: AtomicU64::new(0),
             clock_jumps: AtomicU64::new(0),
         }
@@ -154,7 +158,21 @@ impl SelfStats {
     }
 
     pub(super) fn count_barrier(&self, served: bool) {
-        self.barriers.fetch_add(u64::from(served), Relaxed);
+        if served { &self.barriers } else { &self.failed_barriers }.fetch_add(1, Relaxed);
+    }
+
+    /// Quorum reads without an answer in time. Wire: `etcd_server_read_indexes_failed_total`.
+    pub fn failed_barriers(&self) -> u64 {
+        self.failed_barriers.load(Relaxed)
+    }
+
+    pub(super) fn count_promotion(&self) {
+        self.promotions.fetch_add(1, Relaxed);
+    }
+
+    /// Members that this one has given a vote. Wire: `etcd_server_learner_promote_successes`.
+    pub fn promotions(&self) -> u64 {
+        self.promotions.load(Relaxed)
     }
 
     /// Quorum reads served. In etcd each is a proposal and is counted among them.

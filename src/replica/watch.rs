@@ -156,7 +156,10 @@ impl Watch {
                 self.next = next;
                 Ok(false)
             }
-            Err(refusal) => Err(Missed::Refused(refusal)),
+            Err(refusal) => {
+                self.hub.count_missed();
+                Err(Missed::Refused(refusal))
+            }
         }
     }
 }

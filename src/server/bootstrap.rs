@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::discovery::{self, DiscoveryError, Own, RetryPolicy};
 use crate::disk::{DataDir, DataDirError, RealFiles};
-use crate::model::{Discovery, MemberId};
+use crate::model::{Discovery, MemberId, codes};
 use crate::replica::identity::{self, MemberIdentity};
 use crate::server::dial;
 use crate::server::peer_http::{self, Cluster, Listed};
@@ -214,6 +214,7 @@ async fn found(config: &Config, tls: &Arc<Tls>) -> Result<MemberIdentity, Bootst
             }
             Ok(there) => warn!(
                 target: "etcdserver",
+                code = codes::CLUSTER_ID,
                 "{url} belongs to cluster {}, but this member founds cluster {cluster}: cluster ID mismatch; check that \
                  --initial-cluster and --initial-cluster-token are the same everywhere",
                 there.id
@@ -327,6 +328,7 @@ async fn replace(
 ) -> Result<MemberId, BootstrapError> {
     warn!(
         target: "etcdserver",
+        code = codes::JOINS_AGAIN,
         "this member was {lost}, and its data directory is empty: it joins again as a new member",
     );
     let until = Instant::now() + REPLACE_ELECTIONS * config.election;

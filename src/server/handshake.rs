@@ -8,6 +8,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tracing::warn;
 
+use crate::api::Handshake;
+use crate::model::codes;
 use crate::server::connection::RawSocket;
 use crate::tls::{self, ServerStream, Tls};
 
@@ -19,6 +21,17 @@ pub(super) enum Accepted {
     Plain,
     /// The client is gone, took too long, or does not agree.
     Failed,
+}
+
+impl Accepted {
+    /// As it is counted.
+    pub(super) fn how(&self) -> Handshake {
+        match self {
+            Self::Secure(_) => Handshake::Done,
+            Self::Plain => Handshake::Plain,
+            Self::Failed => Handshake::Failed,
+        }
+    }
 }
 
 /// Does the handshake, within `limit`.
@@ -48,11 +61,11 @@ pub(super) async fn accept(
         Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Accepted::Failed,
         Ok(Err(error)) => {
-            warn!(target: "embed", "rejected connection from {}: {error}", shown(from));
+            warn!(target: "embed", code = codes::HANDSHAKE_FAILED, "rejected connection from {}: {error}", shown(from));
             Accepted::Failed
         }
         Err(_) => {
-            warn!(target: "embed", "rejected connection from {}: no TLS handshake within {limit:?}", shown(from));
+            warn!(target: "embed", code = codes::HANDSHAKE_FAILED, "rejected connection from {}: no TLS handshake within {limit:?}", shown(from));
             Accepted::Failed
         }
     }
@@ -66,6 +79,7 @@ const NOT_TLS: &[u8] =
 pub(super) fn tell_of_tls_without(from: Option<IpAddr>) {
     warn!(
         target: "embed",
+        code = codes::TLS_TO_PLAIN,
         "rejected connection from {}: it speaks TLS, and this listener's URL is http://: the client must use http://, or this \
          member listen on a https:// URL",
         shown(from),

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::api::{Api, Body};
+use crate::api::{Api, Body, ConnectionMeter, Limit, OpenConnection};
 use crate::base::{SplitMix, system_random};
+use crate::model::codes;
 use crate::proxy::Proxy;
 use crate::raft::Raft;
 use crate::server::connection::{Progress, RawSocket, Timeouts};
@@ -50,6 +51,15 @@ pub(super) enum Face {
 }
 
 impl Face {
+    /// As metrics name it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::Peers => "peers",
+            Self::Metrics => "metrics",
+        }
+    }
+
     /// What a service manager calls sockets for it (`FileDescriptorName=`).
     pub(super) fn socket_name(self) -> &'static str {
         match self {
@@ -100,6 +110,8 @@ pub(super) struct Listener {
     pub(super) limits: Limits,
     /// One for each connection; shared with the other listeners of this face.
     pub(super) permits: Arc<Semaphore>,
+    /// Counts connections, for those who watch.
+    pub(super) meter: Arc<ConnectionMeter>,
     /// Counts connections by address.
     pub(super) crowd: Arc<Crowd>,
     pub(super) connections: TaskTracker,
@@ -114,6 +126,9 @@ impl Listener {
         let mut seeds = SplitMix::new(system_random());
         loop {
             // Beyond the limit connections wait in the backlog.
+            if self.permits.available_permits() == 0 {
+                self.meter.hit(Limit::Connections);
+            }
             let permit = tokio::select! {
                 permit = Arc::clone(&self.permits).acquire_owned() => permit,
                 () = self.stop.cancelled() => return,
@@ -126,14 +141,16 @@ impl Listener {
             let (stream, from) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    warn!(target: "etcdmain", "cannot accept a connection: {error}");
+                    warn!(target: "etcdmain", code = codes::ACCEPT_FAILED, "cannot accept a connection: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
             let Some(counted) = self.crowd.enter(from) else {
+                self.meter.hit(Limit::ConnectionsOfOneAddress);
                 warn!(
                     target: "etcdmain",
+                    code = codes::ADDRESS_LIMIT,
                     "a connection from {} is closed: that address has as many as --max-connections-per-ip allows",
                     shown(from),
                 );
@@ -145,7 +162,8 @@ impl Listener {
             {
                 debug!(target: "etcdmain", "cannot tune a connection: {error}");
             }
-            self.spawn(stream, from, (permit, counted), keep_alive);
+            let place = (permit, counted, self.meter.accepted());
+            self.spawn(stream, from, place, keep_alive);
         }
     }
 
@@ -153,7 +171,7 @@ impl Listener {
         &self,
         stream: TcpStream,
         from: Option<IpAddr>,
-        place: (OwnedSemaphorePermit, Counted),
+        place: (OwnedSemaphorePermit, Counted, OpenConnection),
         keep_alive: KeepAlive,
     ) {
         let terms = Terms {
@@ -162,6 +180,7 @@ impl Listener {
             limits: self.limits,
             stop: self.stop.clone(),
             tls: self.tls.clone(),
+            meter: Arc::clone(&self.meter),
             from,
         };
         let raft = self.raft.clone().filter(|_| self.face == Face::Peers);
@@ -204,7 +223,9 @@ async fn serve_secure_peer(
     let progress = Arc::new(Progress::default());
     let raw = RawSocket::below_tls(reading, Arc::clone(&progress));
     let limit = terms.limits.timeouts.head;
-    let lingers = match handshake::accept(tls, raw, &writing, terms.from, limit).await {
+    let accepted = handshake::accept(tls, raw, &writing, terms.from, limit).await;
+    terms.meter.handshake(accepted.how());
+    let lingers = match accepted {
         Accepted::Secure(stream) => {
             // The stream keeps what was looked at for those who read on.
             let mut stream = BufReader::with_capacity(PREFACE.len(), *stream);

@@ -41,7 +41,7 @@ use tracing::{error, info, warn};
 use crate::api::{self, Api, CLUSTER_VERSION, Cors, ETCD_VERSION, Metrics};
 use crate::config::{self, Address, Config, ListenUrl, Side, TlsFlags};
 use crate::disk::{DataDir, DataDirError, LogDir, RealFiles, Reserve, WalOptions};
-use crate::model::{LogIndex, PathLimits, Url};
+use crate::model::{LogIndex, PathLimits, Url, codes};
 use crate::raft::{self, Raft, StartError};
 use crate::replica::identity::MemberIdentity;
 use crate::replica::{Facts, Hub, LocalMember, Replica};
@@ -61,7 +61,7 @@ use listen::{Face, Limits, Site};
 pub use random::SystemRandom;
 use service::Handed;
 pub use service::{HandedError, HandedSockets, Manager, Service};
-pub use signals::{Reread, Signals};
+pub use signals::{LogLevels, Reread, Signals};
 use socket::Socket;
 use telemetry::LogHandle;
 
@@ -128,7 +128,7 @@ pub async fn run(
     info!(target: "etcdmain", "etcd Version: {ETCD_VERSION} (cairn {})", env!("CARGO_PKG_VERSION"));
     let descriptors = descriptors::raise_limit();
     if let Some(text) = descriptors::warning(descriptors, config.connections_max) {
-        warn!(target: "etcdmain", "{text}");
+        warn!(target: "etcdmain", code = codes::OPEN_FILES, "{text}");
     }
     if let Some(flags) = config.proxy {
         let sides = Sides::load(&config)?;
@@ -160,7 +160,7 @@ pub async fn run(
         (identity, _) => identity?,
     };
     manager.starting("reading the checkpoint and the log").await;
-    let metrics = Metrics::new();
+    let metrics = Metrics::new(config.metrics_extensive);
     let hub = Hub::new(config.watchers_max);
     let raft = start_raft(&config, &data_dir, &log_dir, &identity, &metrics, &hub, &sides).await?;
     manager.starting("waiting for a leader and for a vote").await;
@@ -180,7 +180,8 @@ pub async fn run(
             quota_bytes: config.quota_bytes,
         },
     );
-    metrics.observe_member(replica.clone());
+    log.follow(identity.member, raft.positions());
+    metrics.observe_member(replica.clone(), observe::surroundings(&data_dir, &sides, &log));
     // What it showed before a restart, it shows again; one that starts for the first time lets its clients wait.
     let restarted = identity.restarted && raft.held_at_start() > LogIndex(0);
     let facts = Facts {
@@ -207,12 +208,12 @@ pub async fn run(
     }
     let keep = keep_addresses(replica.clone(), identity, Arc::clone(&data_dir));
     tokio::spawn(chores.clone().run_until_cancelled_owned(keep));
-    let api = Api::new(replica.clone(), metrics, api_settings(&config, log.clone()));
+    let api = Api::new(replica.clone(), Arc::clone(&metrics), api_settings(&config, log.clone()));
     let clients = CancellationToken::new();
     if restarted {
         clients.cancel();
     }
-    let starting = Starting { facts, clients, manager };
+    let starting = Starting { facts, clients, manager, metrics };
     let result = serve(config, listeners, &raft, replica, api, &starting, stop).await;
     chores.cancel();
     raft.shutdown().await;
@@ -270,7 +271,7 @@ async fn keep_addresses(replica: Replica, mut identity: MemberIdentity, data_dir
             let written =
                 tokio::task::spawn_blocking(move || bootstrap::keep(&kept, &data_dir)).await;
             if let Ok(Err(error)) = written {
-                warn!(target: "etcdserver", "{error}; a restart may not find the other members");
+                warn!(target: "etcdserver", code = codes::ADDRESSES_NOT_KEPT, "{error}; a restart may not find the other members");
             }
         }
         if members.changed().await.is_err() {
@@ -287,6 +288,7 @@ struct Starting {
     clients: CancellationToken,
     /// Is told when all is done, and when it is over.
     manager: Manager,
+    metrics: Arc<Metrics>,
 }
 
 /// Why a member ends.
@@ -320,8 +322,14 @@ async fn serve(
     let shares = descriptors::share(descriptors::limit());
     let clients = config.connections_max.min(shares.clients).min(Semaphore::MAX_PERMITS);
     // However many clients there are, peers and programs that look after the member get in.
-    let [clients, peers, metrics] =
-        [clients, shares.peers, shares.metrics].map(|count| Arc::new(Semaphore::new(count)));
+    let listeners_of = [Face::Clients, Face::Peers, Face::Metrics].map(|face| {
+        let most = match face {
+            Face::Clients => clients,
+            Face::Peers => shares.peers,
+            Face::Metrics => shares.metrics,
+        };
+        (Arc::new(Semaphore::new(most)), starting.metrics.connections(face.name(), most))
+    });
     let (crowd, uncounted) = (Crowd::new(config.connections_per_ip_max), Crowd::new(0));
     let limits = Limits {
         timeouts: Timeouts { head: config.header_timeout, idle: config.idle_timeout },
@@ -339,11 +347,8 @@ async fn serve(
             site: Site::Member(Arc::clone(&api)),
             raft: Some(raft.clone()),
             limits,
-            permits: Arc::clone(match face {
-                Face::Clients => &clients,
-                Face::Peers => &peers,
-                Face::Metrics => &metrics,
-            }),
+            permits: Arc::clone(&listeners_of[face as usize].0),
+            meter: Arc::clone(&listeners_of[face as usize].1),
             crowd: Arc::clone(if face == Face::Clients { &crowd } else { &uncounted }),
             connections: connections.clone(),
             stop,
@@ -373,14 +378,18 @@ async fn serve(
         () = stop.cancelled() => End::Stopped,
     };
     starting.manager.stopping(end.why()).await;
+    api.drain();
     match &end {
-        End::Failed(failure) => error!(target: "etcdserver", "{failure}"),
+        End::Failed(failure) => {
+            error!(target: "etcdserver", code = codes::MEMBER_FAILED, "{failure}")
+        }
         // A leader hands over while it still answers all clients.
         End::Stopped => raft.hand_over().await,
         End::Removed => {
-            error!(target: "etcdserver", "the member has been permanently removed from the cluster");
+            error!(target: "etcdserver", code = codes::REMOVED, "the member has been permanently removed from the cluster");
             error!(
                 target: "etcdserver",
+                code = codes::REMOVED,
                 "the data-dir used by this member must be removed. To let it join again, empty {}, add it with `etcdctl \
                  member add` and start it with --initial-cluster-state=existing",
                 config.data_dir.display(),
@@ -392,7 +401,7 @@ async fn serve(
     replica.hub().close();
     connections.close();
     if tokio::time::timeout(DRAIN_MAX, connections.wait()).await.is_err() {
-        warn!(target: "etcdmain", "some clients did not finish in time and are cut off");
+        warn!(target: "etcdmain", code = codes::CLIENTS_CUT_OFF, "some clients did not finish in time and are cut off");
     }
     peer_acceptors.cancel();
     match end {
@@ -417,7 +426,7 @@ async fn live(
     replica.until_voting().await;
     starting.clients.cancel();
     if facts.alone {
-        warn!(target: "etcdserver", "this member goes on alone: leave --force-new-cluster out from now on");
+        warn!(target: "etcdserver", code = codes::ALONE, "this member goes on alone: leave --force-new-cluster out from now on");
     }
     let member = replica.member();
     info!(
@@ -456,7 +465,6 @@ async fn start_raft(
         config.election / 2,
         Arc::new(AddressBook::new(identity.peers.clone())),
     );
-    let (commits, heartbeats) = (Arc::clone(metrics), Arc::clone(metrics));
     let raft = raft::RaftOptions {
         member: identity.member,
         cluster: identity.cluster,
@@ -477,8 +485,7 @@ async fn start_raft(
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
         wal_observer: Arc::new(observe::Disk::new(Arc::clone(metrics))),
-        checkpoint_observer: Box::new(move |took| commits.checkpoint_committed(took)),
-        round_trip_observer: Box::new(move |peer, took| heartbeats.round_trip(peer, took)),
+        meter: Arc::clone(metrics) as Arc<dyn raft::Meter>,
     };
     let raft = Raft::start(raft, Arc::clone(hub) as Arc<dyn raft::Observer>).await?;
     log_dir.begun(&RealFiles, data_dir)?;
@@ -667,6 +674,7 @@ fn announce(face: Face, address: &Address, secure: bool) {
         }
         Face::Clients => warn!(
             target: "embed",
+            code = codes::INSECURE_CLIENTS,
             "serving insecure client requests on {address}, this is strongly discouraged! Every host that reaches this address \
              can read and change everything"
         ),

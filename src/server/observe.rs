@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use tracing::{error, warn};
 
-use crate::api::Metrics;
-use crate::disk::{WalError, WalObserver};
+use crate::api::{Metrics, Surroundings};
+use crate::disk::{DataDir, WalError, WalObserver};
+use crate::model::codes;
+use crate::server::Sides;
+use crate::server::telemetry::LogHandle;
+use crate::tls::Tls;
 
 /// A sync that takes longer is worth a warning; etcd's users look for its text.
 const SYNC_EXPECTED_MAX: Duration = Duration::from_secs(1);
@@ -21,6 +25,24 @@ impl Disk {
     }
 }
 
+/// Numbers that only the server knows.
+pub(super) fn surroundings(data_dir: &DataDir, sides: &Sides, log: &LogHandle) -> Surroundings {
+    let (clients, peers) = (Arc::clone(&sides.clients), Arc::clone(&sides.peers));
+    let (checkpoint, log) = (data_dir.checkpoint(), log.clone());
+    Surroundings {
+        certificates: Box::new(move || {
+            let ends = |(side, tls): (&'static str, &Arc<Tls>)| {
+                tls.expires().map(|at| (side, at.as_secs_f64()))
+            };
+            [("client", &clients), ("peer", &peers)].into_iter().filter_map(ends).collect()
+        }),
+        checkpoint_bytes: Box::new(move || {
+            std::fs::metadata(&checkpoint).ok().map(|file| file.len())
+        }),
+        log_lines: Box::new(move || log.lines()),
+    }
+}
+
 impl WalObserver for Disk {
     fn written(&self, bytes: usize) {
         self.metrics.wal_written(bytes);
@@ -31,6 +53,7 @@ impl WalObserver for Disk {
         if took > SYNC_EXPECTED_MAX {
             warn!(
                 target: "wal",
+                code = codes::SLOW_SYNC,
                 "sync duration of {:.3}s, expected less than 1s",
                 took.as_secs_f64(),
             );
@@ -47,6 +70,7 @@ impl WalObserver for Disk {
         };
         error!(
             target: "wal",
+            code = codes::LOG_FAILED,
             "{failure}. What was acknowledged is safe; nothing more will be. This member stops{fix}",
         );
     }

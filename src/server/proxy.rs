@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::config::{Config, ProxyFlags};
 use crate::discovery::{self, RetryPolicy};
 use crate::disk::{DataDir, RealFiles};
+use crate::model::codes;
 use crate::proxy::{Proxy, Settings};
 use crate::server::crowd::Crowd;
 use crate::server::listen::{self, Face, Limits, Site};
@@ -71,7 +72,7 @@ impl State {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
-                warn!(target: "proxy", "cannot read {}: {error}; the flags are used", file.display());
+                warn!(target: "proxy", code = codes::LIST_UNKEPT, "cannot read {}: {error}; the flags are used", file.display());
                 return None;
             }
         };
@@ -84,6 +85,7 @@ impl State {
             Err(error) => {
                 warn!(
                     target: "proxy",
+                    code = codes::LIST_UNKEPT,
                     "{} is damaged ({error}): the flags are used, and it is written anew",
                     file.display()
                 );
@@ -102,7 +104,7 @@ impl State {
             .and_then(|()| fs::File::open(&aside)?.sync_all())
             .and_then(|()| fs::rename(&aside, file));
         if let Err(error) = written {
-            warn!(target: "proxy", "cannot write {}: {error}; a later start uses the flags", file.display());
+            warn!(target: "proxy", code = codes::LIST_UNKEPT, "cannot write {}: {error}; a later start uses the flags", file.display());
         }
     }
 }
@@ -248,6 +250,7 @@ impl List {
         }
         warn!(
             target: "proxy",
+            code = codes::LIST_UNREAD,
             "could not retrieve cluster information from the given urls ({}); trying again",
             failures.join("; ")
         );
@@ -264,8 +267,11 @@ async fn serve(
     let shares = descriptors::share(descriptors::limit());
     // A client that waits takes a connection to a member as well.
     let clients = config.connections_max.min(shares.clients / 2).clamp(1, Semaphore::MAX_PERMITS);
-    let clients = Arc::new(Semaphore::new(clients));
-    let metrics = Arc::new(Semaphore::new(shares.metrics));
+    let of_face = |face: Face, most: usize| {
+        (Arc::new(Semaphore::new(most)), proxy.metrics().connections(face.name(), most))
+    };
+    let clients = of_face(Face::Clients, clients);
+    let metrics = of_face(Face::Metrics, shares.metrics);
     let (crowd, uncounted) = (Crowd::new(config.connections_per_ip_max), Crowd::new(0));
     let limits = Limits {
         timeouts: Timeouts { head: config.header_timeout, idle: config.idle_timeout },
@@ -284,7 +290,8 @@ async fn serve(
             site: Site::Proxy(Arc::clone(proxy)),
             raft: None,
             limits,
-            permits: Arc::clone(if of_clients { &clients } else { &metrics }),
+            permits: Arc::clone(if of_clients { &clients.0 } else { &metrics.0 }),
+            meter: Arc::clone(if of_clients { &clients.1 } else { &metrics.1 }),
             crowd: Arc::clone(if of_clients { &crowd } else { &uncounted }),
             connections: connections.clone(),
             stop: acceptors.clone(),
@@ -300,6 +307,6 @@ async fn serve(
     connections.close();
     // Watches go on until something happens at a member: this is how long they are waited for.
     if tokio::time::timeout(DRAIN_MAX, connections.wait()).await.is_err() {
-        warn!(target: "etcdmain", "some clients did not finish in time and are cut off");
+        warn!(target: "etcdmain", code = codes::CLIENTS_CUT_OFF, "some clients did not finish in time and are cut off");
     }
 }

@@ -21,7 +21,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::api::{ClientAddress, ClientName};
+use crate::api::{ClientAddress, ClientName, ConnectionMeter};
 use crate::server::connection::{ClientStream, Progress, RawSocket, Timeouts};
 use crate::server::exchange::{RequestBody, exchange};
 use crate::server::fast_path::{FastPath, Outcome};
@@ -46,6 +46,8 @@ pub(super) struct Terms {
     pub(super) stop: CancellationToken,
     /// What to speak on it; plain when there is none.
     pub(super) tls: Option<Arc<Tls>>,
+    /// Is told of handshakes.
+    pub(super) meter: Arc<ConnectionMeter>,
     /// The client's address; none of one that comes through a socket in a file.
     pub(super) from: Option<IpAddr>,
 }
@@ -75,7 +77,9 @@ async fn secure(
     let progress = Arc::new(Progress::default());
     let raw = RawSocket::below_tls(reading, Arc::clone(&progress));
     let limit = terms.limits.timeouts.head;
-    match handshake::accept(tls, raw, writing, terms.from, limit).await {
+    let accepted = handshake::accept(tls, raw, writing, terms.from, limit).await;
+    terms.meter.handshake(accepted.how());
+    match accepted {
         Accepted::Secure(stream) => {
             let name = if tls.names_users() { common_name(&stream) } else { None };
             let name = name.map(|name| ClientName(name.into()));
@@ -155,7 +159,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     E: Future<Output = End>,
 {
-    let Terms { face, site, limits, stop, tls, from } = terms;
+    let Terms { face, site, limits, stop, tls, from, .. } = terms;
     let (face, from, patience) = (*face, *from, limits.timeouts.head);
     let address = from.map(ClientAddress);
     let service = service_fn(|mut request| {

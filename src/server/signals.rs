@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::config::LogLevel;
+use crate::model::codes;
 use crate::server::service::Manager;
 use crate::server::telemetry::LogHandle;
 
@@ -53,7 +54,7 @@ impl Signals {
         mut self,
         stop: CancellationToken,
         log: LogHandle,
-        level: impl Fn() -> Result<Option<LogLevel>, String>,
+        level: impl Fn() -> Result<Option<LogLevels>, String>,
         certificates: mpsc::Sender<Reread>,
         manager: Manager,
     ) {
@@ -84,11 +85,14 @@ impl Signals {
     }
 }
 
-fn reread(log: &LogHandle, level: Result<Option<LogLevel>, String>) {
+/// The level of the log, and those of single packages.
+pub type LogLevels = (LogLevel, Vec<(String, LogLevel)>);
+
+fn reread(log: &LogHandle, level: Result<Option<LogLevels>, String>) {
     match log.reopen() {
         Ok(()) => info!(target: "pkg/osutil", "received hangup signal: the log's files are opened anew"),
         Err(failed) => failed.iter().for_each(|(path, why)| {
-            error!(target: "pkg/osutil", "the log {path} cannot be opened anew, and goes on where it was: {why}");
+            error!(target: "pkg/osutil", code = codes::LOG_NOT_REOPENED, "the log {path} cannot be opened anew, and goes on where it was: {why}");
         }),
     }
     match level {
@@ -96,13 +100,15 @@ fn reread(log: &LogHandle, level: Result<Option<LogLevel>, String>) {
             target: "pkg/osutil",
             "flags and variables stay as they were at the start; only the level of a --config-file is taken without a restart"
         ),
-        Ok(Some(level)) => {
-            log.set_level(level);
+        Ok(Some((level, packages))) => {
+            log.set_levels(level, &packages);
             info!(
                 target: "pkg/osutil",
                 "the log's level is {level:?}, as in the configuration file; everything else in it needs a restart"
             );
         }
-        Err(why) => error!(target: "pkg/osutil", "the configuration file is not taken: {why}"),
+        Err(why) => {
+            error!(target: "pkg/osutil", code = codes::CONFIGURATION_FILE, "the configuration file is not taken: {why}")
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::disk::{Reserve, free_bytes};
+use crate::model::codes;
 use crate::replica::{Replica, Shortage};
 
 /// Pause between two looks. A disk that takes 200 MB a second loses 50 MB meanwhile, less than is reserved.
@@ -30,7 +31,7 @@ pub(super) async fn watch(replica: Replica, mut reserves: Vec<Reserve>) {
                 Err(error) if !complained => {
                     complained = true;
                     let dir = reserve.dir().display();
-                    warn!(target: "etcdserver", "cannot look at the disk of {dir} or reserve space on it: {error}");
+                    warn!(target: "etcdserver", code = codes::DISK_UNSEEN, "cannot look at the disk of {dir} or reserve space on it: {error}");
                 }
                 Err(_) => {}
             }
@@ -51,6 +52,7 @@ fn say(replica: &Replica, reserves: &[Reserve], before: Option<Shortage>, now: O
     match (before, now) {
         (_, Some(Shortage::Quota)) => warn!(
             target: "etcdserver",
+            code = codes::NO_ROOM,
             "alarm NOSPACE: the key space weighs {bytes} bytes, and --quota-bytes allows {quota}. Writes that need room are \
              refused until keys are deleted; or raise --quota-bytes on all members"
         ),
@@ -58,6 +60,7 @@ fn say(replica: &Replica, reserves: &[Reserve], before: Option<Shortage>, now: O
             let left: Vec<_> = reserves.iter().map(|reserve| left_on(reserve.dir())).collect();
             warn!(
                 target: "etcdserver",
+                code = codes::NO_ROOM,
                 "alarm NOSPACE: the disk is nearly full ({}). Writes of this member's clients that need room are refused until \
                  there is space again: remove files there, or enlarge the disk",
                 left.join("; ")

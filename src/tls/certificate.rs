@@ -12,6 +12,7 @@ use x509_cert::der::Decode as _;
 use x509_cert::der::oid::ObjectIdentifier;
 
 use crate::config::TlsFlags;
+use crate::model::codes;
 use crate::tls::{Chain, TlsError};
 
 /// `id-at-commonName`
@@ -43,6 +44,11 @@ pub(super) enum Left {
 }
 
 impl Ends {
+    /// Since 1970.
+    pub(super) fn at(&self) -> Duration {
+        self.at
+    }
+
     pub(super) fn left(&self, now: UnixTime) -> Left {
         let now = Duration::from_secs(now.as_secs());
         if now > self.at {
@@ -60,11 +66,12 @@ impl Ends {
         match left {
             Left::Long => {}
             Left::Short => {
-                warn!(target: "embed", "the certificate in {path} expires at {shown}: put a new one there");
+                warn!(target: "embed", code = codes::CERTIFICATE_ENDS, "the certificate in {path} expires at {shown}: put a new one there");
             }
             Left::Nothing => {
                 error!(
                     target: "embed",
+                    code = codes::CERTIFICATE_ENDED,
                     "the certificate in {path} has expired at {shown}, and all who check it refuse this member: put a new one there"
                 );
             }
@@ -132,6 +139,7 @@ fn warn_of_names(own: &CertificateDer<'_>, path: &str, hosts: &[String]) {
     for host in hosts.iter().filter(|host| !is_for(host)) {
         warn!(
             target: "embed",
+            code = codes::CERTIFICATE_NAMES,
             "the certificate in {path} is not for {host}, which this member is reached under: those who check names refuse it \
              there. Put {host} into its subject alternative names (the common name does not count)"
         );

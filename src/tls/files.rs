@@ -12,6 +12,7 @@ use x509_cert::crl::CertificateList;
 use x509_cert::der::Decode as _;
 
 use crate::config::TlsFlags;
+use crate::model::codes;
 use crate::tls::TlsError;
 use crate::tls::certificate::Pair;
 
@@ -87,6 +88,7 @@ fn private_key(path: &Path, flag: &str) -> Result<PrivateKeyDer<'static>, TlsErr
     if mode & 0o007 != 0 {
         warn!(
             target: "embed",
+            code = codes::SECRET_READABLE,
             "{} can be read or written by every user of this machine (mode {:o}): {flag} holds a secret; `chmod 600` it",
             path.display(),
             mode & 0o777,

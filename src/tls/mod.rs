@@ -18,6 +18,7 @@ mod watch;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, ring};
@@ -143,6 +144,11 @@ impl Tls {
     /// When the certificate that is shown ends, if there is one.
     fn ends(&self) -> Option<Arc<Ends>> {
         self.current.load().ends.clone()
+    }
+
+    /// When the certificate that is shown ends, if there is one: since 1970.
+    pub fn expires(&self) -> Option<Duration> {
+        self.ends().map(|ends| ends.at())
     }
 
     /// The files that are read, for messages.

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use crate::model::codes;
 use crate::tls::Tls;
 use crate::tls::certificate::{Ends, Left};
 
@@ -92,7 +93,7 @@ fn look(side: &Tls) {
             info!(target: "embed", "TLS files are read again, new connections use them: {}", files());
         }
         Err(error) => {
-            error!(target: "embed", "TLS files have changed and cannot be used, the ones before stay in use: {error}");
+            error!(target: "embed", code = codes::TLS_FILES, "TLS files have changed and cannot be used, the ones before stay in use: {error}");
         }
     }
 }

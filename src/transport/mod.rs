@@ -25,7 +25,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tracing::{info, warn};
 
-use crate::model::{Clipped, ClusterId, DecodeError, MemberId};
+use crate::model::{Clipped, ClusterId, DecodeError, MemberId, codes};
 
 pub use book::AddressBook;
 pub use frame::{FRAME_BYTES_MAX, Frame, FrameReader, FrameWriter};
@@ -191,7 +191,7 @@ impl Transport {
             Err(error) => {
                 peer.count_sent_failure();
                 if peer.lost(&error.to_string()) {
-                    warn!(target: "rafthttp", "peer {to} cannot be reached: {error}");
+                    warn!(target: "rafthttp", code = codes::PEER_UNREACHABLE, "peer {to} cannot be reached: {error}");
                 }
             }
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use cairn::base::SplitMix;
 use cairn::disk::{CrashFiles, IoMode, PrepareSpare, WalError, WalObserver, WalOptions};
 use cairn::model::{Clock, ClusterId, MemberId, Random, WallTime};
-use cairn::raft::{self, Raft};
+use cairn::raft::{self, Meter, Raft};
 use cairn::replica::{self, Facts, Hub, Replica};
 use cairn::store::HistoryLimits;
 use cairn::transport::{self, AddressBook, Dial, PREFACE, Stream, Transport};
@@ -72,6 +72,8 @@ impl Clock for VirtualClock {
 }
 
 struct Quiet;
+
+impl Meter for Quiet {}
 
 impl WalObserver for Quiet {
     fn written(&self, _bytes: usize) {}
@@ -434,8 +436,7 @@ impl World {
             clock: Arc::clone(&clock),
             random: Arc::clone(&self.dice) as Arc<dyn Random>,
             wal_observer: Arc::new(Quiet),
-            checkpoint_observer: Box::new(|_| {}),
-            round_trip_observer: Box::new(|_, _| {}),
+            meter: Arc::new(Quiet),
         };
         let hub = Hub::new(1000);
         let observer = Arc::clone(&hub) as Arc<dyn raft::Observer>;

@@ -156,6 +156,41 @@ fn plain_and_secure_listeners_stand_side_by_side() {
     assert_eq!(secure.told("/health", None, &[]), "{\"health\":\"true\"}");
 }
 
+/// Prometheus shows a certificate as every client must; the numbers say how it went.
+#[test]
+fn metrics_come_over_tls_to_those_with_a_certificate() {
+    let mut pki = Pki::new();
+    pki.sign("alice", &Wanted::ALICE);
+    let metrics = ["--listen-metrics-urls", "https://127.0.0.1:0"];
+    let mut secure = Secure::start(pki, &[&DEMANDING[..], &metrics].concat());
+    let clients = secure.url.clone();
+    let address = address_behind(&mut secure.member, "listening for metrics on ");
+    let metrics = format!("https://{address}");
+    for url in [clients, metrics] {
+        secure.url = url;
+        assert!(!secure.ask("/metrics", None, &[]).status.success(), "without a certificate");
+        let page = secure.told("/metrics", Some("alice"), &[]);
+        let value = |name: &str| -> f64 {
+            let line = page.lines().find(|line| line.starts_with(name)).expect("it is there");
+            line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("a number")
+        };
+        let ends = value("cairn_tls_certificate_expiry_timestamp_seconds{side=\"client\"} ");
+        // The end of the year 2119, to within a day.
+        assert!((ends - 4_733_510_400.0).abs() < 90_000.0, "{ends}");
+        assert_eq!(secure.told("/readyz", Some("alice"), &[]), "ok\n");
+    }
+    let page = secure.told("/metrics", Some("alice"), &[]);
+    for listener in ["clients", "metrics"] {
+        for result in ["ok", "failed"] {
+            let name = format!(
+                "cairn_tls_handshakes_total{{listener=\"{listener}\",result=\"{result}\"}} "
+            );
+            let line = page.lines().find(|line| line.starts_with(&name)).expect("it is there");
+            assert!(!line.ends_with(" 0"), "{line}");
+        }
+    }
+}
+
 #[test]
 fn tls_is_spoken_through_a_socket_in_a_file() {
     let mut pki = Pki::new();

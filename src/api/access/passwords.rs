@@ -22,7 +22,7 @@ use tracing::warn;
 use crate::api::access::basic::{self, Claim};
 use crate::api::access::failures::{Failures, Who};
 use crate::base::lock;
-use crate::model::Unavailable;
+use crate::model::{Unavailable, codes};
 use crate::store::{Auth, AuthRevision, Identity, PasswordHash};
 
 /// As in etcd, whose users may be moved here.
@@ -149,7 +149,7 @@ impl Passwords {
         let Some((_, revision)) = stored.filter(|_| is_right) else {
             // Not of unknown names: some of them are passwords in the wrong field.
             if exists {
-                warn!(target: "auth", "wrong password for user {user}");
+                warn!(target: "auth", code = codes::WRONG_PASSWORD, "wrong password for user {user}");
             }
             self.failures.failed(who, Instant::now());
             return Ok(None);

@@ -19,8 +19,8 @@ use crate::api::keys::listing::Listing;
 use crate::api::keys::parse::{self, KeysRequest, Listed, Parsed, Raw};
 use crate::api::keys::render::When;
 use crate::api::keys::shown;
-use crate::api::metrics::MethodLabel;
-use crate::model::{Clipped, KeyPath, LogPosition, Refusal, Reply, StoreIndex, Unavailable};
+use crate::api::metrics::{Limit, MethodLabel};
+use crate::model::{Clipped, KeyPath, LogPosition, Refusal, Reply, StoreIndex, Unavailable, codes};
 use crate::raft::{Reserved, View};
 use crate::store::{Access, Action, Applied, Asker, Command, Event};
 
@@ -83,7 +83,10 @@ where
         let (form, mut reserved) = intake::collect(budget, body, &head.headers, bytes_max)
             .await
             .map_err(|unread| match unread {
-                Unread::TooLarge => Unreadable::Refused(Refusal::BodyTooLarge { bytes_max }),
+                Unread::TooLarge => {
+                    api.metrics.hit(Limit::Body);
+                    Unreadable::Refused(Refusal::BodyTooLarge { bytes_max })
+                }
                 Unread::Overloaded(why) => Unreadable::Overloaded(why),
                 Unread::CutOff => Unreadable::CutOff,
             })?;
@@ -114,6 +117,7 @@ fn warn_of_unread_body(head: &http::request::Parts, body: &impl http_body::Body)
         let content_type = content_type.map(String::from_utf8_lossy);
         warn!(
             target: "etcdhttp",
+            code = codes::BODY_NOT_READ,
             "{} {}: the body is not read, because its content type is \"{}\"; send it as \
              application/x-www-form-urlencoded",
             head.method,

@@ -1,10 +1,13 @@
 //! Numbers of the member that are read when the page is asked for, because others count them anyway.
 
+use std::sync::Arc;
+
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts};
 
-use crate::api::metrics::make::{counter, gauge, known};
+use crate::api::metrics::families::{Families, Labelled};
+use crate::api::metrics::limits::LimitHits;
+use crate::api::metrics::surroundings::Surroundings;
 use crate::api::{CLUSTER_VERSION, ETCD_VERSION};
 use crate::raft::Role;
 use crate::replica::Replica;
@@ -14,6 +17,8 @@ use crate::transport::PeerTraffic;
 /// Reads the numbers of a member when they are asked for.
 pub(super) struct MemberCollector {
     pub(super) replica: Replica,
+    pub(super) surroundings: Surroundings,
+    pub(super) limits: Arc<LimitHits>,
 }
 
 impl Collector for MemberCollector {
@@ -26,6 +31,9 @@ impl Collector for MemberCollector {
         self.server(&mut families);
         self.peers(&mut families);
         self.clocks(&mut families);
+        self.followers(&mut families);
+        self.own(&mut families);
+        self.surroundings.collect(&mut families);
         self.store(&mut families);
         self.space(&mut families);
         families.0
@@ -42,7 +50,6 @@ impl MemberCollector {
                 self.replica.view().store.bytes(),
             ),
             ("cairn_storage_quota_bytes", "What it may weigh: --quota-bytes.", quota),
-            ("etcd_server_quota_backend_bytes", "What it may weigh: --quota-bytes.", quota),
         ] {
             families.gauge(name, help, value);
         }
@@ -84,11 +91,10 @@ impl MemberCollector {
                 "Proposals that wait for a majority.",
                 u64::try_from(stats.proposals_pending()).unwrap_or(0),
             ),
-            ("etcd_server_snapshot_apply_in_progress_total", "Snapshots being installed.", 0),
             (
-                "cairn_requests_inflight_bytes",
-                "Bytes of writes that are under way, of --max-inflight-bytes.",
-                self.replica.budget().used() as u64,
+                "etcd_server_snapshot_apply_in_progress_total",
+                "Is a snapshot of the leader being installed?",
+                u64::from(self.replica.raft().installs_snapshot()),
             ),
             ("etcd_debugging_store_watchers", "Waiting watchers.", self.watchers()),
             ("etcd_store_watchers", "Waiting watchers.", self.watchers()),
@@ -116,7 +122,16 @@ impl MemberCollector {
                 "How often this member's wall clock jumped.",
                 stats.clock_jumps(),
             ),
-            ("etcd_server_slow_apply_total", "Entries that took too long to apply.", 0),
+            (
+                "etcd_server_read_indexes_failed_total",
+                "Quorum reads without an answer in time.",
+                stats.failed_barriers(),
+            ),
+            (
+                "etcd_server_learner_promote_successes",
+                "Members that this one has given a vote.",
+                stats.promotions(),
+            ),
             ("etcd_network_client_grpc_received_bytes_total", "Traffic of etcd 3 clients.", 0),
             ("etcd_network_client_grpc_sent_bytes_total", "Traffic of etcd 3 clients.", 0),
         ] {
@@ -138,7 +153,7 @@ impl MemberCollector {
 
     fn peers(&self, families: &mut Families) {
         let traffic = self.replica.raft().transport().traffic().all();
-        let by_peer = |value: &dyn Fn(&PeerTraffic) -> u64| -> Vec<(String, u64)> {
+        let by_peer = |value: &dyn Fn(&PeerTraffic) -> u64| -> Labelled<u64> {
             traffic.iter().map(|(id, peer)| (id.to_string(), value(peer))).collect()
         };
         for (name, help, label, values) in [
@@ -195,6 +210,89 @@ impl MemberCollector {
         );
     }
 
+    /// Of a leader alone; no other member knows.
+    fn followers(&self, families: &mut Families) {
+        let raft = self.replica.raft();
+        let voting = raft.voting();
+        let others = voting.voters.iter().chain(&voting.learners);
+        let known = others.filter_map(|id| Some((id.to_string(), raft.latency(*id)?)));
+        let (mut latencies, mut entries) = (Vec::new(), Vec::new());
+        for (id, latency) in known {
+            latencies.push((id.clone(), latency.latency.as_secs_f64()));
+            entries.push((id, latency.entries));
+        }
+        families.seconds_by(
+            "cairn_member_latency_seconds",
+            "How long a follower takes, or has been taking, to have on its disk what the leader has appended.",
+            "To",
+            &latencies,
+        );
+        families.gauge_by(
+            "cairn_member_lag_entries",
+            "Entries of the leader's log that a follower has not acknowledged.",
+            "To",
+            &entries,
+        );
+    }
+
+    fn own(&self, families: &mut Families) {
+        let (view, hub, raft) = (self.replica.view(), self.replica.hub(), self.replica.raft());
+        let (history, limits) = (view.store.history(), raft.history_limits());
+        let budget = self.replica.budget();
+        families.labelled(
+            "cairn_build_info",
+            "The version of this program.",
+            "version",
+            env!("CARGO_PKG_VERSION"),
+        );
+        for (name, help, value) in [
+            ("cairn_raft_term", "The term.", self.replica.status().leadership.term.0),
+            ("cairn_nodes", "Files and directories in the key space.", view.store.nodes_count()),
+            ("cairn_watchers", "Waiting watches.", self.watchers()),
+            (
+                "cairn_watchers_limit",
+                "Watches that may wait at a time; more are refused.",
+                hub.watchers_max() as u64,
+            ),
+            ("cairn_history_events", "Events kept for waitIndex.", history.len() as u64),
+            ("cairn_history_events_limit", "Events that may be kept.", limits.events_max as u64),
+            ("cairn_history_bytes", "Bytes of these events.", history.bytes() as u64),
+            ("cairn_history_limit_bytes", "Bytes that may be kept.", limits.bytes_max as u64),
+            (
+                "cairn_history_oldest_index",
+                "The lowest waitIndex that is answered.",
+                history.oldest().0,
+            ),
+            (
+                "cairn_requests_inflight_bytes",
+                "Bytes of writes that are under way.",
+                budget.used() as u64,
+            ),
+            (
+                "cairn_requests_inflight_limit_bytes",
+                "Bytes of writes that may be under way at a time; more are refused.",
+                budget.bytes_max() as u64,
+            ),
+        ] {
+            families.gauge(name, help, value);
+        }
+        families.counter(
+            "cairn_history_misses_total",
+            "Watches whose waitIndex the history no longer reached.",
+            hub.missed(),
+        );
+        let kept_elsewhere =
+            [("max-watchers", hub.refused()), ("max-inflight-bytes", budget.refused())];
+        let hits = self.limits.by_flag().chain(kept_elsewhere);
+        let hits: Vec<_> = hits.map(|(flag, hits)| (flag.to_owned(), hits)).collect();
+        families.counter_by(
+            "cairn_limit_hits_total",
+            "How often what a flag limits was at its limit.",
+            "flag",
+            &hits,
+        );
+    }
+
     fn store(&self, families: &mut Families) {
         let view = self.replica.view();
         let count = |counter| view.store.counters().get(counter);
@@ -240,76 +338,4 @@ impl MemberCollector {
 
 fn cluster_version() -> String {
     CLUSTER_VERSION.trim_end_matches(".0").to_owned()
-}
-
-/// Metric families made on the spot.
-#[derive(Default)]
-struct Families(Vec<MetricFamily>);
-
-impl Families {
-    fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        let metric = gauge(name, help);
-        metric.set(i64::try_from(value).unwrap_or(i64::MAX));
-        self.0.extend(metric.collect());
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
-        let metric = counter(name, help);
-        metric.inc_by(value);
-        self.0.extend(metric.collect());
-    }
-
-    fn labelled(&mut self, name: &str, help: &str, label: &str, value: &str) {
-        let metric = known(IntGaugeVec::new(Opts::new(name, help), &[label]));
-        metric.with_label_values(&[value]).set(1);
-        self.0.extend(metric.collect());
-    }
-
-    fn gauge_by(&mut self, name: &str, help: &str, label: &str, values: &[(String, u64)]) {
-        let metric = known(IntGaugeVec::new(Opts::new(name, help), &[label]));
-        for (key, value) in values {
-            let value = i64::try_from(*value).unwrap_or(i64::MAX);
-            metric.with_label_values(&[key.as_str()]).set(value);
-        }
-        self.0.extend(metric.collect());
-    }
-
-    fn by_action(&mut self, name: &str, help: &str, values: &[(&str, u64)]) {
-        let values: Vec<_> =
-            values.iter().map(|(action, value)| ((*action).to_owned(), *value)).collect();
-        self.counter_by(name, help, "action", &values);
-    }
-
-    fn counter_by(&mut self, name: &str, help: &str, label: &str, values: &[(String, u64)]) {
-        let metric = known(IntCounterVec::new(Opts::new(name, help), &[label]));
-        for (key, value) in values {
-            metric.with_label_values(&[key.as_str()]).inc_by(*value);
-        }
-        self.0.extend(metric.collect());
-    }
-
-    fn seconds_by(&mut self, name: &str, help: &str, label: &str, values: &[(String, f64)]) {
-        let metric = known(GaugeVec::new(Opts::new(name, help), &[label]));
-        for (key, value) in values {
-            metric.with_label_values(&[key.as_str()]).set(*value);
-        }
-        self.0.extend(metric.collect());
-    }
-
-    fn counter_between(&mut self, name: &str, help: &str, local: &str, values: &[(String, u64)]) {
-        let metric = known(IntCounterVec::new(Opts::new(name, help), &["Local", "Remote"]));
-        for (remote, value) in values {
-            metric.with_label_values(&[local, remote.as_str()]).inc_by(*value);
-        }
-        self.0.extend(metric.collect());
-    }
-
-    fn gauge_between(&mut self, name: &str, help: &str, local: &str, values: &[(String, u64)]) {
-        let metric = known(IntGaugeVec::new(Opts::new(name, help), &["Local", "Remote"]));
-        for (remote, value) in values {
-            let value = i64::try_from(*value).unwrap_or(i64::MAX);
-            metric.with_label_values(&[local, remote.as_str()]).set(value);
-        }
-        self.0.extend(metric.collect());
-    }
 }

@@ -4,8 +4,12 @@
 //! counted here.
 
 mod collector;
+mod connections;
+mod families;
+mod limits;
 mod make;
 mod proxy;
+mod surroundings;
 
 pub use proxy::ProxyMetrics;
 
@@ -20,9 +24,19 @@ use prometheus::{
 };
 
 use crate::api::metrics::collector::MemberCollector;
+use crate::api::metrics::connections::Connections;
+use crate::api::metrics::limits::LimitHits;
 use crate::api::metrics::make::{counter, doubling, gauge, histogram, known};
 use crate::model::MemberId;
+use crate::raft::Meter;
 use crate::replica::Replica;
+
+pub use connections::{ConnectionMeter, Handshake, OpenConnection};
+pub use limits::Limit;
+pub use surroundings::{LogLines, Surroundings};
+
+/// Applying for so long is slow, as in etcd.
+const SLOW_APPLY: Duration = Duration::from_millis(100);
 
 /// What is counted while requests are served and the disk works.
 pub struct Metrics {
@@ -35,7 +49,44 @@ pub struct Metrics {
     wal_fsync_2x: Histogram,
     wal_bytes: IntGauge,
     backend_commit: Histogram,
+    snapshot_save: Histogram,
     round_trip: HistogramVec,
+    slow_applies: IntCounter,
+    connections: Connections,
+    limits: Arc<LimitHits>,
+    extensive: Option<Extensive>,
+}
+
+/// What `--metrics=extensive` adds: distributions of what happens often.
+struct Extensive {
+    apply: Histogram,
+    replication: HistogramVec,
+}
+
+impl Extensive {
+    fn new(registry: &Registry) -> Self {
+        let this = Self {
+            apply: histogram(
+                "cairn_apply_duration_seconds",
+                "How long some entries take to be applied together.",
+                doubling(0.00001, 18),
+            ),
+            replication: known(HistogramVec::new(
+                HistogramOpts::new(
+                    "cairn_member_replication_duration_seconds",
+                    "How long entries take from the append to the leader's log until a follower has them on its disk.",
+                )
+                .buckets(doubling(0.0001, 18)),
+                &["To"],
+            )),
+        };
+        for collector in
+            [Box::new(this.apply.clone()) as Box<dyn Collector>, Box::new(this.replication.clone())]
+        {
+            registry.register(collector).expect("each name is registered once");
+        }
+        this
+    }
 }
 
 struct RequestMetrics {
@@ -83,11 +134,11 @@ impl Timer<'_> {
 }
 
 impl Metrics {
-    /// Nothing counted yet.
+    /// Nothing counted yet. With `extensive` there are more histograms.
     ///
     /// # Panics
     /// When two metrics have one name, which a test would have shown.
-    pub fn new() -> Arc<Self> {
+    pub fn new(extensive: bool) -> Arc<Self> {
         let registry = Registry::new();
         let received = IntCounterVec::new(
             Opts::new("etcd_http_received_total", "Requests of the key space, without watches."),
@@ -134,6 +185,18 @@ impl Metrics {
                 "How long the commits of checkpoints take.",
                 doubling(0.001, 14),
             ),
+            snapshot_save: histogram(
+                "etcd_debugging_snap_save_total_duration_seconds",
+                "etcd_disk_backend_commit_duration_seconds under another name: a checkpoint is the snapshot.",
+                doubling(0.001, 14),
+            ),
+            slow_applies: counter(
+                "etcd_server_slow_apply_total",
+                "How often entries took more than 100 ms to be applied together.",
+            ),
+            connections: Connections::new(&registry),
+            limits: Arc::default(),
+            extensive: extensive.then(|| Extensive::new(&registry)),
             round_trip: known(HistogramVec::new(
                 HistogramOpts::new(
                     "etcd_network_peer_round_trip_time_seconds",
@@ -154,6 +217,8 @@ impl Metrics {
             Box::new(metrics.wal_fsync_2x.clone()),
             Box::new(metrics.wal_bytes.clone()),
             Box::new(metrics.backend_commit.clone()),
+            Box::new(metrics.snapshot_save.clone()),
+            Box::new(metrics.slow_applies.clone()),
             Box::new(metrics.round_trip.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ] {
@@ -163,8 +228,9 @@ impl Metrics {
     }
 
     /// Adds what is read from a running member whenever the page is asked for.
-    pub fn observe_member(&self, replica: Replica) {
-        let collector = Box::new(MemberCollector { replica });
+    pub fn observe_member(&self, replica: Replica, surroundings: Surroundings) {
+        let limits = Arc::clone(&self.limits);
+        let collector = Box::new(MemberCollector { replica, surroundings, limits });
         self.registry.register(collector).expect("a member is observed once");
     }
 
@@ -189,15 +255,13 @@ impl Metrics {
         self.wal_bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// A peer answered a heartbeat.
-    pub fn round_trip(&self, peer: MemberId, took: Duration) {
-        let to = peer.to_string();
-        self.round_trip.with_label_values(&[to.as_str()]).observe(took.as_secs_f64());
+    /// Counts the connections of the listeners called `listener`, of which at most `connections_max` may be open.
+    pub fn connections(&self, listener: &str, connections_max: usize) -> Arc<ConnectionMeter> {
+        self.connections.of(listener, connections_max, &self.limits)
     }
 
-    /// A checkpoint was committed.
-    pub fn checkpoint_committed(&self, took: Duration) {
-        self.backend_commit.observe(took.as_secs_f64());
+    pub(super) fn hit(&self, limit: Limit) {
+        self.limits.hit(limit);
     }
 
     /// All of them, as Prometheus reads them.
@@ -208,6 +272,42 @@ impl Metrics {
             .expect("metrics with valid names are written to memory");
         page
     }
+}
+
+impl Meter for Metrics {
+    fn checkpoint(&self, took: Duration) {
+        self.backend_commit.observe(took.as_secs_f64());
+        self.snapshot_save.observe(took.as_secs_f64());
+    }
+
+    fn round_trip(&self, member: MemberId, took: Duration) {
+        let to = member.to_string();
+        self.round_trip.with_label_values(&[to.as_str()]).observe(took.as_secs_f64());
+    }
+
+    fn replicated(&self, follower: MemberId, took: Duration) {
+        if let Some(extensive) = &self.extensive {
+            let to = follower.to_string();
+            let of_follower = extensive.replication.with_label_values(&[to.as_str()]);
+            of_follower.observe(took.as_secs_f64());
+        }
+    }
+
+    fn applied(&self, took: Duration) {
+        if took > SLOW_APPLY {
+            self.slow_applies.inc();
+        }
+        if let Some(extensive) = &self.extensive {
+            extensive.apply.observe(took.as_secs_f64());
+        }
+    }
+}
+
+/// Files, sockets and the like that this process has open.
+fn open_descriptors() -> Option<u64> {
+    // The one that lists them is among them.
+    let count = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    Some(count.saturating_sub(1) as u64)
 }
 
 /// Resident memory of this process.
@@ -223,7 +323,7 @@ mod tests {
 
     #[test]
     fn all_metrics_can_be_made() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(true);
         metrics.wal_synced(Duration::from_millis(1));
         let timer = metrics.keys_request(MethodLabel::of(&Method::GET).unwrap().quorum(true));
         timer.done(StatusCode::NOT_FOUND);

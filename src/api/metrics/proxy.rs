@@ -1,5 +1,6 @@
 //! What a proxy counts, under etcd's names.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -7,6 +8,8 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
 };
 
+use crate::api::metrics::connections::{ConnectionMeter, Connections};
+use crate::api::metrics::limits::LimitHits;
 use crate::api::metrics::make::{doubling, known};
 
 /// Methods that are counted under their names; others are counted as one, so that no client makes metrics.
@@ -19,6 +22,8 @@ pub struct ProxyMetrics {
     handled: IntCounterVec,
     dropped: IntCounterVec,
     duration: HistogramVec,
+    connections: Connections,
+    limits: Arc<LimitHits>,
 }
 
 impl ProxyMetrics {
@@ -57,7 +62,14 @@ impl ProxyMetrics {
         for metric in all {
             known(registry.register(metric));
         }
-        Self { registry, requests, handled, dropped, duration }
+        let connections = Connections::new(&registry);
+        let limits = Arc::default();
+        Self { registry, requests, handled, dropped, duration, connections, limits }
+    }
+
+    /// Counts the connections of the listeners called `listener`, of which at most `connections_max` may be open.
+    pub fn connections(&self, listener: &str, connections_max: usize) -> Arc<ConnectionMeter> {
+        self.connections.of(listener, connections_max, &self.limits)
     }
 
     /// A request came.

@@ -23,7 +23,7 @@ use crate::api::error::{self, X_ETCD_CLUSTER_ID};
 use crate::api::intake;
 use crate::api::path;
 use crate::api::security::body::{GivenRole, GivenUser};
-use crate::model::Unavailable;
+use crate::model::{Unavailable, codes};
 use crate::store::{
     Applied, AuthChange, AuthCommand, AuthRefusal, GUEST, PasswordHash, Permissions, ROOT,
 };
@@ -145,6 +145,7 @@ fn warn_of_guests(api: &Context) {
     if api.replica.view().store.auth().role(GUEST) == Some(Permissions::everything()) {
         warn!(
             target: "auth",
+            code = codes::OPEN_GUEST,
             "authentication is on, and guests may still read and write every key. To end that: \
              etcdctl -u root:PASSWORD role revoke guest --path '/*' --readwrite"
         );

@@ -115,6 +115,10 @@ impl Default for WalOptions {
 
 /// Is told how the disk does. Called on the log's own thread, so it must be quick.
 pub trait WalObserver: Send + Sync {
+    /// A batch is about to be written and synced.
+    fn begun(&self) {}
+    /// What was begun is done with; it is not called when the log has failed meanwhile.
+    fn ended(&self) {}
     /// A batch of so many bytes was written; it may not be safe yet.
     fn written(&self, bytes: usize);
     /// What was written is safe; the sync took so long.

@@ -18,6 +18,7 @@ use crate::disk::files::{File, Files};
 use crate::disk::wal::error::{WalError, io_error};
 use crate::disk::wal::segment::{self, Header};
 use crate::disk::wal::{PrepareSpare, Shared as Log};
+use crate::model::codes;
 
 /// Whose `spare.wal` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,7 +205,7 @@ impl Shared {
                 match segment::prepare_spare(&*self.files, &self.dir, bytes, Some(stopped)) {
                     Ok(()) => self.spare_is_there(),
                     Err(error) => {
-                        warn!(target: "wal", "cannot prepare the next segment of the log, so it will begin unprepared: {error}");
+                        warn!(target: "wal", code = codes::SEGMENT_UNPREPARED, "cannot prepare the next segment of the log, so it will begin unprepared: {error}");
                     }
                 }
             }
@@ -213,6 +214,7 @@ impl Shared {
                     if let Err(error) = self.let_go_of(path) {
                         warn!(
                             target: "wal",
+                            code = codes::SEGMENT_STAYS,
                             "cannot remove {}, which the log no longer needs: {error}; it is tried again",
                             path.display()
                         );

@@ -206,6 +206,13 @@ impl Thread {
 
     /// Writes the batch behind the last one; returns where it starts.
     fn write(&mut self) -> Result<u64, WalError> {
+        self.shared.observer.begun();
+        let start = self.write_and_sync()?;
+        self.shared.observer.ended();
+        Ok(start)
+    }
+
+    fn write_and_sync(&mut self) -> Result<u64, WalError> {
         if self.tail.offset + self.batch.length() as u64 > self.tail.length {
             self.roll()?;
         }

@@ -1,13 +1,14 @@
 //! How the exchange of log entries with the others goes, in numbers.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::base::lock;
 use crate::model::MemberId;
+use crate::raft::Meter;
 use crate::transport::Lane;
 
 /// Messages that the rates are taken from, at most; etcd takes as many.
@@ -58,22 +59,27 @@ pub(in crate::raft) struct Followers {
     by_member: Mutex<BTreeMap<MemberId, FollowerStats>>,
     sent: Mutex<Window>,
     received: Mutex<Window>,
-    round_trip: Box<dyn Fn(MemberId, Duration) + Send + Sync>,
+    meter: Arc<dyn Meter>,
 }
 
 impl Followers {
-    /// `round_trip` is told how long each heartbeat took to be answered.
-    pub(in crate::raft) fn new(round_trip: Box<dyn Fn(MemberId, Duration) + Send + Sync>) -> Self {
+    /// `meter` is told how long heartbeats and entries take.
+    pub(in crate::raft) fn new(meter: Arc<dyn Meter>) -> Self {
         let (sent, received) = (Mutex::default(), Mutex::default());
-        Self { by_member: Mutex::default(), sent, received, round_trip }
+        Self { by_member: Mutex::default(), sent, received, meter }
     }
 
     pub(in crate::raft) fn answered(&self, follower: MemberId, lane: Lane, took: Duration) {
         match lane {
-            Lane::Heartbeat => (self.round_trip)(follower, took),
+            Lane::Heartbeat => self.meter.round_trip(follower, took),
             Lane::Log => lock(&self.by_member).entry(follower).or_default().succeeded(took),
             Lane::Vote | Lane::Snapshot | Lane::Ask => {}
         }
+    }
+
+    /// The follower has an entry on its disk that was appended so long ago.
+    pub(in crate::raft) fn replicated(&self, follower: MemberId, took: Duration) {
+        self.meter.replicated(follower, took);
     }
 
     pub(in crate::raft) fn failed(&self, follower: MemberId, lane: Lane) {
@@ -166,7 +172,9 @@ mod tests {
 
     #[test]
     fn latencies_are_summed_up() {
-        let followers = Followers::new(Box::new(|_, _| {}));
+        struct Deaf;
+        impl Meter for Deaf {}
+        let followers = Followers::new(Arc::new(Deaf));
         for ms in [1, 2, 3] {
             followers.answered(MemberId(1), Lane::Log, Duration::from_millis(ms));
         }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::base::lock;
-use crate::model::{LogIndex, LogTime, MemberId, Term, Unavailable};
+use crate::model::{LogIndex, LogTime, MemberId, Term, Unavailable, codes};
 use crate::raft::adapter::types::{self, Origin, Types};
 use crate::raft::net::messages::{self, Propose, append, ask, snapshot, vote};
 use crate::raft::{Raft, Role};
@@ -66,7 +66,7 @@ impl Raft {
             Err(error @ AcceptError::Refused { .. }) => {
                 let text = error.to_string();
                 if self.shared.last_refusal.is_news(&text) {
-                    warn!(target: "rafthttp", "a peer was not let in: {text}");
+                    warn!(target: "rafthttp", code = codes::PEER_REFUSED, "a peer was not let in: {text}");
                 }
                 return;
             }
@@ -97,7 +97,7 @@ impl Raft {
         if let Err(error) = ended {
             if error.kind() == io::ErrorKind::InvalidData {
                 self.shared.transport.traffic().of(peer).count_received_failure();
-                warn!(target: "rafthttp", "peer {peer} said what cannot be understood: {error}");
+                warn!(target: "rafthttp", code = codes::PEER_NOT_UNDERSTOOD, "peer {peer} said what cannot be understood: {error}");
             } else {
                 debug!(target: "rafthttp", "a connection of peer {peer} ended: {error}");
             }
@@ -155,7 +155,7 @@ impl Raft {
                         Some((request, incoming))
                     }
                     Err(error) => {
-                        warn!(target: "rafthttp", "log entries cannot be understood: {error}");
+                        warn!(target: "rafthttp", code = codes::PEER_NOT_UNDERSTOOD, "log entries cannot be understood: {error}");
                         None
                     }
                 }
@@ -187,7 +187,7 @@ impl Raft {
                     let request = messages::decode_transfer(&frame.payload).map_err(malformed)?;
                     let answer = self.raft.handle_transfer_leader(request).await;
                     if let Err(refusal) = answer.map_err(io::Error::other)? {
-                        warn!(target: "raft", "leadership was not taken over: {refusal}");
+                        warn!(target: "raft", code = codes::LEADERSHIP_REFUSED, "leadership was not taken over: {refusal}");
                     }
                     link.outgoing.put(vote::TRANSFERRED, &[])?;
                 }
@@ -201,7 +201,9 @@ impl Raft {
     async fn serve_snapshot(&self, mut link: Link) -> io::Result<()> {
         let arrived =
             self.shared.arrivals.receive(&mut link, self.shared.history, self.shared.io).await?;
+        let installing = self.shared.arrivals.installs();
         let installed = self.raft.install_full_snapshot(arrived.vote, arrived.snapshot).await;
+        drop(installing);
         match installed {
             Ok(answer) => {
                 let vote = messages::encode_one_vote(&answer.vote);

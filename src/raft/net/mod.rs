@@ -6,6 +6,7 @@ pub(in crate::raft) mod ask;
 pub(in crate::raft) mod fence;
 pub(in crate::raft) mod followers;
 pub(in crate::raft) mod inbound;
+pub(in crate::raft) mod lag;
 pub(in crate::raft) mod messages;
 pub(in crate::raft) mod peers;
 pub(in crate::raft) mod transfer;

@@ -201,6 +201,9 @@ impl NetStreamAppend<Types> for Peer {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
+        if self.lane == Lane::Log {
+            self.peers.log.lag().follows(self.target);
+        }
         Box::pin(async move {
             let link = match self.link.take() {
                 Some(link) => link,
@@ -230,6 +233,7 @@ struct Exchange<'s, S> {
 }
 
 struct InFlight {
+    term: u64,
     sent: Instant,
     bytes: usize,
 }
@@ -268,7 +272,8 @@ where
             link.outgoing.put(append::REQUEST, &payload)?;
             let bytes = payload.len();
             self.peer.peers.followers.sent(!request.entries.is_empty(), bytes);
-            self.in_flight.push_back(InFlight { sent: Instant::now(), bytes });
+            let term = request.vote.leader_id.term;
+            self.in_flight.push_back(InFlight { term, sent: Instant::now(), bytes });
             self.in_flight_bytes += bytes;
         }
         Ok(())
@@ -307,6 +312,12 @@ where
         self.in_flight_bytes -= first.bytes;
         let peer = &self.peer;
         peer.peers.followers.answered(peer.target, peer.lane, first.sent.elapsed());
+        if let (Lane::Log, Ok(Some(matched))) = (peer.lane, &appended) {
+            let lag = peer.peers.log.lag();
+            for took in lag.acknowledged(peer.target, first.term, matched.index + 1) {
+                peer.peers.followers.replicated(peer.target, took);
+            }
+        }
         Poll::Ready(Ok(appended))
     }
 

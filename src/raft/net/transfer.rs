@@ -9,6 +9,7 @@
 
 use std::io;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use openraft::storage::Snapshot;
@@ -92,6 +93,8 @@ pub(in crate::raft) async fn send(
 pub(in crate::raft) struct Arrivals {
     /// What came before a connection broke.
     unfinished: Mutex<Option<Arrival>>,
+    /// Those that are whole and being installed.
+    installing: AtomicUsize,
 }
 
 struct Arrival {
@@ -108,7 +111,27 @@ pub(in crate::raft) struct Arrived {
     pub(in crate::raft) snapshot: OpenraftSnapshot,
 }
 
+/// A snapshot is being installed until this is dropped.
+pub(in crate::raft) struct Installing<'a>(&'a AtomicUsize);
+
+impl Drop for Installing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Arrivals {
+    /// One is whole, and its installation begins.
+    pub(in crate::raft) fn installs(&self) -> Installing<'_> {
+        self.installing.fetch_add(1, Ordering::Relaxed);
+        Installing(&self.installing)
+    }
+
+    /// Is one being installed?
+    pub(in crate::raft) fn is_installing(&self) -> bool {
+        self.installing.load(Ordering::Relaxed) > 0
+    }
+
     /// Receives one snapshot. The caller installs it and answers.
     pub(in crate::raft) async fn receive(
         &self,

@@ -5,7 +5,7 @@
 //! and for the disk, all of which take whatever comes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::model::Unavailable;
 
@@ -23,6 +23,7 @@ const KEPT_FOR_SMALL: usize = 4;
 #[derive(Debug)]
 pub struct ByteBudget {
     used: AtomicUsize,
+    refused: AtomicU64,
     bytes_max: usize,
 }
 
@@ -36,7 +37,7 @@ pub struct Reserved {
 impl ByteBudget {
     /// A budget of which nothing is used.
     pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), bytes_max })
+        Arc::new(Self { used: AtomicUsize::new(0), refused: AtomicU64::new(0), bytes_max })
     }
 
     /// Takes `bytes` for a request, and what a request takes anyway.
@@ -66,7 +67,18 @@ impl ByteBudget {
     }
 
     fn overloaded(&self) -> Unavailable {
+        self.refused.fetch_add(1, Relaxed);
         Unavailable::Overloaded { bytes_max: self.bytes_max }
+    }
+
+    /// Bytes that may be in use.
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// How many requests were refused for want of it.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
     }
 
     /// Bytes in use. Wire: `cairn_requests_inflight_bytes`.

@@ -21,6 +21,7 @@ use crate::base;
 use crate::disk::{IoMode, Mark, Recovered, Wal};
 use crate::raft::StartError;
 use crate::raft::adapter::types::{self, Entry, LogId, Types, Vote};
+use crate::raft::net::lag::Lag;
 use crate::raft::storage::blocking;
 use crate::raft::storage::encoding;
 use crate::raft::storage::recent::{Found, Recent};
@@ -43,6 +44,7 @@ struct Shared {
     state: Mutex<State>,
     /// More entries are safe, or none will be any more.
     safe: Notify,
+    lag: Lag,
 }
 
 #[derive(Default)]
@@ -113,12 +115,17 @@ impl Log {
             }
             state.trim();
         }
-        let (state, safe) = (Mutex::new(state), Notify::new());
-        Ok(Self { shared: Arc::new(Shared { wal, io, state, safe }) })
+        let (state, safe, lag) = (Mutex::new(state), Notify::new(), Lag::default());
+        Ok(Self { shared: Arc::new(Shared { wal, io, state, safe, lag }) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         base::lock(&self.shared.state)
+    }
+
+    /// How far followers are behind what was appended.
+    pub(in crate::raft) fn lag(&self) -> &Lag {
+        &self.shared.lag
     }
 
     /// Waits until the entry at `index` and all before it are safe on this member's own disk.
@@ -398,19 +405,22 @@ impl RaftLogStorage<Types> for Log {
         I::IntoIter: OptionalSend,
     {
         let mut encoded = Vec::new();
-        let mut end = 0;
+        let (mut term, mut end) = (0, 0);
         let truncations;
         {
             let mut state = self.lock();
             truncations = state.truncations;
             for entry in entries {
                 let bytes = Bytes::from(encoding::encode_entry(&entry));
-                end = entry.log_id.index + 1;
+                (term, end) = (entry.log_id.leader_id.term, entry.log_id.index + 1);
                 encoded.push((on_disk(entry.log_id.index), bytes.clone()));
                 state.last = Some(entry.log_id);
                 state.recent.push(entry, bytes);
             }
             state.trim();
+        }
+        if !encoded.is_empty() {
+            self.shared.lag.appended(term, end - encoded.len() as u64, end);
         }
         let log = self.clone();
         let done = move |result: io::Result<()>| {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use futures_util::{FutureExt, Stream, StreamExt};
@@ -9,6 +10,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine, Snapsh
 use openraft::{EntryPayload, OptionalSend};
 
 use crate::model::{LogPosition, MemberId};
+use crate::raft::Meter;
 use crate::raft::adapter::types::{
     self, Answer, Entry, LogId, Origin, Proposal, SnapshotMeta, StoredMembership, Types,
 };
@@ -51,6 +53,8 @@ pub(in crate::raft) struct Listeners {
     pub(in crate::raft) tickets: Arc<Tickets>,
     /// The time in the log.
     pub(in crate::raft) clock: Arc<LogClock>,
+    /// How long applying takes.
+    pub(in crate::raft) meter: Arc<dyn Meter>,
     /// Is called when facts of the cluster may have changed.
     pub(in crate::raft) facts: Box<dyn Fn(&View) + Send + Sync>,
 }
@@ -149,7 +153,14 @@ impl Machine {
     ///
     /// Not before it is on this member's own disk, though a majority of others may have it: what a member has shown it holds
     /// after a restart, so it may show that at once.
-    async fn publish(&mut self, batch: &mut Vec<Applying>) -> io::Result<()> {
+    async fn publish(
+        &mut self,
+        batch: &mut Vec<Applying>,
+        begun: Option<Instant>,
+    ) -> io::Result<()> {
+        if let Some(begun) = begun {
+            self.listeners.meter.applied(begun.elapsed());
+        }
         if let (Some(log), Some(applied)) = (&self.log, &self.applied) {
             log.until_safe(applied.index).await?;
         }
@@ -206,23 +217,24 @@ impl RaftStateMachine<Types> for Machine {
     where
         S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
     {
-        let mut batch = Vec::new();
+        let (mut batch, mut begun) = (Vec::new(), None);
         let mut next = entries.next().await;
         while let Some(item) = next {
             let (entry, responder) = item?;
+            begun.get_or_insert_with(Instant::now);
             batch.push(self.apply_one(entry, responder));
             // Whatever is ready belongs to the batch, which does not wait for more.
             let ready = if batch.len() < BATCH_MAX { entries.next().now_or_never() } else { None };
             next = match ready {
                 Some(ready) => ready,
                 None => {
-                    self.publish(&mut batch).await?;
+                    self.publish(&mut batch, begun.take()).await?;
                     entries.next().await
                 }
             };
         }
         if !batch.is_empty() {
-            self.publish(&mut batch).await?;
+            self.publish(&mut batch, begun).await?;
         }
         Ok(())
     }

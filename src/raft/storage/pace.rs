@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::{Notify, watch};
@@ -43,6 +43,18 @@ pub(in crate::raft) struct Pace {
     written: Notify,
     /// Why the log has failed.
     failure: watch::Sender<Option<String>>,
+    start: Instant,
+    /// When the write that is under way began: milliseconds from `start`, and one; zero while there is none.
+    writing_since: AtomicU64,
+}
+
+/// How the log's disk does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogHealth {
+    /// A write is under way for so long, or for no time when there is none.
+    Works(Duration),
+    /// The log has failed for good; why.
+    Failed(String),
 }
 
 impl Pace {
@@ -53,6 +65,8 @@ impl Pace {
             due: Notify::new(),
             written: Notify::new(),
             failure: watch::Sender::new(None),
+            start: Instant::now(),
+            writing_since: AtomicU64::new(0),
         }
     }
 
@@ -68,6 +82,21 @@ impl Pace {
         let mut failure = self.failure.subscribe();
         let why = failure.wait_for(Option::is_some).await;
         why.ok().and_then(|why| why.clone()).expect("its other end is here, and it was waited for")
+    }
+
+    fn writes(&self, begun: bool) {
+        let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        self.writing_since.store(if begun { since } else { 0 }, Ordering::Relaxed);
+    }
+
+    fn health(&self) -> LogHealth {
+        if let Some(why) = &*self.failure.borrow() {
+            return LogHealth::Failed(why.clone());
+        }
+        LogHealth::Works(match self.writing_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => self.start.elapsed().saturating_sub(Duration::from_millis(since - 1)),
+        })
     }
 
     /// Was anything written that a checkpoint is worth, and may it be written now?
@@ -96,6 +125,16 @@ impl Counting {
 }
 
 impl WalObserver for Counting {
+    fn begun(&self) {
+        self.pace.writes(true);
+        self.inner.begun();
+    }
+
+    fn ended(&self) {
+        self.pace.writes(false);
+        self.inner.ended();
+    }
+
     /// What is written counts, synced or not: without syncs the log grows as well.
     fn written(&self, bytes: usize) {
         self.pace.count(bytes as u64);
@@ -113,6 +152,11 @@ impl WalObserver for Counting {
 }
 
 impl Raft {
+    /// How the log's disk does.
+    pub fn log_health(&self) -> LogHealth {
+        self.shared.pace.health()
+    }
+
     /// Writes a checkpoint soon, if anything changed since the last.
     ///
     /// # Errors
@@ -192,6 +236,27 @@ impl Raft {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_stands_still_is_seen_and_one_that_failed_says_why() {
+        struct Deaf;
+        impl WalObserver for Deaf {
+            fn written(&self, _bytes: usize) {}
+            fn synced(&self, _took: Duration) {}
+            fn failed(&self, _error: &WalError) {}
+        }
+        let pace = Arc::new(Pace::new(100));
+        let counting = Counting::new(Arc::new(Deaf), Arc::clone(&pace));
+        assert_eq!(pace.health(), LogHealth::Works(Duration::ZERO));
+        counting.begun();
+        std::thread::sleep(Duration::from_millis(20));
+        let LogHealth::Works(since) = pace.health() else { panic!("it has not failed") };
+        assert!(since >= Duration::from_millis(19), "{since:?}");
+        counting.ended();
+        assert_eq!(pace.health(), LogHealth::Works(Duration::ZERO));
+        pace.failure.send_replace(Some("a bit flipped".to_owned()));
+        assert_eq!(pace.health(), LogHealth::Failed("a bit flipped".to_owned()));
+    }
 
     #[test]
     fn a_checkpoint_waits_for_one_that_is_on_its_way_but_not_for_ever() {

@@ -10,7 +10,7 @@ use openraft::RaftLogReader;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use tracing::warn;
 
-use crate::model::MemberId;
+use crate::model::{MemberId, codes};
 use crate::raft::StartError;
 use crate::raft::adapter::types::{Entry, Membership, Vote};
 use crate::raft::storage::checkpoint::Checkpoint;
@@ -46,6 +46,7 @@ pub(in crate::raft) async fn go_alone(
     log.save_vote(&Vote::new(term, member.0)).await.map_err(fail)?;
     warn!(
         target: "etcdserver",
+        code = codes::ALONE,
         "going on alone from entry {} of the log: the other members are no longer part of the cluster",
         last.index + 1
     );

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use crate::model::WallTime;
+use crate::model::{WallTime, codes};
 use crate::raft::Role;
 use crate::replica::Replica;
 use crate::store::Command;
@@ -48,6 +48,7 @@ impl Replica {
         let shown = now.0;
         warn!(
             target: "etcdserver",
+            code = codes::CLOCK_JUMPED,
             "the wall clock jumped by {jumped:.1?}: it shows {shown} (seconds since 1970) where {expected} was expected. Keys \
              live as long as they should; `expiration` follows the new time. Check NTP, or the host of this virtual machine",
         );

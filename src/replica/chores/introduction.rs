@@ -2,7 +2,7 @@
 
 use tracing::warn;
 
-use crate::model::{MemberId, Unavailable};
+use crate::model::{MemberId, Unavailable, codes};
 use crate::replica::Replica;
 use crate::replica::chores::RETRY_PAUSE;
 use crate::store::Command;
@@ -34,7 +34,7 @@ impl Replica {
                 Ok(_) => {}
                 Err(Unavailable::Stopped) => return Err(Unavailable::Stopped),
                 Err(why) => {
-                    warn!(target: "etcdserver", "publish error: {why}; trying again");
+                    warn!(target: "etcdserver", code = codes::PUBLISH, "publish error: {why}; trying again");
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }

@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use crate::model::MemberId;
+use crate::model::{MemberId, codes};
 use crate::raft::{Leadership, Role};
 use crate::replica::Replica;
 
@@ -31,7 +31,7 @@ impl Replica {
                 info!(target: "raft", "raft.node: {member} elected leader {leader} at term {term}");
             }
             (Some(lost), None) => {
-                warn!(target: "raft", "raft.node: {member} lost leader {lost} at term {term}");
+                warn!(target: "raft", code = codes::LEADER_LOST, "raft.node: {member} lost leader {lost} at term {term}");
             }
             (Some(lost), Some(leader)) => info!(
                 target: "raft",

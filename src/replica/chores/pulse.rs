@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::model::codes;
 use crate::raft::Role;
 use crate::replica::Replica;
 
@@ -25,11 +26,12 @@ impl Replica {
                 self.inner.stats.count_late_heartbeat();
                 warn!(
                     target: "etcdserver",
+                    code = codes::LATE_HEARTBEAT,
                     "failed to send out heartbeat on time (exceeded the {}ms timeout for {:?})",
                     heartbeat.as_millis(),
                     exceeded
                 );
-                warn!(target: "etcdserver", "server is likely overloaded");
+                warn!(target: "etcdserver", code = codes::LATE_HEARTBEAT, "server is likely overloaded");
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use crate::model::MemberId;
+use crate::model::{MemberId, codes};
 use crate::replica::Replica;
 
 /// A leader is found within a few elections, unless something is wrong.
@@ -41,6 +41,7 @@ impl Replica {
         let (said, recorded) = (transport.identity().peer_urls.join(","), recorded);
         warn!(
             target: "etcdserver",
+            code = codes::NO_LEADER,
             "this member has not found a leader: {} of {} voters are there. Check that a majority runs and can be reached from \
              here (missing: {}). The cluster has recorded this member at {}, and it says that it is at {said}: if it moved, tell a \
              member that works, with `etcdctl member update {me} {said}` or PUT /v2/members/{me}",

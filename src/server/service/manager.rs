@@ -14,6 +14,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::base::lock;
+use crate::model::codes;
 use crate::raft::{Leadership, Role};
 use crate::replica::Replica;
 use crate::server::clock;
@@ -137,6 +138,7 @@ impl Manager {
         if let Err(error) = sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             warn!(
                 target: "etcdmain",
+                code = codes::MANAGER_DEAF,
                 "the service manager does not take {:?} at its NOTIFY_SOCKET, and may end this process: {error}",
                 lines.trim_end(),
             );

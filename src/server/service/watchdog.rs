@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, warn};
 
 use crate::disk::LogPulse;
+use crate::model::codes;
 use crate::raft::{Raft, SignsOfLife};
 use crate::server::service::Manager;
 
@@ -34,6 +35,7 @@ pub(in crate::server) async fn watch(manager: Manager, raft: Raft) {
             Verdict::DiskStill(since) => {
                 warn!(
                     target: "etcdserver",
+                    code = codes::DISK_STILL,
                     "the disk of the log has not answered for {:.0} s; the service manager is told to wait, because another start \
                      would need the same disk",
                     since.as_secs_f64(),
@@ -42,6 +44,7 @@ pub(in crate::server) async fn watch(manager: Manager, raft: Raft) {
             }
             Verdict::Hangs(what) => error!(
                 target: "etcdserver",
+                code = codes::HANGS,
                 "{what}; without a change the service manager ends this process within {:.0} s and starts it again",
                 interval.as_secs_f64(),
             ),

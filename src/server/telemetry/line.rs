@@ -14,29 +14,41 @@ use crate::model::{WallTime, beginning};
 /// Longer texts are cut. What clients write is cut where it enters a text, long before.
 const TEXT_BYTES_MAX: usize = 8 << 10;
 
+/// What is said, before it has a form.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) level: Level,
+    /// The package, in etcd's words.
+    pub(super) target: &'static str,
+    /// On one line, and not too long.
+    pub(super) text: String,
+    /// Its section in `docs/messages.md`, if it has one.
+    pub(super) code: Option<String>,
+}
+
 /// A line with its end.
-pub(super) fn line(
-    format: LogFormat,
-    now: WallTime,
-    level: Level,
-    target: &str,
-    text: &str,
-) -> String {
+pub(super) fn format(format: LogFormat, now: WallTime, line: &Line) -> String {
+    let Line { level, target, text, code } = line;
+    let level = *level;
     let (seconds, nanos) = now.parts();
     let seconds = i64::try_from(seconds).unwrap_or_default();
     let now = DateTime::<Utc>::from_timestamp(seconds, nanos).unwrap_or_default();
     match format {
         LogFormat::Capnslog => {
             let now = now.format("%Y-%m-%d %H:%M:%S%.6f");
-            format!("{now} {} | {target}: {text}\n", letter(level))
+            let code = code.as_ref().map(|code| format!(" [{code}]")).unwrap_or_default();
+            format!("{now} {} | {target}: {text}{code}\n", letter(level))
         }
         LogFormat::Zap => {
-            let line = serde_json::json!({
+            let mut line = serde_json::json!({
                 "level": level.as_str().to_ascii_lowercase(),
                 "ts": now.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
                 "caller": target,
                 "msg": text,
             });
+            if let Some(code) = code {
+                line["code"] = code.as_str().into();
+            }
             format!("{line}\n")
         }
     }
@@ -54,7 +66,10 @@ fn letter(level: Level) -> char {
 
 /// The message, and what other fields an event has.
 #[derive(Default)]
-pub(super) struct Text(String);
+pub(super) struct Text {
+    text: String,
+    code: Option<String>,
+}
 
 impl Text {
     pub(super) fn of(event: &tracing::Event<'_>) -> Self {
@@ -63,24 +78,27 @@ impl Text {
         text
     }
 
-    /// On one line, and not too long.
-    pub(super) fn tidy(self) -> String {
-        let Self(mut text) = self;
-        if let Some(beginning) = beginning(&text, TEXT_BYTES_MAX) {
-            text = format!("{beginning}... ({} bytes)", text.len());
-        }
-        if !text.contains(is_unprintable) {
-            return text;
-        }
-        let mut escaped = String::with_capacity(text.len() + 16);
-        for letter in text.chars() {
-            match is_unprintable(letter) {
-                true => escaped.extend(letter.escape_default()),
-                false => escaped.push(letter),
-            }
-        }
-        escaped
+    pub(super) fn line(self, level: Level, target: &'static str) -> Line {
+        Line { level, target, text: tidy(self.text), code: self.code }
     }
+}
+
+/// On one line, and not too long.
+fn tidy(mut text: String) -> String {
+    if let Some(beginning) = beginning(&text, TEXT_BYTES_MAX) {
+        text = format!("{beginning}... ({} bytes)", text.len());
+    }
+    if !text.contains(is_unprintable) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        match is_unprintable(letter) {
+            true => escaped.extend(letter.escape_default()),
+            false => escaped.push(letter),
+        }
+    }
+    escaped
 }
 
 /// What ends a line, moves a cursor or turns writing around in a terminal or an editor.
@@ -93,9 +111,16 @@ impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // Writing to a String does not fail.
         let _ = match field.name() {
-            "message" => write!(self.0, "{value:?}"),
-            name => write!(self.0, " {name}={value:?}"),
+            "message" => write!(self.text, "{value:?}"),
+            name => write!(self.text, " {name}={value:?}"),
         };
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "code" => self.code = Some(value.to_owned()),
+            _ => self.record_debug(field, &value),
+        }
     }
 }
 
@@ -103,19 +128,21 @@ impl Visit for Text {
 mod tests {
     use super::*;
 
-    fn tidy(text: impl Into<String>) -> String {
-        Text(text.into()).tidy()
+    fn said(text: &str, code: Option<&str>) -> Line {
+        let (text, code) = (text.to_owned(), code.map(str::to_owned));
+        Line { level: Level::WARN, target: "wal", text, code }
     }
 
     #[test]
     fn no_text_makes_a_second_line() {
         assert_eq!(
-            tidy("a\nb\r\x1b[2Jc\u{2028}d\u{202e}e"),
+            tidy("a\nb\r\x1b[2Jc\u{2028}d\u{202e}e".to_owned()),
             "a\\nb\\r\\u{1b}[2Jc\\u{2028}d\\u{202e}e"
         );
-        assert_eq!(tidy("grüße \"x\" \\"), "grüße \"x\" \\");
-        let line = line(LogFormat::Zap, WallTime(0), Level::WARN, "t", "\"");
+        assert_eq!(tidy("grüße \"x\" \\".to_owned()), "grüße \"x\" \\");
+        let line = format(LogFormat::Zap, WallTime(0), &said("\"", Some("C301")));
         assert_eq!(line.matches('\n').count(), 1);
+        assert!(line.contains(r#""code":"C301""#), "{line}");
         assert!(line.contains(r#""msg":"\"""#), "{line}");
     }
 
@@ -128,7 +155,9 @@ mod tests {
     #[test]
     fn lines_look_like_etcds() {
         let at = WallTime(1_790_000_000_123_456_789);
-        let line = line(LogFormat::Capnslog, at, Level::INFO, "etcdmain", "text");
-        assert_eq!(line, "2026-09-21 14:13:20.123456 I | etcdmain: text\n");
+        let line = format(LogFormat::Capnslog, at, &said("text", None));
+        assert_eq!(line, "2026-09-21 14:13:20.123456 W | wal: text\n");
+        let line = format(LogFormat::Capnslog, at, &said("text", Some("C301")));
+        assert_eq!(line, "2026-09-21 14:13:20.123456 W | wal: text [C301]\n");
     }
 }

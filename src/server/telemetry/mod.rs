@@ -1,26 +1,42 @@
-//! The log: etcd's two formats, so that what reads etcd's log reads ours; bounded, whatever strangers do.
+//! The log: etcd's two formats, so that what reads etcd's log reads ours; the journal of systemd, with fields; bounded, whatever
+//! strangers do.
 
+mod journal;
+mod levels;
 mod limit;
 mod line;
 mod sink;
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use tracing::level_filters::LevelFilter;
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Subscriber, warn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, filter, reload};
 
+use crate::api::LogLines;
 use crate::base::lock;
 use crate::config::{LogFormat, LogLevel, LogOutput};
-use crate::model::Clock;
-use crate::raft;
+use crate::model::{Clock, LogPosition, MemberId, codes};
 use crate::server::clock::SystemClock;
+use crate::server::telemetry::levels::{Levels, PACKAGES};
 use crate::server::telemetry::limit::{LeftOut, Limiter, PERIOD, Verdict};
-use crate::server::telemetry::line::Text;
+use crate::server::telemetry::line::{Line, Text};
 use crate::server::telemetry::sink::Sink;
+
+/// What is logged, how and where to.
+pub struct LogOptions<'a> {
+    /// Form of the lines.
+    pub format: LogFormat,
+    /// Where they go.
+    pub outputs: &'a [LogOutput],
+    /// Which of them.
+    pub level: LogLevel,
+    /// The same for single packages.
+    pub package_levels: &'a [(String, LogLevel)],
+}
 
 /// The running log: its level and its files can be changed while the member runs.
 #[derive(Clone)]
@@ -32,41 +48,42 @@ pub struct LogHandle {
 /// Starts logging.
 ///
 /// # Errors
-/// When a file cannot be opened.
-pub fn start(format: LogFormat, outputs: &[LogOutput], level: LogLevel) -> io::Result<LogHandle> {
-    let (filter, handle) = reload::Layer::new(targets(filter_of(level)));
-    let sink = Sink::open(outputs)?;
-    let log = Arc::new(Log { format, sink, limiter: Mutex::default() });
+/// When a file cannot be opened, or the journal cannot be reached and was asked for by name.
+pub fn start(options: &LogOptions<'_>) -> io::Result<LogHandle> {
+    let levels = Levels::new(options.level, options.package_levels);
+    let (filter, handle) = reload::Layer::new(levels.targets());
+    let sink = Sink::open(options.format, options.outputs)?;
+    let (limiter, merged, member) = (Mutex::default(), AtomicU64::new(0), OnceLock::new());
+    let log = Arc::new(Log { sink, limiter, merged, member });
     let subscriber = tracing_subscriber::registry().with(filter).with(Lines(Arc::clone(&log)));
     // A second start in one process, as in tests, keeps the first one's log.
     let _ = subscriber.try_init();
+    for name in levels.unknown() {
+        warn!(
+            target: "pkg/flags",
+            code = codes::UNKNOWN_PACKAGE,
+            "--log-package-levels: no package is called {name:?}; there are {}",
+            PACKAGES.join(", "),
+        );
+    }
     Ok(LogHandle { filter: Arc::new(handle), log })
 }
 
-/// Ours at `level`; libraries only when something is wrong. At debug level consensus says more.
-fn targets(level: LevelFilter) -> filter::Targets {
-    let consensus =
-        if level >= LevelFilter::DEBUG { LevelFilter::INFO } else { LevelFilter::ERROR.min(level) };
-    let mut targets = filter::Targets::new()
-        .with_default(level)
-        .with_target("hyper", LevelFilter::WARN.min(level));
-    for (target, worthwhile) in raft::LOG_TARGETS {
-        let level = if worthwhile { consensus } else { LevelFilter::OFF };
-        targets = targets.with_target(target, level);
-    }
-    targets
-}
-
 impl LogHandle {
-    /// Takes etcd's words in any case, their first letters, or digits; `false` when it is none of them.
+    /// Takes etcd's words in any case, their first letters, or digits; `false` when it is none of them. As in etcd the level counts
+    /// for all packages from now on.
     pub fn set(&self, text: &str) -> bool {
-        level_of(text).is_some_and(|level| self.filter.reload(targets(level)).is_ok())
+        LogLevel::named(text).is_some_and(|level| self.reload(level, &[]))
     }
 
-    /// Writes the lines of this level and above from now on.
-    pub fn set_level(&self, level: LogLevel) {
+    /// Writes the lines of these levels and above from now on.
+    pub fn set_levels(&self, level: LogLevel, package_levels: &[(String, LogLevel)]) {
         // It fails only when nothing is logged any more.
-        let _ = self.filter.reload(targets(filter_of(level)));
+        let _ = self.reload(level, package_levels);
+    }
+
+    fn reload(&self, level: LogLevel, package_levels: &[(String, LogLevel)]) -> bool {
+        self.filter.reload(Levels::new(level, package_levels).targets()).is_ok()
     }
 
     /// Opens the log's files anew.
@@ -77,6 +94,17 @@ impl LogHandle {
         self.log.sink.reopen()
     }
 
+    /// From now on entries in the journal say which member they are of, and how far that is. `position` is asked by whoever logs, so it
+    /// must be quick and take no lock.
+    pub fn follow(
+        &self,
+        member: MemberId,
+        position: impl Fn() -> LogPosition + Send + Sync + 'static,
+    ) {
+        // A second member in one process, as in tests, logs as the first one.
+        let _ = self.log.member.set((member, Box::new(position)));
+    }
+
     /// Says now and then how many repeated lines were left out; for as long as the member runs.
     pub async fn tell_what_was_left_out(self) {
         loop {
@@ -85,64 +113,47 @@ impl LogHandle {
         }
     }
 
-    /// Says it for the last time.
+    /// What became of lines that are not in the log as they were.
+    pub fn lines(&self) -> LogLines {
+        LogLines { merged: self.log.merged.load(Relaxed), dropped: self.log.sink.lost() }
+    }
+
+    /// Says what is left to say, and waits a moment until it has been taken.
     pub fn finish(&self) {
         self.log.tell_ended(true);
+        self.log.sink.flush();
     }
 }
 
-fn filter_of(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-    }
-}
-
-/// The level that etcd calls so.
-fn level_of(text: &str) -> Option<LevelFilter> {
-    Some(match text.to_ascii_uppercase().as_str() {
-        "CRITICAL" | "C" | "ERROR" | "E" | "0" => LevelFilter::ERROR,
-        "WARNING" | "WARN" | "W" | "1" => LevelFilter::WARN,
-        "NOTICE" | "N" | "2" | "INFO" | "I" | "3" => LevelFilter::INFO,
-        "DEBUG" | "D" | "4" => LevelFilter::DEBUG,
-        "TRACE" | "T" | "5" => LevelFilter::TRACE,
-        _ => return None,
-    })
-}
+type Follow = Box<dyn Fn() -> LogPosition + Send + Sync>;
 
 struct Log {
-    format: LogFormat,
     sink: Sink,
     limiter: Mutex<Limiter<Line>>,
-}
-
-/// A line that was left out.
-struct Line {
-    level: Level,
-    target: &'static str,
-    text: String,
+    /// Lines that were counted instead of written.
+    merged: AtomicU64,
+    /// Whose log it is, and where that member is.
+    member: OnceLock<(MemberId, Follow)>,
 }
 
 impl Log {
-    fn write(&self, level: Level, target: &str, text: &str) {
-        self.sink.write(&line::line(self.format, SystemClock.wall(), level, target, text));
+    fn write(&self, line: &Line) {
+        let member = self.member.get().map(|(member, position)| (*member, position()));
+        self.sink.write(SystemClock.wall(), line, member);
     }
 
     fn tell_ended(&self, all: bool) {
         let now = SystemClock.monotonic();
         let ended = { lock(&self.limiter).ended(now, all) };
-        ended.iter().for_each(|left_out| self.tell(left_out));
+        ended.into_iter().for_each(|left_out| self.tell(left_out));
     }
 
-    fn tell(&self, left_out: &LeftOut<Line>) {
-        let LeftOut { count, example: Line { level, target, text } } = left_out;
-        let text = match count {
-            1 => text.clone(),
-            count => format!("{text} (and {} more like it)", with_commas(count - 1)),
-        };
-        self.write(*level, target, &text);
+    fn tell(&self, left_out: LeftOut<Line>) {
+        let LeftOut { count, example: mut line } = left_out;
+        if count > 1 {
+            line.text += &format!(" (and {} more like it)", with_commas(count - 1));
+        }
+        self.write(&line);
     }
 }
 
@@ -165,22 +176,24 @@ impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let metadata = event.metadata();
         let (level, target) = (*metadata.level(), metadata.target());
-        let text = || Text::of(event).tidy();
+        let line = || Text::of(event).line(level, target);
         // Who debugs wants to see everything.
         if level > Level::INFO {
-            self.0.write(level, target, &text());
+            self.0.write(&line());
             return;
         }
         // Metadata is static: one for each place in the code that logs.
         let place = std::ptr::from_ref(metadata).addr();
         let now = SystemClock.monotonic();
-        let (verdict, ended) =
-            { lock(&self.0.limiter).judge(place, now, || Line { level, target, text: text() }) };
+        let (verdict, ended) = { lock(&self.0.limiter).judge(place, now, line) };
         if let Some(left_out) = ended {
-            self.0.tell(&left_out);
+            self.0.tell(left_out);
         }
-        if verdict == Verdict::Write {
-            self.0.write(level, target, &text());
+        match verdict {
+            Verdict::Write => self.0.write(&line()),
+            Verdict::Count => {
+                self.0.merged.fetch_add(1, Relaxed);
+            }
         }
     }
 }
@@ -188,15 +201,6 @@ impl<S: Subscriber> Layer<S> for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn levels_have_names_letters_and_digits() {
-        for text in ["WARNING", "warning", "W", "w", "1", "warn"] {
-            assert_eq!(level_of(text), Some(LevelFilter::WARN), "{text}");
-        }
-        assert_eq!(level_of(""), None);
-        assert_eq!(level_of("nonsense"), None);
-    }
 
     #[test]
     fn numbers_have_commas() {
