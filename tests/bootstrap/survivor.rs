@@ -14,6 +14,9 @@ fn a_survivor_goes_on_alone_and_grows_again() {
     let cluster = |node: &Node| node.get("/v2/members").get("X-Etcd-Cluster-Id").expect("an id");
     let cluster_before = cluster(&nodes[survivor]);
 
+    // What a majority has it hears of a moment later.
+    wait_until("the survivor has all", || nodes[survivor].value("/kept/49").is_some());
+
     // The majority is gone: reads go on, writes are told that their outcome is open, health says no.
     nodes[led].kill();
     nodes[(led + 2) % 3].kill();

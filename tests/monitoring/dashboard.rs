@@ -150,8 +150,7 @@ fn every_query_of_dashboard_and_rules_finds_what_it_asks_for() {
     // Nothing is wrong with these members, and no rule says so.
     for rule in &rules {
         assert_eq!(rule["health"], "ok", "{rule}");
-        let slow_machine = ["CairnFsyncSlow", "CairnCommitSlow"];
-        let quiet = rule["state"] == "inactive";
-        assert!(quiet || slow_machine.iter().any(|name| rule["name"] == *name), "{rule}");
+        // On a slow machine some may be about to.
+        assert_ne!(rule["state"], "firing", "{rule}");
     }
 }

@@ -1,7 +1,5 @@
 //! How long followers take: measured from outside by making one of them late.
 
-use std::time::Duration;
-
 use crate::page::Page;
 use crate::support::cluster::{Cluster, Options};
 use crate::support::http::{self, Request};
@@ -31,17 +29,17 @@ fn a_follower_that_stands_still_is_ever_later_and_caught_up_when_it_goes_on() {
     cluster.wait_until("all have all", |cluster| {
         lag(cluster, &name) == Some(0.0) && latency(cluster, leader, &name).is_some()
     });
+    let begun = std::time::Instant::now();
     cluster.pause(paused);
     let put = Request::new("PUT", "/v2/keys/a").form("value=1");
     assert_eq!(http::ask(cluster.member(leader).addr(), &put).expect("an answer").status(), 201);
-    let begun = std::time::Instant::now();
     cluster.wait_until("it is two seconds late", |cluster| {
         latency(cluster, leader, &name).is_some_and(|late| late > 2.0)
     });
     let late = latency(&cluster, leader, &name).expect("it is known");
     assert!(late < begun.elapsed().as_secs_f64() + 1.0, "{late}");
     assert!(lag(&cluster, &name).is_some_and(|entries| entries >= 1.0));
-    assert!(latency(&cluster, leader, &other).is_some_and(|late| late < 1.0), "the other is not");
+    assert!(latency(&cluster, leader, &other).is_some_and(|late| late < 2.0), "the other is not");
     // A follower knows nothing of it.
     let page = Page::of(cluster.member((leader + 2) % 3).addr());
     assert!(page.value("cairn_member_latency_seconds", &format!("To=\"{name}\"")).is_none());
@@ -49,10 +47,9 @@ fn a_follower_that_stands_still_is_ever_later_and_caught_up_when_it_goes_on() {
     cluster.wait_until("it has all", |cluster| lag(cluster, &name) == Some(0.0));
     // What it shows now is how long that entry took.
     let took = latency(&cluster, leader, &name).expect("it is known");
-    assert!(took > 2.0 && took < begun.elapsed().as_secs_f64(), "{took}");
-    std::thread::sleep(Duration::from_millis(20));
-    assert_eq!(http::ask(cluster.member(leader).addr(), &put).expect("an answer").status(), 200);
+    assert!(took > 2.0 && took < begun.elapsed().as_secs_f64() + 1.0, "{took}");
     cluster.wait_until("the next is quick again", |cluster| {
+        http::ask(cluster.member(leader).addr(), &put).expect("an answer");
         latency(cluster, leader, &name).is_some_and(|late| late < 1.0)
     });
 }
