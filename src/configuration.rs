@@ -1,7 +1,7 @@
 //! `cairn config`: whether a member could start with a configuration, and what it would run with.
 //!
-//! Owns: the words of this program. Never knows: what flags mean, which is for [`config`](crate::config), and what a start needs
-//! of the machine, which is for [`server`](crate::server).
+//! Owns: the words of this program. Never knows: what flags mean, which is for [`config`], and what a start needs
+//! of the machine, which is for [`server`].
 
 use std::io;
 
