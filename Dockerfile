@@ -3,6 +3,7 @@
 #   docker build -t cairn .
 #   docker run -p 2379:2379 cairn etcd -name a -listen-client-urls http://0.0.0.0:2379 -advertise-client-urls http://HOST:2379
 #
+# --build-arg TARGETARCH=arm64 builds for that architecture on any machine, without emulation.
 # Where no registry can be reached, --build-arg BUILD_IMAGE names an image that is there already. It needs Rust 1.90 or newer, a
 # C compiler, a shell, and glibc 2.34 or newer with libc.a: since then names are looked up without loading a library.
 ARG BUILD_IMAGE=rust:1-bookworm

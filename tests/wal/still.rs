@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cairn::disk::{
-    CrashFiles, File, Files, Mark, PrepareSpare, Survival, Wal, WalError, WalObserver, WalOptions,
+    CrashFiles, File, Files, LogPulse, Mark, PrepareSpare, Survival, Wal, WalError, WalObserver,
+    WalOptions,
 };
 
 use super::rot::Failures;
@@ -214,6 +215,36 @@ fn an_append_does_not_wait_for_the_disk() {
     for _ in 2..=101 {
         done_rx.recv_timeout(PATIENCE).expect("the disk goes on").expect("it is well");
     }
+    wal.shutdown();
+}
+
+/// A watchdog ends a process whose log hangs, and none whose disk stands still.
+#[test]
+fn a_pulse_tells_a_disk_that_stands_still_from_a_thread_that_does() {
+    let still = Still::new();
+    let wal = still.open_log(PrepareSpare::Never);
+    let until = |what: &str, is_so: &dyn Fn(LogPulse) -> bool| {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(wal.pulse()) {
+            assert!(Instant::now() < deadline, "{what}: {:?}", wal.pulse());
+            std::thread::yield_now();
+        }
+    };
+    append(&wal, 1, 10);
+    until("no work is left", &|pulse| !pulse.busy && !pulse.on_disk);
+    let before = wal.pulse().batches;
+    still.files.stand_still_after(Some(0));
+    let (go_on_tx, go_on_rx) = mpsc::channel();
+    let entry = vec![(2, Bytes::from_static(b"value"))];
+    wal.append(entry, Box::new(move |_| go_on_rx.recv().unwrap()));
+    until("the thread waits for the disk", &|pulse| pulse.busy && pulse.on_disk);
+    assert_eq!(wal.pulse().batches, before);
+    still.files.stand_still_after(None);
+    until("the thread waits for whom it calls back", &|pulse| pulse.busy && !pulse.on_disk);
+    assert_eq!(wal.pulse().batches, before);
+    go_on_tx.send(()).unwrap();
+    until("no work is left", &|pulse| !pulse.busy);
+    assert_eq!(wal.pulse().batches, before + 1);
     wal.shutdown();
 }
 
