@@ -150,6 +150,7 @@ fn directory(path: &Path, report: &mut Report) {
             | DataDirError::LogMissing(..)
             | DataDirError::TwoLogs(..)
             | DataDirError::ForeignLog(..)
+            | DataDirError::LogWithoutData(..)
             | DataDirError::Foreign(..)
             | DataDirError::Unfinished(_)
             | DataDirError::NotEmpty(..)

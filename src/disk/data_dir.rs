@@ -106,6 +106,12 @@ pub enum DataDirError {
          with the --wal-dir that was used last"
     )]
     TwoLogs(PathBuf, PathBuf),
+    /// There is a log in the first directory, and the second, the data directory, holds no member.
+    #[error(
+        "there is a log in {0}, and {1} holds no member: name the --data-dir of the member whose log it is, or an empty --wal-dir \
+         for a new one"
+    )]
+    LogWithoutData(PathBuf, PathBuf),
     /// The directory for the log holds other files.
     #[error(
         "{0} cannot be the directory of the log (it holds '{1}'): name an empty or missing directory as --wal-dir, for this \

@@ -32,7 +32,7 @@ impl LogDir {
     ///
     /// # Errors
     /// [`DataDirError::LogElsewhere`] and [`DataDirError::LogMissing`] when the log is not where it is asked for,
-    /// [`DataDirError::TwoLogs`] when there is one in both places, and those of [`DataDir::open`] for a directory apart.
+    /// [`DataDirError::TwoLogs`] when there is one in both places, [`DataDirError::LogWithoutData`] when it is another member's, and those of [`DataDir::open`] for a directory apart.
     /// Nothing is changed then.
     pub fn open(
         files: &dyn Files,
@@ -114,6 +114,10 @@ fn find(files: &dyn Files, data: &Path, asked: Option<&Path>) -> Result<Found, D
         refuse_foreign(&path, &names)?;
     }
     let here = holds_log(&names);
+    // The ids of members of one do not tell them apart.
+    if apart && here && kept.is_none() && !DataDir::has_member(data) {
+        return Err(DataDirError::LogWithoutData(path, data.to_owned()));
+    }
     let mut others = vec![inside];
     others.extend(kept.clone());
     others.retain(|other| absolute(other) != absolute(&path));
@@ -206,6 +210,7 @@ mod tests {
         let data = DataDir::open(&RealFiles, &places.data).unwrap();
         let log = LogDir::open(&RealFiles, &data, asked)?;
         fs::create_dir_all(log.path()).unwrap();
+        fs::write(data.path().join("member.json"), "").unwrap();
         fs::write(log.path().join(SEGMENT), "").unwrap();
         log.begun(&RealFiles, &data)
     }
@@ -262,6 +267,10 @@ mod tests {
         let refusal = start(&p, Some(&p.data)).unwrap_err();
         assert!(matches!(refusal, DataDirError::ForeignLog(..)), "{refusal}");
         fs::create_dir(&p.third).unwrap();
+        fs::write(p.third.join(SEGMENT), "").unwrap();
+        let refusal = start(&p, Some(&p.third)).unwrap_err();
+        assert!(matches!(refusal, DataDirError::LogWithoutData(..)), "{refusal}");
+        fs::remove_file(p.third.join(SEGMENT)).unwrap();
         let held = data_dir::lock(&p.third.join(data_dir::LOCK)).unwrap();
         assert!(matches!(start(&p, Some(&p.third)), Err(DataDirError::InUse(_))));
         drop(held);
