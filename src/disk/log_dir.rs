@@ -6,7 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::disk::data_dir::{self, DataDir, DataDirError};
+use crate::disk::data_dir::{self, DataDir};
+use crate::disk::data_dir_error::DataDirError;
 use crate::disk::files::Files;
 use crate::disk::{reserve, wal};
 

@@ -3,6 +3,7 @@
 mod advice;
 mod crash_files;
 mod data_dir;
+mod data_dir_error;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -24,7 +25,8 @@ pub enum IoMode {
 }
 
 pub use crash_files::{CrashFiles, Fault, Survival};
-pub use data_dir::{DataDir, DataDirError, HeldStill};
+pub use data_dir::{DataDir, HeldStill};
+pub use data_dir_error::DataDirError;
 pub use files::{File, Files, RealFiles};
 pub use log_dir::LogDir;
 pub use read_only::ReadOnlyFiles;
