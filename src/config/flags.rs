@@ -319,7 +319,7 @@ pub const SECTIONS: &[Section] = &[
                 "5000",
                 Number,
                 Works,
-                "Milliseconds for a request to be sent; counted together with --proxy-read-timeout.",
+                "Milliseconds in which a member must take what it is sent.",
             ),
             row(
                 "proxy-read-timeout",
@@ -736,7 +736,7 @@ impl Flag {
 /// What `--help` prints.
 pub(super) fn help() -> String {
     use std::fmt::Write as _;
-    let mut text = "Usage: cairn [flags]\n       cairn health [--endpoint URL]\n       cairn bench LOAD [flags]\n       \
+    let mut text = "Usage: cairn [flags]\n       cairn config check|print [FILE] [flags]\n       cairn health [--endpoint URL]\n       cairn bench LOAD [flags]\n       \
                     cairn backup [flags] FILE\n       cairn restore [flags] FILE --data-dir DIR\n       \
                     cairn verify [flags] FILE or DIR\n\n\
                     Each --flag can be set by a variable as well: ETCD_FLAG or CAIRN_FLAG, with _ for -. \
