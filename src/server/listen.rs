@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::api::{Api, Body, ConnectionMeter, Limit, OpenConnection};
 use crate::base::{SplitMix, system_random};
+use crate::config::Config;
 use crate::model::codes;
 use crate::proxy::Proxy;
 use crate::raft::Raft;
@@ -40,6 +41,17 @@ pub(super) struct Limits {
     pub(super) timeouts: Timeouts,
     pub(super) header_bytes_max: usize,
     pub(super) headers_max: usize,
+}
+
+impl Limits {
+    /// As the flags say them.
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            timeouts: Timeouts { head: config.header_timeout, idle: config.idle_timeout },
+            header_bytes_max: config.header_bytes_max,
+            headers_max: config.headers_max,
+        }
+    }
 }
 
 /// Which part of the API a listener serves.

@@ -14,6 +14,7 @@ mod guard;
 mod handshake;
 mod keep_alive;
 mod listen;
+mod listeners;
 mod observe;
 mod peer_http;
 mod proxy;
@@ -21,14 +22,13 @@ mod random;
 mod request_line;
 mod serve;
 mod service;
+mod sides;
 mod signals;
 mod socket;
 mod space;
 pub mod telemetry;
 
-use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,14 +39,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::api::{self, Api, CLUSTER_VERSION, Cors, ETCD_VERSION, Metrics};
-use crate::config::{self, Address, Config, ListenUrl, Side, TlsFlags};
+use crate::config::{self, Address, Config, TlsFlags};
 use crate::disk::{DataDir, DataDirError, LogDir, RealFiles, Reserve, WalOptions};
-use crate::model::{LogIndex, PathLimits, Url, codes};
+use crate::model::{LogIndex, PathLimits, codes};
 use crate::raft::{self, Raft, StartError};
 use crate::replica::identity::MemberIdentity;
 use crate::replica::{Facts, Hub, LocalMember, Replica};
 use crate::store::HistoryLimits;
-use crate::tls::{self, Tls, TlsError, Trust};
+use crate::tls::{self, TlsError};
 use crate::transport::{self, AddressBook, FRAME_BYTES_MAX, Transport};
 
 #[cfg(test)]
@@ -54,15 +54,14 @@ pub(crate) use request_line::costs;
 
 pub use bootstrap::BootstrapError;
 pub use clock::SystemClock;
-use connection::Timeouts;
 use crowd::Crowd;
 pub use dial::PeerDial;
 use listen::{Face, Limits, Site};
+use listeners::Listeners;
 pub use random::SystemRandom;
-use service::Handed;
 pub use service::{HandedError, HandedSockets, Manager, Service};
+use sides::Sides;
 pub use signals::{LogLevels, Reread, Signals};
-use socket::Socket;
 use telemetry::LogHandle;
 
 /// An entry of the log holds what one request said, and travels in one frame with some bytes of our own.
@@ -217,7 +216,6 @@ pub async fn run(
     let result = serve(config, listeners, &raft, replica, api, &starting, stop).await;
     chores.cancel();
     raft.shutdown().await;
-    log.finish();
     result
 }
 
@@ -236,7 +234,8 @@ pub fn check(config: &Config) -> Result<(), ServerError> {
             *flags = TlsFlags { side: flags.side, ..TlsFlags::default() };
         }
     }
-    Sides::load(&config).map(drop)
+    Sides::load(&config)?;
+    Ok(())
 }
 
 fn start_chores(replica: &Replica, heartbeat: Duration, stop: &CancellationToken) {
@@ -331,11 +330,7 @@ async fn serve(
         (Arc::new(Semaphore::new(most)), starting.metrics.connections(face.name(), most))
     });
     let (crowd, uncounted) = (Crowd::new(config.connections_per_ip_max), Crowd::new(0));
-    let limits = Limits {
-        timeouts: Timeouts { head: config.header_timeout, idle: config.idle_timeout },
-        header_bytes_max: config.header_bytes_max,
-        headers_max: config.headers_max,
-    };
+    let limits = Limits::of(&config);
     let (connections, acceptors) = (TaskTracker::new(), CancellationToken::new());
     // Peers come in until the last client has its answer: that may wait for an entry from the next leader.
     let peer_acceptors = CancellationToken::new();
@@ -504,179 +499,5 @@ fn api_settings(config: &Config, log: LogHandle) -> api::Settings {
         closed_guest: config.auth_closed_guest,
         pprof: config.pprof,
         set_log_level: Box::new(move |text| log.set(text)),
-    }
-}
-
-/// TLS towards clients and among members.
-struct Sides {
-    clients: Arc<Tls>,
-    peers: Arc<Tls>,
-}
-
-impl Sides {
-    fn load(config: &Config) -> Result<Self, ServerError> {
-        let load = |flags: &TlsFlags, listeners: &[ListenUrl], urls: &[String]| {
-            let secure: Vec<_> = listeners.iter().filter(|listener| listener.tls).collect();
-            if !secure.is_empty() {
-                announce_files(flags);
-            }
-            let mut hosts = if secure.is_empty() { Vec::new() } else { hosts(urls) };
-            if flags.auto.is_some() {
-                hosts.extend(secure.iter().filter_map(|listener| listener.host()));
-            }
-            hosts.sort();
-            hosts.dedup();
-            Tls::load(flags.clone(), Trust::Configured, &hosts).map(Arc::new)
-        };
-        Ok(Self {
-            clients: load(
-                &config.client_tls,
-                &config.client_listeners,
-                &config.advertise_client_urls,
-            )?,
-            peers: load(&config.peer_tls, &config.peer_listeners, &config.advertise_peer_urls)?,
-        })
-    }
-
-    fn all(&self) -> Vec<Arc<Tls>> {
-        vec![Arc::clone(&self.clients), Arc::clone(&self.peers)]
-    }
-}
-
-/// The hosts of URLs.
-fn hosts(urls: &[String]) -> Vec<String> {
-    let host = |url: &String| Url::parse(url).ok().map(|url| url.host().to_owned());
-    urls.iter().filter_map(host).collect()
-}
-
-/// As etcd says it.
-fn announce_files(flags: &TlsFlags) {
-    let path = |path: &Option<PathBuf>| path.clone().unwrap_or_default().display().to_string();
-    let side = match flags.side {
-        Side::Clients => "ClientTLS",
-        Side::Peers => "peerTLS",
-    };
-    info!(
-        target: "embed",
-        "{side}: cert = {}, key = {}, trusted-ca = {}, client-cert-auth = {}, crl-file = {}",
-        path(&flags.cert),
-        path(&flags.key),
-        path(&flags.trusted_ca),
-        flags.demands_certificate,
-        path(&flags.crl),
-    );
-}
-
-/// Addresses that are taken before anything else is done: a clash must change nothing.
-struct Listeners {
-    all: Vec<(Socket, Face, Option<Arc<Tls>>)>,
-}
-
-impl Listeners {
-    fn bind(config: &Config, sides: &Sides, handed: HandedSockets) -> Result<Self, ServerError> {
-        let peers: &[ListenUrl] = &config.peer_listeners;
-        Self::bind_all(config, sides, handed, peers)
-    }
-
-    /// A proxy has no peers.
-    fn bind_of_proxy(
-        config: &Config,
-        sides: &Sides,
-        handed: HandedSockets,
-    ) -> Result<Self, ServerError> {
-        Self::bind_all(config, sides, handed, &[])
-    }
-
-    /// Those of a member that becomes a proxy.
-    fn without_peers(mut self) -> Self {
-        self.all.retain(|(_, face, _)| *face != Face::Peers);
-        self
-    }
-
-    fn bind_all(
-        config: &Config,
-        sides: &Sides,
-        handed: HandedSockets,
-        peers: &[ListenUrl],
-    ) -> Result<Self, ServerError> {
-        let mut all = Vec::new();
-        let flags: [(&[ListenUrl], Face, &'static str); 3] = [
-            (peers, Face::Peers, "--listen-peer-urls"),
-            (&config.client_listeners, Face::Clients, "--listen-client-urls"),
-            (&config.metrics_listeners, Face::Metrics, "--listen-metrics-urls"),
-        ];
-        let mut handed = assign(handed, flags.map(|(listeners, face, _)| (listeners, face)))?;
-        for (listeners, face, flag) in flags {
-            for listener in listeners {
-                let address = &listener.address;
-                let socket = match handed.remove(listener) {
-                    Some(handed) => Socket::take_over(handed),
-                    None => Socket::bind(address),
-                };
-                let socket = socket.map_err(|source| ServerError::Listen {
-                    network: match address {
-                        Address::Tcp(_) => "tcp",
-                        Address::Unix(_) => "unix",
-                    },
-                    address: address.clone(),
-                    flag,
-                    source,
-                })?;
-                let tls = listener.tls.then_some(match face {
-                    Face::Peers => &sides.peers,
-                    Face::Clients | Face::Metrics => &sides.clients,
-                });
-                announce(
-                    face,
-                    &socket.address().unwrap_or_else(|_| address.clone()),
-                    tls.is_some(),
-                );
-                all.push((socket, face, tls.cloned()));
-            }
-        }
-        Ok(Self { all })
-    }
-}
-
-/// Which of the sockets that were handed over is for which URL. By address first, whatever the flag: a name counts only for what
-/// is left.
-fn assign(
-    mut handed: HandedSockets,
-    flags: [(&[ListenUrl], Face); 3],
-) -> Result<BTreeMap<ListenUrl, Handed>, ServerError> {
-    let mut assigned = BTreeMap::new();
-    for (listeners, face) in flags {
-        for listener in listeners {
-            if let Some(socket) = handed.take_at(&listener.address, face.socket_name()) {
-                assigned.insert(listener.clone(), socket);
-            }
-        }
-    }
-    for (listeners, face) in flags {
-        let mut left = listeners.iter().filter(|listener| !assigned.contains_key(*listener));
-        if let (Some(listener), None) = (left.next(), left.next())
-            && let Some(socket) = handed.take_called(face.socket_name())
-        {
-            assigned.insert(listener.clone(), socket);
-        }
-    }
-    handed.none_left()?;
-    Ok(assigned)
-}
-
-fn announce(face: Face, address: &Address, secure: bool) {
-    match face {
-        Face::Peers => info!(target: "embed", "listening for peers on {address}"),
-        Face::Metrics => info!(target: "embed", "listening for metrics on {address}"),
-        Face::Clients if secure => info!(target: "embed", "serving client requests on {address}"),
-        Face::Clients if !address.is_remote() => {
-            info!(target: "embed", "serving insecure client requests on {address}");
-        }
-        Face::Clients => warn!(
-            target: "embed",
-            code = codes::INSECURE_CLIENTS,
-            "serving insecure client requests on {address}, this is strongly discouraged! Every host that reaches this address \
-             can read and change everything"
-        ),
     }
 }

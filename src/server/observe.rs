@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use crate::api::{Metrics, Surroundings};
 use crate::disk::{DataDir, WalError, WalObserver};
 use crate::model::codes;
-use crate::server::Sides;
+use crate::server::sides::Sides;
 use crate::server::telemetry::LogHandle;
 use crate::tls::Tls;
 

@@ -22,12 +22,11 @@ use crate::model::codes;
 use crate::proxy::{Proxy, Settings};
 use crate::server::crowd::Crowd;
 use crate::server::listen::{self, Face, Limits, Site};
+use crate::server::listeners::Listeners;
 use crate::server::service::{self, Manager};
+use crate::server::sides::Sides;
 use crate::server::telemetry::LogHandle;
-use crate::server::{
-    BootstrapError, DRAIN_MAX, Listeners, Reread, ServerError, Sides, Timeouts, descriptors,
-    peer_http,
-};
+use crate::server::{BootstrapError, DRAIN_MAX, Reread, ServerError, descriptors, peer_http};
 use crate::tls::{self, Tls, Trust};
 
 /// While no member is known the list is read again after so long.
@@ -156,7 +155,6 @@ pub(super) async fn run(
     tokio::spawn(chores.clone().run_until_cancelled_owned(service::keep_alive(manager.clone())));
     serve(config, listeners, &proxy, &manager, stop).await;
     chores.cancel();
-    log.finish();
     Ok(())
 }
 
@@ -273,11 +271,7 @@ async fn serve(
     let clients = of_face(Face::Clients, clients);
     let metrics = of_face(Face::Metrics, shares.metrics);
     let (crowd, uncounted) = (Crowd::new(config.connections_per_ip_max), Crowd::new(0));
-    let limits = Limits {
-        timeouts: Timeouts { head: config.header_timeout, idle: config.idle_timeout },
-        header_bytes_max: config.header_bytes_max,
-        headers_max: config.headers_max,
-    };
+    let limits = Limits::of(config);
     let (connections, acceptors) = (TaskTracker::new(), CancellationToken::new());
     for (socket, face, tls) in listeners.all {
         let of_clients = face == Face::Clients;
