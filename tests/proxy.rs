@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use rustix::process::{Pid, Signal, kill_process};
 use support::cluster::{Cluster, Options};
 use support::http::{self, Client, Connection, Open, Reply, Request};
 use support::process::Process;
@@ -348,4 +349,60 @@ fn limits_of_time_and_size_have_an_answer() {
     let mut process = proxy.process;
     process.terminate();
     assert!(process.end().success(), "{}", process.log());
+}
+
+/// Clients that send slowly must not add up in the proxy's memory.
+#[test]
+fn bodies_under_way_have_a_budget_in_a_proxy_too() {
+    let server = Server::start(Flavor::Subject);
+    let args = ["--max-body-bytes=100000", "--max-inflight-bytes=200000"];
+    let proxy = Proxy::start(&[server.peer_addr()], &args, 1);
+    let head = b"PUT /v2/keys/a HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 45050\r\n\r\n";
+    let mut slow: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = Connection::open(proxy.addr).expect("it accepts");
+            client.send_raw(head).expect("it is sent");
+            client.send_raw(&[b'x'; 45_000]).expect("it is sent");
+            client
+        })
+        .collect();
+    let inflight = || -> u64 {
+        let page = proxy.get("/metrics").text();
+        let line =
+            page.lines().find_map(|line| line.strip_prefix("cairn_requests_inflight_bytes "));
+        line.expect("it is counted").parse().expect("a number")
+    };
+    wait_until("all that was sent is held", || inflight() >= 180_000);
+    let form = format!("value={}", "x".repeat(20_000));
+    let refused = proxy.put("/a", &form);
+    assert_eq!(refused.status(), 503, "{}", refused.text());
+    assert!(refused.text().contains("--max-inflight-bytes 200000"), "{}", refused.text());
+    assert!(proxy.put("/a", "value=1").status() < 300, "a small write still fits");
+    for client in &mut slow {
+        client.send_raw(&[b'x'; 50]).expect("it is sent");
+        let reply = client.read_reply("PUT", Instant::now() + PATIENCE).expect("an answer");
+        assert!(reply.status() < 300, "{}", reply.text());
+    }
+    wait_until("the budget is given back", || inflight() == 0);
+    assert!(proxy.put("/a", &form).status() < 300);
+}
+
+/// A member that is stopped takes what its socket holds, and no more.
+#[test]
+fn a_member_that_takes_nothing_holds_up_no_write_for_ever() {
+    let mut server = Server::start(Flavor::Subject);
+    let args = ["--proxy-write-timeout=500", "--max-body-bytes=33554432"];
+    let proxy = Proxy::start(&[server.peer_addr()], &args, 1);
+    assert_eq!(proxy.put("/a", "value=1").status(), 201);
+    let pid = Pid::from_raw(i32::try_from(server.pid()).expect("a pid")).expect("a pid");
+    kill_process(pid, Signal::STOP).expect("it is ours");
+    let large = "x".repeat(31 << 20);
+    let begun = Instant::now();
+    let reply = http::ask_within(proxy.addr, &put("/a", &format!("value={large}")), PATIENCE);
+    let reply = reply.expect("an answer");
+    assert_eq!(reply.status(), 502, "{}", reply.text());
+    assert!(reply.text().contains("may still take effect"), "{}", reply.text());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    kill_process(pid, Signal::CONT).expect("it is ours");
+    server.kill();
 }

@@ -33,7 +33,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "tls",
         ],
     ),
-    ("proxy", &["api", "base", "model", "tls"]),
+    ("proxy", &["api", "base", "discovery", "model", "tls"]),
     ("discovery", &["model", "tls"]),
     ("config", &["model"]),
     ("program", &[]),

@@ -20,13 +20,47 @@ const SMALL_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a body was not read.
 #[derive(Debug)]
-pub(super) enum Unread {
+pub enum Unread {
     /// It is longer than what is allowed.
     TooLarge,
     /// The budget has no room for it.
     Overloaded(Unavailable),
     /// Its client stopped in the middle.
     CutOff,
+}
+
+/// Reads bodies for a server that has no member: each up to a limit, and all of them together up to another.
+pub struct Intake {
+    budget: Arc<ByteBudget>,
+    bytes_max: usize,
+}
+
+impl Intake {
+    /// Bodies of up to `bytes_max`, and `inflight_bytes_max` of all that are under way.
+    pub fn new(bytes_max: usize, inflight_bytes_max: usize) -> Self {
+        Self { budget: ByteBudget::new(inflight_bytes_max), bytes_max }
+    }
+
+    /// Bytes of a body.
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// Bytes of all bodies that are under way, and what requests take beside them.
+    pub fn used(&self) -> usize {
+        self.budget.used()
+    }
+
+    /// Reads a body whole. What is returned beside it is to be held for as long as the body is.
+    ///
+    /// # Errors
+    /// See [`Unread`].
+    pub async fn read<B>(&self, body: B, headers: &HeaderMap) -> Result<(Bytes, Reserved), Unread>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+    {
+        collect(&self.budget, body, headers, self.bytes_max).await
+    }
 }
 
 /// Reads a body of up to `bytes_max`, and takes what it needs of the budget while it comes in.

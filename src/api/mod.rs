@@ -34,6 +34,7 @@ pub use access::{ClientAddress, ClientName};
 pub use body::Body;
 pub use context::Settings;
 pub use cors::Cors;
+pub use intake::{Intake, Unread};
 pub use metrics::{
     ConnectionMeter, Handshake, Limit, LogLines, Metrics, OpenConnection, ProxyMetrics,
     Surroundings,

@@ -337,7 +337,11 @@ impl HttpClient {
     }
 }
 
-fn tune(stream: &TcpStream) -> io::Result<()> {
+/// Sends at once what is written, and notices a server that is gone without a word.
+///
+/// # Errors
+/// What the system says.
+pub fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE);
     SockRef::from(stream).set_tcp_keepalive(&keepalive)

@@ -17,7 +17,7 @@ mod target;
 mod v2;
 
 pub use error::DiscoveryError;
-pub use http_client::{Begun, HttpClient, Limits, Response};
+pub use http_client::{Begun, HttpClient, Limits, Response, tune};
 pub use http_error::HttpError;
 pub use v2::RetryPolicy;
 

@@ -19,10 +19,12 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tower::Service;
 
+use crate::discovery::tune;
 use crate::proxy::Settings;
 use crate::tls::{ClientStream, Tls};
 
@@ -58,7 +60,8 @@ pub(super) struct Members {
 
 impl Members {
     pub(super) fn new(settings: &Settings, tls: Arc<Tls>) -> Self {
-        let dial = Dial { tls, timeout: settings.dial_timeout };
+        let Settings { dial_timeout: timeout, write_timeout, .. } = *settings;
+        let dial = Dial { tls, timeout, write_timeout };
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
@@ -115,6 +118,7 @@ impl Members {
 struct Dial {
     tls: Arc<Tls>,
     timeout: Duration,
+    write_timeout: Duration,
 }
 
 impl Dial {
@@ -124,7 +128,9 @@ impl Dial {
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let connected = async {
             let stream = TcpStream::connect((host.as_str(), port)).await?;
-            stream.set_nodelay(true)?;
+            tune(&stream)?;
+            // What a member does not take within this time it never takes: it is gone, or stands still.
+            SockRef::from(&stream).set_tcp_user_timeout(Some(self.write_timeout))?;
             if !secure {
                 return Ok(Link::Plain(TokioIo::new(stream)));
             }

@@ -16,11 +16,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tracing::{debug, warn};
 
-use crate::api::{Body, ClientAddress, ProxyMetrics};
-use crate::model::codes;
+use crate::api::{Body, ClientAddress, Intake, ProxyMetrics, Unread};
+use crate::model::{Unavailable, codes};
 use crate::tls::Tls;
 
 use endpoints::Endpoints;
@@ -44,6 +43,8 @@ pub struct Settings {
     pub read_timeout: Option<Duration>,
     /// Bytes of a request's body.
     pub body_bytes_max: usize,
+    /// Bytes of all bodies that are under way.
+    pub inflight_bytes_max: usize,
 }
 
 /// A proxy at work.
@@ -51,6 +52,7 @@ pub struct Proxy {
     settings: Settings,
     endpoints: Endpoints,
     members: Members,
+    intake: Intake,
     metrics: ProxyMetrics,
 }
 
@@ -61,6 +63,7 @@ impl Proxy {
         Arc::new(Self {
             endpoints: Endpoints::new(settings.failure_wait),
             members,
+            intake: Intake::new(settings.body_bytes_max, settings.inflight_bytes_max),
             metrics: ProxyMetrics::new(),
             settings,
         })
@@ -112,7 +115,7 @@ impl Proxy {
         if request.uri().path() != "/metrics" {
             return plain(StatusCode::NOT_FOUND, "404 page not found\n");
         }
-        let mut response = Response::new(Body::whole(self.metrics.page()));
+        let mut response = Response::new(Body::whole(self.metrics.page(self.intake.used())));
         let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, text);
         response
@@ -138,13 +141,12 @@ impl Proxy {
         }
         let (head, body) = request.into_parts();
         // Whole, so that it can be sent again, and so that no slow client keeps a member busy.
-        let body = match Limited::new(body, self.settings.body_bytes_max).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                return Err(Dropped::TooLarge(self.settings.body_bytes_max));
-            }
-            Err(_) => return Err(Dropped::CutOff),
-        };
+        let read = self.intake.read(body, &head.headers).await;
+        let (body, _held) = read.map_err(|unread| match unread {
+            Unread::TooLarge => Dropped::TooLarge(self.intake.bytes_max()),
+            Unread::Overloaded(why) => Dropped::Overloaded(why),
+            Unread::CutOff => Dropped::CutOff,
+        })?;
         let from = head.extensions.get::<ClientAddress>().map(|address| address.0);
         let sent = headers::to_member(&head.headers, from);
         let endpoints = self.endpoints.in_turn();
@@ -186,10 +188,11 @@ impl Proxy {
     }
 }
 
-/// Does the answer go on until something happens?
+/// Does the answer go on until something happens? One that is taken for a watch ends when its client has closed its sending half,
+/// so nothing else may be: where that is not certain, it is no watch.
 fn waits(target: &str) -> bool {
     let query = target.split_once('?').map_or("", |(_, query)| query);
-    query.split('&').any(|field| field.starts_with("wait=") || field.starts_with("stream="))
+    query.split('&').any(|field| matches!(field, "wait=true" | "wait=1"))
 }
 
 /// Why a request gets no answer of a member.
@@ -201,6 +204,7 @@ enum Dropped {
     /// It was sent to a member that has not answered.
     Unknown,
     TooLarge(usize),
+    Overloaded(Unavailable),
     CutOff,
 }
 
@@ -213,6 +217,7 @@ impl Dropped {
             Self::AllFailed(_) => "all_endpoints_failed",
             Self::Unknown => "unknown_outcome",
             Self::TooLarge(_) => "too_large",
+            Self::Overloaded(_) => "overloaded",
             Self::CutOff => "failed_reading_request",
         }
     }
@@ -239,6 +244,9 @@ impl Dropped {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 Some(format!("httpproxy: the body is longer than --max-body-bytes ({bytes_max})")),
             ),
+            Self::Overloaded(why) => {
+                (StatusCode::SERVICE_UNAVAILABLE, Some(format!("httpproxy: {why}")))
+            }
             Self::CutOff => (
                 StatusCode::BAD_REQUEST,
                 Some("httpproxy: the body of the request ended too soon".to_owned()),

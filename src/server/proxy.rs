@@ -175,6 +175,7 @@ fn settings(config: &Config, flags: ProxyFlags) -> Settings {
         write_timeout: flags.write_timeout,
         read_timeout: flags.read_timeout,
         body_bytes_max: config.body_bytes_max,
+        inflight_bytes_max: config.inflight_bytes_max,
     }
 }
 

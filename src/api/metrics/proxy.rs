@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
 use crate::api::metrics::connections::{ConnectionMeter, Connections};
 use crate::api::metrics::limits::LimitHits;
-use crate::api::metrics::make::{doubling, known};
+use crate::api::metrics::make::{doubling, gauge, known};
 
 /// Methods that are counted under their names; others are counted as one, so that no client makes metrics.
 const METHODS: [&str; 5] = ["GET", "HEAD", "PUT", "POST", "DELETE"];
@@ -22,6 +22,7 @@ pub struct ProxyMetrics {
     handled: IntCounterVec,
     dropped: IntCounterVec,
     duration: HistogramVec,
+    inflight: IntGauge,
     connections: Connections,
     limits: Arc<LimitHits>,
 }
@@ -52,19 +53,24 @@ impl ProxyMetrics {
             "From the request to the head of the member's answer.",
         );
         let duration = known(HistogramVec::new(opts.buckets(doubling(0.0005, 13)), &["method"]));
+        let inflight = gauge(
+            "cairn_requests_inflight_bytes",
+            "Bytes of requests that are under way, of --max-inflight-bytes.",
+        );
         let registry = Registry::new();
-        let all: [Box<dyn Collector>; 4] = [
+        let all: [Box<dyn Collector>; 5] = [
             Box::new(requests.clone()),
             Box::new(handled.clone()),
             Box::new(dropped.clone()),
             Box::new(duration.clone()),
+            Box::new(inflight.clone()),
         ];
         for metric in all {
             known(registry.register(metric));
         }
         let connections = Connections::new(&registry);
         let limits = Arc::default();
-        Self { registry, requests, handled, dropped, duration, connections, limits }
+        Self { registry, requests, handled, dropped, duration, inflight, connections, limits }
     }
 
     /// Counts the connections of the listeners called `listener`, of which at most `connections_max` may be open.
@@ -88,8 +94,9 @@ impl ProxyMetrics {
         self.dropped.with_label_values(&[label(method), reason]).inc();
     }
 
-    /// The page, in the text format of Prometheus.
-    pub fn page(&self) -> Vec<u8> {
+    /// The page, in the text format of Prometheus. `inflight_bytes` are those of requests under way.
+    pub fn page(&self, inflight_bytes: usize) -> Vec<u8> {
+        self.inflight.set(i64::try_from(inflight_bytes).unwrap_or(i64::MAX));
         let mut page = Vec::new();
         // Writing into memory does not fail.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut page);
