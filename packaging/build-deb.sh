@@ -78,6 +78,8 @@ put 644 packaging/sysusers.conf usr/lib/sysusers.d/cairn.conf
 put 644 packaging/etcd.default usr/share/cairn/etcd.default
 put 644 packaging/debian/copyright usr/share/doc/cairn/copyright
 put 644 packaging/debian/lintian-overrides usr/share/lintian/overrides/cairn
+# Not compressed: entries of the journal name sections of it.
+put 644 docs/messages.md usr/share/doc/cairn/messages.md
 zip usr/share/doc/cairn/systemd.md.gz <docs/operations/systemd.md
 zip usr/share/doc/cairn/changelog.gz <docs/changelog.md
 zip usr/share/doc/cairn/changelog.Debian.gz <<END

@@ -161,6 +161,10 @@ fn a_debian_takes_it_in_upgrades_it_and_lets_it_go() {
     let [first, second] = ["0.1.0-1", "0.1.1-1"]
         .map(|version| package(version, Path::new(&program()), folder.path()));
     no_complaint_of_lintian(&first);
+    // Entries of the journal name it.
+    let held = Command::new("dpkg-deb").arg("--contents").arg(&first).output().expect("dpkg-deb");
+    let held = String::from_utf8_lossy(&held.stdout).into_owned();
+    assert!(held.contains("./usr/share/doc/cairn/messages.md\n"), "{held}");
     let debian = Debian::start(&engine, folder.path());
     it_is_installed_and_runs(&debian, &first);
     it_is_hardened(&debian);
