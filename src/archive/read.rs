@@ -9,9 +9,6 @@ use crate::archive::{
 };
 use crate::store::{HistoryLimits, Loader, RecordCounts, Store};
 
-/// All events of a file are kept.
-const ALL_HISTORY: HistoryLimits = HistoryLimits { events_max: usize::MAX, bytes_max: usize::MAX };
-
 /// Reads a backup file. What it has returned is only known to be right when it has come to the end.
 pub struct ArchiveReader<R> {
     input: R,
@@ -141,7 +138,8 @@ impl<R: Read> ArchiveReader<R> {
                 what: format!("{error}; the checksums are right, so it was written like this"),
             }
         };
-        let mut loader = Loader::new(ALL_HISTORY, &self.head.header).map_err(at(self.offset))?;
+        let mut loader =
+            Loader::new(HistoryLimits::NONE, &self.head.header).map_err(at(self.offset))?;
         loop {
             let offset = self.offset;
             let Some(block) = self.next_block()? else { break };
@@ -239,7 +237,7 @@ mod tests {
     use crate::store::{Command, Write};
 
     fn store() -> Store {
-        let mut store = Store::new(ALL_HISTORY);
+        let mut store = Store::new(HistoryLimits::NONE);
         for number in 0..400_u32 {
             let write =
                 Write { value: vec![7; 2000].into(), dir: false, ttl: None, refresh: false };
@@ -262,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for store in [store(), Store::new(ALL_HISTORY)] {
+        for store in [store(), Store::new(HistoryLimits::NONE)] {
             let bytes = file(&store);
             let (head, read) = read(&bytes).unwrap();
             assert_eq!(read.digest(), store.digest());

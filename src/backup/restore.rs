@@ -155,7 +155,7 @@ mod tests {
     use crate::backup::Task;
     use crate::backup::flags::{self, Asked};
     use crate::model::{KeyPath, LogIndex, LogPosition, LogTime, Term};
-    use crate::store::{Command, Store, Write};
+    use crate::store::{Command, HistoryLimits, Store, Write};
 
     fn config(words: &str) -> Config {
         let words = format!("file --data-dir d {words}");
@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn saved(value: u8) -> Saved {
-        let mut store = Store::new(saved::ALL_HISTORY);
+        let mut store = Store::new(HistoryLimits::NONE);
         let write = Write { value: vec![value].into(), dir: false, ttl: None, refresh: false };
         store.apply(LogTime(1), &Command::Set { path: KeyPath::from("/a"), write });
         Saved { store, position: LogPosition { term: Term(2), index: LogIndex(5) } }

@@ -26,10 +26,6 @@ use crate::raft::storage::checkpoint::{Checkpoint, CheckpointError, Checkpoints}
 use crate::raft::storage::encoding;
 use crate::store::{HistoryLimits, Store};
 
-/// Everything that is there is kept: how much of it a member keeps is its own setting.
-pub const ALL_HISTORY: HistoryLimits =
-    HistoryLimits { events_max: usize::MAX, bytes_max: usize::MAX };
-
 /// Bytes of entries that are read at once.
 const READ_BYTES: usize = 1 << 20;
 
@@ -246,10 +242,14 @@ fn attempt(
 fn load(tables: Option<Tables>, path: &Path) -> Result<Checkpoint, SavedError> {
     let Some(tables) = tables else {
         let membership = StoredMembership::default();
-        return Ok(Checkpoint { store: Store::new(ALL_HISTORY), applied: None, membership });
+        return Ok(Checkpoint {
+            store: Store::new(HistoryLimits::NONE),
+            applied: None,
+            membership,
+        });
     };
     let checkpoints = Checkpoints::new(tables, IoMode::Threaded, Box::new(|_| {}));
-    match checkpoints.load(ALL_HISTORY) {
+    match checkpoints.load(HistoryLimits::NONE) {
         Ok(start) => Ok(start),
         Err(CheckpointError::Tables(error)) => Err(error.into()),
         Err(CheckpointError::Decode(error)) => {

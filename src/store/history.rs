@@ -22,6 +22,11 @@ pub struct HistoryLimits {
     pub bytes_max: usize,
 }
 
+impl HistoryLimits {
+    /// Everything is kept: of a backup, where each member that is made of it has a setting of its own.
+    pub const NONE: Self = Self { events_max: usize::MAX, bytes_max: usize::MAX };
+}
+
 /// The recent changes, oldest first.
 #[derive(Clone, Debug)]
 pub struct History {
