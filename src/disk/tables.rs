@@ -1,25 +1,50 @@
-//! The checkpoint: three tables in one redb file, changed in one transaction at a time.
+//! The checkpoint: a redb file, changed in one transaction at a time.
+//!
+//! Nodes stand in runs (`tables/runs.rs`): a commit of what changed adds one and touches none of those that are there, so that it
+//! costs what changed and not a page for each node; a commit of everything puts one run in place of all. Events stand in chunks
+//! as well, by the number of their first.
+
+mod paced;
+mod runs;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    AccessGuard, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
+    StorageError, TableDefinition, TableError,
 };
 use thiserror::Error;
 
-use crate::base::lock;
 use crate::disk::advice::Advice;
-use crate::disk::files::{File, Files};
+use crate::disk::files::Files;
 use crate::disk::overlay::Overlay;
+use crate::model::{DecodeError, Reader, Writer, walk_order};
+use paced::PacedFile;
+use runs::{CHUNK_BYTES, Chunks, MergeError, Packer, Run};
 
-const NODES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("nodes");
-const EVENTS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("events");
+/// Chunks of nodes, by the number of the run and their place in it.
+const RUNS: TableDefinition<'static, (u64, u32), &[u8]> = TableDefinition::new("runs");
+/// Directories below which nothing is left of older runs, by the number of the run.
+const EMPTIED: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("emptied");
+/// Chunks of events, by the number of the first.
+const HISTORY: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("history");
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 
-/// Written-out bytes after which the system is asked to start writing. Unpaced, a commit makes the log's syncs wait.
-const PACE_BYTES: u64 = 1 << 20;
+/// Before there were runs, each node was a row ...
+const NODE_ROWS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("nodes");
+/// ... and each event. Both are read, and go with the first commit of everything.
+const EVENT_ROWS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("events");
+
+/// In [`META`]: the bytes of each run, oldest first. The last one's number is the largest in [`RUNS`].
+const RUNS_BYTES: &str = "runs-bytes";
+
+/// With so many runs, the next commit is one of everything: a start reads all of them at once, a chunk of each at a time.
+const RUNS_MAX: usize = 64;
+
+/// So much of the first run's bytes may be in those behind it: a start reads them as well.
+const LATER_RUNS_PART: u64 = 2;
 
 /// Memory for pages: checkpoints write much and read nothing, so more would be wasted.
 const CACHE_BYTES: usize = 16 << 20;
@@ -28,7 +53,7 @@ const CACHE_BYTES: usize = 16 << 20;
 #[derive(Debug, Error)]
 #[error("{action} {path}: {source}{}", self.advice())]
 pub struct TablesError {
-    action: &'static str,
+    action: String,
     path: PathBuf,
     #[source]
     source: Box<redb::Error>,
@@ -51,7 +76,7 @@ impl TablesError {
 /// A change could not be added to a transaction. [`Tables::commit`] says of which file.
 #[derive(Debug, Error)]
 #[error(transparent)]
-pub struct CommitError(#[from] redb::StorageError);
+pub struct CommitError(#[from] StorageError);
 
 /// What tells of every commit: redb's header, with which a commit begins to count.
 const HEAD_BYTES: usize = 4096;
@@ -64,9 +89,31 @@ pub struct Tables {
 
 /// One transaction under way.
 pub struct Commit<'a> {
-    nodes: redb::Table<'a, &'static [u8], &'static [u8]>,
-    events: redb::Table<'a, u64, &'static [u8]>,
+    runs: redb::Table<'a, (u64, u32), &'static [u8]>,
+    emptied: redb::Table<'a, u64, &'static [u8]>,
+    history: redb::Table<'a, u64, &'static [u8]>,
     meta: redb::Table<'a, &'static str, &'static [u8]>,
+    run: NewRun,
+    events: NewEvents,
+}
+
+/// The run that a commit adds.
+#[derive(Default)]
+struct NewRun {
+    number: u64,
+    chunks: u32,
+    bytes: u64,
+    packer: Packer,
+    last_key: Vec<u8>,
+    emptied: Vec<Vec<u8>>,
+}
+
+/// Events that have no chunk yet.
+#[derive(Default)]
+struct NewEvents {
+    first: u64,
+    next: u64,
+    records: Writer,
 }
 
 impl Tables {
@@ -96,7 +143,7 @@ impl Tables {
     fn open_file(files: &dyn Files, file: &Path, path: &Path) -> Result<Self, TablesError> {
         let fail = |source| error("open the checkpoint", path, source);
         let file = files.open(file, true).map_err(|source| fail(redb::Error::Io(source)))?;
-        let backend = PacedFile { file: Arc::from(file), dirty: Mutex::default() };
+        let backend = PacedFile::new(Arc::from(file));
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(backend)
@@ -111,7 +158,7 @@ impl Tables {
     pub fn examine(path: &Path) -> Result<Self, TablesError> {
         let fail = |source| error("read the checkpoint", path, source);
         let file = Overlay::open(path).map_err(|source| fail(redb::Error::Io(source)))?;
-        let backend = PacedFile { file: Arc::new(file), dirty: Mutex::default() };
+        let backend = PacedFile::new(Arc::new(file));
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .set_check_integrity_on_open(true)
@@ -150,28 +197,68 @@ impl Tables {
         &self,
         fill: impl FnOnce(&mut Commit<'_>) -> Result<(), CommitError>,
     ) -> Result<(), TablesError> {
-        self.try_commit(fill).map_err(|source| error("write the checkpoint", &self.path, source))
+        self.try_commit(false, fill).map_err(|source| self.error("write", source))
+    }
+
+    /// The same, in place of all nodes and events that are there.
+    ///
+    /// # Errors
+    /// When the disk fails; then nothing changed.
+    pub fn replace(
+        &self,
+        fill: impl FnOnce(&mut Commit<'_>) -> Result<(), CommitError>,
+    ) -> Result<(), TablesError> {
+        self.try_commit(true, fill).map_err(|source| self.error("write", source))
     }
 
     fn try_commit(
         &self,
+        all: bool,
         fill: impl FnOnce(&mut Commit<'_>) -> Result<(), CommitError>,
     ) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         // A restart after a crash need not read the whole file.
         transaction.set_quick_repair(true);
+        let number = transaction.open_table(RUNS)?.last()?.map_or(0, |(run, _)| run.value().0 + 1);
+        if all {
+            transaction.delete_table(NODE_ROWS)?;
+            transaction.delete_table(EVENT_ROWS)?;
+            transaction.delete_table(RUNS)?;
+            transaction.delete_table(EMPTIED)?;
+            transaction.delete_table(HISTORY)?;
+            transaction.open_table(META)?.remove(RUNS_BYTES)?;
+        }
         {
-            let nodes = transaction.open_table(NODES)?;
-            let events = transaction.open_table(EVENTS)?;
-            let meta = transaction.open_table(META)?;
-            fill(&mut Commit { nodes, events, meta }).map_err(|CommitError(source)| source)?;
+            let mut commit = Commit {
+                runs: transaction.open_table(RUNS)?,
+                emptied: transaction.open_table(EMPTIED)?,
+                history: transaction.open_table(HISTORY)?,
+                meta: transaction.open_table(META)?,
+                run: NewRun { number, ..NewRun::default() },
+                events: NewEvents::default(),
+            };
+            let filled = fill(&mut commit).and_then(|()| commit.finish());
+            filled.map_err(|CommitError(source)| source)?;
         }
         transaction.commit()?;
         Ok(())
     }
 
-    /// Calls `visit` with every node, in bytewise order of the keys.
+    /// Is it time for a commit of everything? So it is while a part of the file stands in rows, and when the runs behind the first
+    /// have become many or large.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn wants_all(&self) -> Result<bool, TablesError> {
+        let runs = self.meta(RUNS_BYTES)?.unwrap_or_default();
+        let runs = decode_sizes(&runs).map_err(|source| self.error("read", damaged(&source)))?;
+        let Some((first, later)) = runs.split_first() else { return Ok(true) };
+        Ok(runs.len() >= RUNS_MAX || later.iter().sum::<u64>() >= first / LATER_RUNS_PART)
+    }
+
+    /// Calls `visit` with every node, each behind its directory: in the order of a walk, or in bytewise order of the keys when the
+    /// nodes still stand in rows.
     ///
     /// # Errors
     /// When the disk fails; what `visit` returns otherwise.
@@ -179,34 +266,58 @@ impl Tables {
         &self,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let fail = |source| error("read the checkpoint", &self.path, source);
-        let table =
-            || -> Result<_, redb::Error> { Ok(self.database.begin_read()?.open_table(NODES)?) };
-        let table = table().map_err(fail)?;
-        for row in table.iter().map_err(|source| fail(source.into()))? {
-            let (key, value) = row.map_err(|source| fail(source.into()))?;
-            visit(key.value(), value.value())?;
+        let fail = |source| self.error("read", source);
+        let reading = self.database.begin_read().map_err(|source| fail(source.into()))?;
+        if let Some(rows) = table(reading.open_table(NODE_ROWS)).map_err(fail)? {
+            for row in rows.iter().map_err(|source| fail(source.into()))? {
+                let (key, value) = row.map_err(|source| fail(source.into()))?;
+                visit(key.value(), value.value())?;
+            }
+            return Ok(());
         }
-        Ok(())
+        let runs = open_runs(&reading).map_err(fail)?;
+        let merged = runs::merge(runs, |key, node| visit(key, node).map_err(Stopped::Visit));
+        merged.map_err(|stopped| match stopped {
+            Stopped::Visit(error) => error,
+            Stopped::Merge(MergeError::Read(source)) => fail(source.into()).into(),
+            Stopped::Merge(MergeError::Decode(source)) => fail(damaged(&source)).into(),
+        })
     }
 
-    /// Calls `visit` with every event, in the order of their numbers.
+    /// Calls `visit` with every event whose number is at least `from`, in the order of the numbers.
     ///
     /// # Errors
     /// When the disk fails; what `visit` returns otherwise.
     pub fn events<E: From<TablesError>>(
         &self,
+        from: u64,
         mut visit: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let fail = |source| error("read the checkpoint", &self.path, source);
-        let table =
-            || -> Result<_, redb::Error> { Ok(self.database.begin_read()?.open_table(EVENTS)?) };
-        let table = table().map_err(fail)?;
-        for row in table.iter().map_err(|source| fail(source.into()))? {
-            let (number, value) = row.map_err(|source| fail(source.into()))?;
-            visit(number.value(), value.value())?;
+        let fail = |source| self.error("read", source);
+        let reading = self.database.begin_read().map_err(|source| fail(source.into()))?;
+        if let Some(rows) = table(reading.open_table(EVENT_ROWS)).map_err(fail)? {
+            for row in rows.range(from..).map_err(|source| fail(source.into()))? {
+                let (number, value) = row.map_err(|source| fail(source.into()))?;
+                visit(number.value(), value.value())?;
+            }
+            return Ok(());
+        }
+        let Some(chunks) = table(reading.open_table(HISTORY)).map_err(fail)? else { return Ok(()) };
+        for chunk in chunks.iter().map_err(|source| fail(source.into()))? {
+            let (first, chunk) = chunk.map_err(|source| fail(source.into()))?;
+            let each = runs::each_event(first.value(), chunk.value(), |number, record| {
+                if number < from { Ok(()) } else { visit(number, record).map_err(Stopped::Visit) }
+            });
+            each.map_err(|stopped| match stopped {
+                Stopped::Visit(error) => error,
+                Stopped::Merge(source) => fail(damaged(&source)).into(),
+            })?;
         }
         Ok(())
+    }
+
+    fn error(&self, action: &str, source: redb::Error) -> TablesError {
+        error(&format!("{action} the checkpoint"), &self.path, source)
     }
 
     /// A record beside nodes and events.
@@ -218,53 +329,97 @@ impl Tables {
             let found = self.database.begin_read()?.open_table(META)?.get(name)?;
             Ok(found.map(|value| value.value().to_vec()))
         };
-        read().map_err(|source| error("read the checkpoint", &self.path, source))
+        read().map_err(|source| self.error("read", source))
     }
 }
 
 impl Commit<'_> {
-    /// Puts a node.
+    /// Puts a node. Nodes that are put or removed come in the order of a walk through the tree, each once.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// When the disk fails, or the node is not in order.
     pub fn put_node(&mut self, key: &[u8], value: &[u8]) -> Result<(), CommitError> {
-        self.nodes.insert(key, value)?;
-        Ok(())
+        self.node(key, Some(value))
     }
 
-    /// Removes a node.
+    /// Removes a node, but none below it.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// When the disk fails, or the node is not in order.
     pub fn drop_node(&mut self, key: &[u8]) -> Result<(), CommitError> {
-        self.nodes.remove(key)?;
+        self.node(key, None)
+    }
+
+    fn node(&mut self, key: &[u8], node: Option<&[u8]>) -> Result<(), CommitError> {
+        let run = &mut self.run;
+        if !run.last_key.is_empty() && walk_order(&run.last_key, key).is_ge() {
+            return Err(StorageError::Corrupted("nodes were given out of order".to_owned()).into());
+        }
+        run.last_key.clear();
+        run.last_key.extend_from_slice(key);
+        if run.packer.is_full_for(key, node) {
+            self.put_chunk()?;
+        }
+        self.run.packer.push(key, node);
         Ok(())
     }
 
-    /// Removes the nodes whose keys begin with `dir` and a slash.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn drop_nodes_below(&mut self, dir: &[u8]) -> Result<(), CommitError> {
-        let (first, end) = ([dir, b"/"].concat(), [dir, &[b'/' + 1]].concat());
-        Ok(self.nodes.retain_in(&first[..]..&end[..], |_, _| false)?)
+    fn put_chunk(&mut self) -> Result<(), CommitError> {
+        let Some(chunk) = self.run.packer.take() else { return Ok(()) };
+        self.runs.insert((self.run.number, self.run.chunks), &chunk[..])?;
+        self.run.bytes += chunk.len() as u64;
+        self.run.chunks += 1;
+        Ok(())
     }
 
-    /// Puts an event.
+    /// Removes the nodes below `dir` that were there before this commit.
+    pub fn drop_nodes_below(&mut self, dir: &[u8]) {
+        self.run.emptied.push(dir.to_vec());
+    }
+
+    /// Puts an event. They come in the order of their numbers.
     ///
     /// # Errors
     /// When the disk fails.
     pub fn put_event(&mut self, number: u64, value: &[u8]) -> Result<(), CommitError> {
-        self.events.insert(number, value)?;
+        let events = &mut self.events;
+        let is_full = events.records.length() + value.len() > CHUNK_BYTES;
+        if events.records.length() > 0 && (is_full || number != events.next) {
+            self.put_events()?;
+        }
+        let events = &mut self.events;
+        if events.records.length() == 0 {
+            events.first = number;
+        }
+        events.records.bytes(value);
+        events.next = number + 1;
         Ok(())
     }
 
-    /// Removes the events below `number`.
+    fn put_events(&mut self) -> Result<(), CommitError> {
+        let chunk = std::mem::take(&mut self.events.records).finish();
+        if !chunk.is_empty() {
+            self.history.insert(self.events.first, &chunk[..])?;
+        }
+        Ok(())
+    }
+
+    /// Removes events below `number`; some that stand in one chunk with later ones stay.
     ///
     /// # Errors
     /// When the disk fails.
     pub fn drop_events_below(&mut self, number: u64) -> Result<(), CommitError> {
-        Ok(self.events.retain_in(..number, |_, _| false)?)
+        self.put_events()?;
+        let mut firsts = Vec::new();
+        for chunk in self.history.range(..=number)? {
+            firsts.push(chunk?.0.value());
+        }
+        // The last of them may reach beyond the number.
+        firsts.pop();
+        for first in firsts {
+            self.history.remove(first)?;
+        }
+        Ok(())
     }
 
     /// Puts a record beside nodes and events.
@@ -276,75 +431,296 @@ impl Commit<'_> {
         Ok(())
     }
 
-    /// Removes all nodes and events: another checkpoint takes their place.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn clear(&mut self) -> Result<(), CommitError> {
-        self.nodes.retain(|_, _| false)?;
-        Ok(self.events.retain(|_, _| false)?)
-    }
-}
-
-fn error(action: &'static str, path: &Path, source: redb::Error) -> TablesError {
-    TablesError { action, path: path.to_owned(), source: Box::new(source) }
-}
-
-/// A file as redb wants it. Writing is paced.
-#[derive(Debug)]
-struct PacedFile {
-    file: Arc<dyn File>,
-    dirty: Mutex<Dirty>,
-}
-
-/// What was written and not yet sent on its way to the disk.
-#[derive(Debug, Default)]
-struct Dirty {
-    bytes: u64,
-    from: u64,
-    to: u64,
-}
-
-impl Dirty {
-    /// Notes a write; when there is enough, returns where it all is, as offset and length.
-    fn note(&mut self, offset: u64, length: u64) -> Option<(u64, u64)> {
-        let end = offset + length;
-        (self.from, self.to) =
-            if self.bytes == 0 { (offset, end) } else { (self.from.min(offset), self.to.max(end)) };
-        self.bytes += length;
-        if self.bytes < PACE_BYTES {
-            return None;
+    /// Writes what is not in a chunk yet.
+    fn finish(&mut self) -> Result<(), CommitError> {
+        self.put_events()?;
+        self.put_chunk()?;
+        let run = &mut self.run;
+        if run.chunks == 0 && run.emptied.is_empty() {
+            return Ok(());
         }
-        self.bytes = 0;
-        Some((self.from, self.to - self.from))
-    }
-}
-
-impl StorageBackend for PacedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.length()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_at(offset, out)
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.file.set_length(length)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        lock(&self.dirty).bytes = 0;
-        self.file.sync()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write_at(offset, data)?;
-        let enough = lock(&self.dirty).note(offset, data.len() as u64);
-        if let Some((offset, length)) = enough {
-            self.file.start_writing(offset, length);
-            std::thread::yield_now();
+        if run.chunks == 0 {
+            // A run has a chunk: its number is found by that.
+            self.runs.insert((run.number, 0), &[][..])?;
         }
+        if !run.emptied.is_empty() {
+            run.emptied.sort_unstable_by(|one, other| walk_order(one, other));
+            self.emptied.insert(run.number, &runs::encode_emptied(&run.emptied)[..])?;
+        }
+        let mut sizes = Writer::default();
+        if let Some(before) = self.meta.get(RUNS_BYTES)? {
+            for size in decode_sizes(before.value()).map_err(|source| storage(&source))? {
+                sizes.varint(size);
+            }
+        }
+        sizes.varint(run.bytes);
+        self.meta.insert(RUNS_BYTES, &sizes.finish()[..])?;
         Ok(())
+    }
+}
+
+/// Why the nodes or the events were not all read.
+enum Stopped<E, M> {
+    Visit(E),
+    Merge(M),
+}
+
+impl<E, S> From<MergeError<S>> for Stopped<E, MergeError<S>> {
+    fn from(error: MergeError<S>) -> Self {
+        Self::Merge(error)
+    }
+}
+
+impl<E> From<DecodeError> for Stopped<E, DecodeError> {
+    fn from(error: DecodeError) -> Self {
+        Self::Merge(error)
+    }
+}
+
+/// The chunks of one run.
+struct StoredChunks(redb::Range<'static, (u64, u32), &'static [u8]>);
+
+impl Chunks for StoredChunks {
+    type Error = StorageError;
+
+    fn next(&mut self) -> Result<Option<Vec<u8>>, StorageError> {
+        let chunk = self.0.next().transpose()?;
+        Ok(chunk.map(|(_, chunk): (_, AccessGuard<'_, &[u8]>)| chunk.value().to_vec()))
+    }
+}
+
+/// All runs, oldest first.
+fn open_runs(reading: &ReadTransaction) -> Result<Vec<Run<StoredChunks>>, redb::Error> {
+    let (Some(chunks), Some(emptied)) =
+        (table(reading.open_table(RUNS))?, table(reading.open_table(EMPTIED))?)
+    else {
+        return Ok(Vec::new());
+    };
+    let (mut found, mut number) = (Vec::new(), 0);
+    while let Some(first) = chunks.range((number, 0)..)?.next() {
+        let run = first?.0.value().0;
+        let dirs = emptied.get(run)?.map(|dirs| runs::decode_emptied(dirs.value()));
+        let dirs = dirs.transpose().map_err(|source| damaged(&source))?.unwrap_or_default();
+        found.push(Run::new(StoredChunks(chunks.range((run, 0)..=(run, u32::MAX))?), dirs));
+        number = run + 1;
+    }
+    Ok(found)
+}
+
+/// A table that may not be there.
+fn table<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
+    match opened {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn decode_sizes(bytes: &[u8]) -> Result<Vec<u64>, DecodeError> {
+    let (mut input, mut sizes) = (Reader::new(bytes), Vec::new());
+    while !input.is_empty() {
+        sizes.push(input.varint("bytes of a run")?);
+    }
+    Ok(sizes)
+}
+
+fn storage(source: &DecodeError) -> StorageError {
+    StorageError::Corrupted(source.to_string())
+}
+
+fn damaged(source: &DecodeError) -> redb::Error {
+    storage(source).into()
+}
+
+fn error(action: &str, path: &Path, source: redb::Error) -> TablesError {
+    TablesError { action: action.to_owned(), path: path.to_owned(), source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::disk::RealFiles;
+
+    fn open(dir: &tempfile::TempDir) -> Tables {
+        Tables::open(&RealFiles, &dir.path().join("checkpoint.redb")).unwrap()
+    }
+
+    fn nodes(tables: &Tables) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        let visit = |key: &[u8], node: &[u8]| {
+            assert_eq!(found.insert(key.to_vec(), node.to_vec()), None, "each node once");
+            Ok::<_, TablesError>(())
+        };
+        tables.nodes(visit).unwrap();
+        found
+    }
+
+    fn events(tables: &Tables, from: u64) -> Vec<(u64, usize)> {
+        let mut found = Vec::new();
+        let visit = |number, record: &[u8]| {
+            found.push((number, record.len()));
+            Ok::<_, TablesError>(())
+        };
+        tables.events(from, visit).unwrap();
+        found
+    }
+
+    #[test]
+    fn a_commit_of_changes_adds_a_run_until_one_of_everything_is_due() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tables = open(&dir);
+        assert!(tables.wants_all().unwrap(), "there is no first run");
+        let mut model = BTreeMap::new();
+        let keys: Vec<_> = (0..400).map(|n| format!("/{n:03}").into_bytes()).collect();
+        let fill = |commit: &mut Commit<'_>| {
+            keys.iter().try_for_each(|key| commit.put_node(key, &[7; 1000]))
+        };
+        tables.replace(fill).unwrap();
+        model.extend(keys.iter().map(|key| (key.clone(), vec![7; 1000])));
+        let mut runs = 1;
+        while !tables.wants_all().unwrap() {
+            let keys: Vec<_> = keys.iter().skip(runs).step_by(9).cloned().collect();
+            let change = |commit: &mut Commit<'_>| {
+                keys.iter().try_for_each(|key| match key.ends_with(b"7") {
+                    true => commit.drop_node(key),
+                    false => commit.put_node(key, &vec![8; 999 + runs]),
+                })
+            };
+            tables.commit(change).unwrap();
+            for key in keys {
+                match key.ends_with(b"7") {
+                    true => model.remove(&key),
+                    false => model.insert(key, vec![8; 999 + runs]),
+                };
+            }
+            runs += 1;
+            drop(tables);
+            tables = open(&dir);
+            assert_eq!(nodes(&tables), model, "{runs} runs");
+        }
+        assert_eq!(runs, 6, "the later ones hold half as much as the first");
+        let all = model.clone();
+        tables
+            .replace(|commit| all.iter().try_for_each(|(key, node)| commit.put_node(key, node)))
+            .unwrap();
+        assert!(!tables.wants_all().unwrap());
+        assert_eq!(nodes(&tables), model);
+    }
+
+    #[test]
+    fn many_small_runs_become_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = open(&dir);
+        tables.replace(|commit| commit.put_node(b"/large", &[7; 100_000])).unwrap();
+        let mut runs = 1;
+        while !tables.wants_all().unwrap() {
+            tables.commit(|commit| commit.put_node(b"/small", &[7])).unwrap();
+            runs += 1;
+        }
+        assert_eq!(runs, RUNS_MAX);
+        assert_eq!(nodes(&tables).len(), 2);
+    }
+
+    #[test]
+    fn what_was_below_an_emptied_directory_is_gone_and_what_came_since_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = open(&dir);
+        let put = |keys: &'static [&str]| {
+            move |commit: &mut Commit<'_>| {
+                keys.iter().try_for_each(|key| commit.put_node(key.as_bytes(), b"v"))
+            }
+        };
+        tables.replace(put(&["/a", "/a/x", "/a/x/y", "/a-", "/b", "/b/x", "/c"])).unwrap();
+        let empty = |commit: &mut Commit<'_>| {
+            commit.drop_nodes_below(b"/b");
+            commit.drop_nodes_below(b"/a");
+            put(&["/a/z"])(commit)
+        };
+        tables.commit(empty).unwrap();
+        let found: Vec<_> = nodes(&tables).into_keys().collect();
+        assert_eq!(found, ["/a", "/a-", "/a/z", "/b", "/c"].map(|key| key.as_bytes().to_vec()));
+        // A run with no node of its own.
+        tables
+            .commit(|commit| {
+                commit.drop_nodes_below(b"/a");
+                Ok(())
+            })
+            .unwrap();
+        let found: Vec<_> = nodes(&tables).into_keys().collect();
+        assert_eq!(found, ["/a", "/a-", "/b", "/c"].map(|key| key.as_bytes().to_vec()));
+    }
+
+    #[test]
+    fn nodes_out_of_order_are_refused_and_change_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = open(&dir);
+        tables.replace(|commit| commit.put_node(b"/a", b"v")).unwrap();
+        for second in [&b"/b"[..], b"/b-", b"/a"] {
+            let twice = |commit: &mut Commit<'_>| {
+                commit.put_node(b"/b/x", b"v")?;
+                match second {
+                    b"/b-" => commit.drop_node(b"/b"),
+                    second => commit.drop_node(second),
+                }
+            };
+            assert!(tables.commit(twice).unwrap_err().to_string().contains("out of order"));
+        }
+        assert_eq!(nodes(&tables).len(), 1);
+    }
+
+    #[test]
+    fn events_are_read_from_any_on_and_go_a_chunk_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = open(&dir);
+        let put = |numbers: std::ops::Range<u64>| {
+            move |commit: &mut Commit<'_>| {
+                numbers.clone().try_for_each(|number| {
+                    commit.put_event(number, &vec![7; usize::try_from(number % 5).unwrap() * 1000])
+                })
+            }
+        };
+        tables.commit(put(1..101)).unwrap();
+        tables.commit(put(101..103)).unwrap();
+        let length = |number: u64| (number, usize::try_from(number % 5).unwrap() * 1000);
+        for from in [0, 1, 50, 100, 101, 102, 103] {
+            let expected: Vec<_> = (from.max(1)..103).map(length).collect();
+            assert_eq!(events(&tables, from), expected, "from {from}");
+        }
+        tables.commit(|commit| commit.drop_events_below(101)).unwrap();
+        assert_eq!(events(&tables, 0), [length(101), length(102)]);
+        tables
+            .commit(|commit| {
+                put(103..104)(commit)?;
+                commit.drop_events_below(102)
+            })
+            .unwrap();
+        assert_eq!(events(&tables, 102), [length(102), length(103)]);
+        tables.commit(|commit| commit.drop_events_below(1000)).unwrap();
+        assert_eq!(events(&tables, 1000), []);
+    }
+
+    #[test]
+    fn rows_of_before_there_were_runs_are_read_and_go_with_the_first_commit_of_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = open(&dir);
+        let transaction = tables.database.begin_write().unwrap();
+        {
+            let mut rows = transaction.open_table(NODE_ROWS).unwrap();
+            // Bytewise order, in which `/a-` comes between.
+            for key in ["/a", "/a-", "/a/b"] {
+                rows.insert(key.as_bytes(), &b"v"[..]).unwrap();
+            }
+            transaction.open_table(EVENT_ROWS).unwrap().insert(3, &b"event"[..]).unwrap();
+        }
+        transaction.commit().unwrap();
+        assert!(tables.wants_all().unwrap());
+        assert_eq!(
+            (nodes(&tables).len(), events(&tables, 0), events(&tables, 4)),
+            (3, vec![(3, 5)], vec![])
+        );
+        tables.replace(|commit| commit.put_node(b"/new", b"v")).unwrap();
+        assert_eq!((nodes(&tables).len(), events(&tables, 0)), (1, vec![]));
     }
 }

@@ -145,6 +145,11 @@ impl<'a> Reader<'a> {
         String::from_utf8(bytes.to_vec()).map_err(|_| DecodeError::Malformed(what))
     }
 
+    /// Bytes that are not read yet.
+    pub fn length(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Is everything read?
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()

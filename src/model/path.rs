@@ -1,5 +1,6 @@
 //! Keys as paths.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -107,6 +108,11 @@ impl KeyPath {
         (rest.first() == Some(&b'/')).then_some(rest)
     }
 
+    /// Which comes first in a walk through the tree, where all that is below a directory follows it directly.
+    pub fn walk_order(&self, other: &Self) -> Ordering {
+        walk_order(&self.0, &other.0)
+    }
+
     /// Does one of its components start with `_`?
     pub fn has_hidden(&self) -> bool {
         has_hidden(&self.0)
@@ -121,6 +127,17 @@ impl KeyPath {
             return Some(format!("key has more than {} components", limits.depth_max));
         }
         None
+    }
+}
+
+/// [`KeyPath::walk_order`] of the bytes of two paths: a slash comes before any other byte.
+pub(crate) fn walk_order(one: &[u8], other: &[u8]) -> Ordering {
+    let place = one.iter().zip(other).position(|(one, other)| one != other);
+    let Some(place) = place else { return one.len().cmp(&other.len()) };
+    match (one[place], other[place]) {
+        (b'/', _) => Ordering::Less,
+        (_, b'/') => Ordering::Greater,
+        (one, other) => one.cmp(&other),
     }
 }
 
@@ -169,6 +186,15 @@ mod tests {
             prop_assert_eq!(&KeyPath::clean(path.as_bytes()), &path);
             prop_assert_eq!(path.names().count(), path.depth());
             prop_assert!(path.names().all(|name| !name.is_empty()));
+        }
+
+        #[test]
+        fn the_order_of_a_walk_is_that_of_the_names(
+            one in "(/[a.\u{1}-]{1,2}){0,3}",
+            other in "(/[a.\u{1}-]{1,2}){0,3}",
+        ) {
+            let (one, other) = (KeyPath::from(one.as_str()), KeyPath::from(other.as_str()));
+            prop_assert_eq!(one.walk_order(&other), one.names().cmp(other.names()));
         }
 
         #[test]

@@ -49,10 +49,10 @@ impl Changes {
         }
     }
 
-    /// All keys in bytewise order, each once. Directories that were made on the way to one are not among them.
+    /// All keys in the order of a walk, each once. Directories that were made on the way to one are not among them.
     pub(super) fn keys(&self) -> Vec<&KeyPath> {
         let mut keys: Vec<_> = self.files.iter().chain(&self.dirs).collect();
-        keys.sort_unstable();
+        keys.sort_unstable_by(|one, other| one.walk_order(other));
         keys.dedup();
         keys
     }

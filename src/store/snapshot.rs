@@ -12,7 +12,6 @@ use crate::store::history::{History, HistoryLimits};
 use crate::store::members::Members;
 use crate::store::tree::{self, Node, Remains, Tree};
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -64,23 +63,26 @@ impl Store {
     }
 
     /// Calls `visit` with what makes the node records of this store from those of the one that `changes` begin at. They must
-    /// have been told of all events since.
+    /// have been told of all events since. Directories that were emptied come first; the others follow in the order of a walk,
+    /// each key once.
     pub fn changed_records(&self, changes: &Changes, visit: &mut impl FnMut(RecordChange)) {
         for dir in changes.emptied() {
             visit(RecordChange::DropBelow(dir.clone()));
         }
         let keys = changes.keys();
-        let mut dirs_made = BTreeSet::new();
+        let mut before: Option<&KeyPath> = None;
         for path in &keys {
             let found = self.tree.find_noting(path, &mut |depth, dir| {
                 if dir.created <= changes.start() {
                     return;
                 }
                 let dir_path = path.ancestor(depth);
-                if keys.binary_search(&&dir_path).is_err() && dirs_made.insert(dir_path.clone()) {
+                // The first key at or below a directory that was made brings it along.
+                if before.is_none_or(|key| *key != dir_path && dir_path.below(key).is_none()) {
                     visit(RecordChange::PutNode(dir_path, encode_node(dir)));
                 }
             });
+            before = Some(path);
             visit(match found {
                 Some(node) => RecordChange::PutNode(KeyPath::clone(path), encode_node(node)),
                 None => RecordChange::DropNode(KeyPath::clone(path)),
@@ -251,6 +253,11 @@ impl Loader {
             },
             nodes: tree::Builder::default(),
         })
+    }
+
+    /// The index of the first event that [`Loader::event`] takes.
+    pub fn oldest_event(&self) -> StoreIndex {
+        self.store.history.next()
     }
 
     /// Both parts of it, which may be put together side by side.

@@ -26,9 +26,14 @@ use crate::raft::storage::blocking;
 use crate::raft::storage::encoding;
 use crate::store::{Changes, Header, HistoryLimits, Loader, RecordChange, Store};
 
-const HEADER: &str = "store";
+const HEADER: &str = "header";
 const APPLIED: &str = "applied";
 const MEMBERSHIP: &str = "membership";
+
+/// The header, before the nodes stood in runs.
+const OLD_HEADER: &str = "store";
+/// In its place: builds of then take it for a version that they do not know, and not the rest for an empty store.
+const NOT_FOR_OLD_BUILDS: u8 = u8::MAX;
 
 /// A follower whose connection broke gets the rest of the same checkpoint if it is back within this time.
 const RESUME: Duration = Duration::from_secs(20);
@@ -212,17 +217,21 @@ impl Checkpoints {
         &self,
         limits: HistoryLimits,
     ) -> Result<Checkpoint, CheckpointError> {
-        let Some(header) = self.tables.meta(HEADER)? else {
+        let header = self.tables.meta(HEADER)?;
+        let Some(header) =
+            header.map_or_else(|| self.tables.meta(OLD_HEADER), |it| Ok(Some(it)))?
+        else {
             let membership = StoredMembership::default();
             return Ok(Checkpoint { store: Store::new(limits), applied: None, membership });
         };
         let mut loader = Loader::new(limits, &Header(header))?;
+        let oldest = loader.oldest_event().0;
         let (mut nodes, mut events) = loader.parts();
         let read_nodes = || {
             self.tables.nodes(|key, record| nodes.node(key, record).map_err(CheckpointError::from))
         };
         let read_events = || {
-            self.tables.events(|index, record| {
+            self.tables.events(oldest, |index, record| {
                 events.event(StoreIndex(index), record).map_err(CheckpointError::from)
             })
         };
@@ -278,18 +287,25 @@ impl Checkpoints {
     /// Without a list of changes, everything.
     fn write(&self, changes: Option<&Changes>, to: &Checkpoint) -> Result<(), CheckpointError> {
         let begun = Instant::now();
-        self.tables.commit(|commit| {
-            match changes {
-                Some(changes) => write_changes(commit, changes, &to.store)?,
-                None => write_all(commit, &to.store)?,
-            }
+        let write_rest = |commit: &mut Commit<'_>| {
             commit.drop_events_below(to.store.history().oldest().0)?;
             commit.put_meta(HEADER, &to.store.header().0)?;
+            commit.put_meta(OLD_HEADER, &[NOT_FOR_OLD_BUILDS])?;
             if let Some(applied) = &to.applied {
                 commit.put_meta(APPLIED, &encoding::encode_log_id(applied))?;
             }
             commit.put_meta(MEMBERSHIP, &encoding::encode_stored_membership(&to.membership))
-        })?;
+        };
+        match changes {
+            Some(changes) if !self.tables.wants_all()? => self.tables.commit(|commit| {
+                write_changes(commit, changes, &to.store)?;
+                write_rest(commit)
+            })?,
+            Some(_) | None => self.tables.replace(|commit| {
+                write_all(commit, &to.store)?;
+                write_rest(commit)
+            })?,
+        }
         (self.committed)(begun.elapsed());
         self.durable.send_replace(to.applied);
         info!(target: "etcdserver", "saved snapshot at index {}", to.index());
@@ -314,7 +330,10 @@ fn write_changes(
             result = match &change {
                 RecordChange::PutNode(path, record) => commit.put_node(path.as_bytes(), record),
                 RecordChange::DropNode(path) => commit.drop_node(path.as_bytes()),
-                RecordChange::DropBelow(dir) => commit.drop_nodes_below(dir.as_bytes()),
+                RecordChange::DropBelow(dir) => {
+                    commit.drop_nodes_below(dir.as_bytes());
+                    Ok(())
+                }
             };
         }
     });
@@ -322,9 +341,8 @@ fn write_changes(
     write_events(commit, to, changes.start().next())
 }
 
-/// Puts everything in place of what is there; node by node, so that it takes no memory of its own.
+/// Writes everything; node by node, so that it takes no memory of its own.
 fn write_all(commit: &mut Commit<'_>, to: &Store) -> Result<(), CommitError> {
-    commit.clear()?;
     let mut result = Ok(());
     to.nodes(&mut |path, record| {
         if result.is_ok() {
