@@ -4,9 +4,6 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-/// One component of a path: any bytes except `/`, never empty.
-pub type Name = Arc<[u8]>;
-
 /// A component that starts with this byte is hidden from listings and from recursive watches.
 pub const KEYS_PREFIX_HIDDEN: u8 = b'_';
 

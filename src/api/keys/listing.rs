@@ -119,7 +119,7 @@ impl Listing {
     fn enter(&mut self, key: &mut Vec<u8>, name: &Name) {
         key.push(b'/');
         key.extend_from_slice(name);
-        self.last.push(Arc::clone(name));
+        self.last.push(Name::clone(name));
     }
 
     /// `child` is done; so is the block, if it is full.
