@@ -18,6 +18,7 @@ pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod rng;
 pub(crate) mod server;
 pub(crate) mod template;
