@@ -10,6 +10,8 @@ use std::process::Command;
 use cairn::model::{KeyPath, Refusal, StoreIndex};
 use serde_json::Value;
 use support::http::{self, Request};
+use support::port::Port;
+use support::proxy::{OWN, Proxy};
 use support::server::{Flavor, Server};
 
 fn read(name: &str) -> String {
@@ -102,27 +104,93 @@ fn document() -> Value {
     serde_norway::from_str(&read("openapi.yaml")).expect("the document is YAML")
 }
 
+/// Who serves a path, in the words of the document.
+const SERVERS: [&str; 3] = ["A member's URL.", "The peer URL.", "A proxy's URL."];
+
 #[test]
 fn everything_in_the_openapi_document_is_served() {
     let server = Server::start_with(Flavor::Subject, &["--enable-pprof"]);
+    let proxy = Proxy::start(&[server.peer_addr()], &[], 1);
+    let addresses = [server.addr(), server.peer_addr(), proxy.addr];
     let document = document();
     let paths = document["paths"].as_object().expect("there are paths");
     assert!(paths.len() > 10);
+    let mut passed_on = 0;
     for (path, operations) in paths {
         let target = path.replace("{key}", "no-such-key").replace("{id}", "1234");
         let target = target.replace("{user}", "nobody").replace("{role}", "root");
-        let of_peers = operations["servers"][0]["description"] == "The peer URL.";
-        let addr = if of_peers { server.peer_addr() } else { server.addr() };
+        let named = operations["servers"].as_array().map(|servers| {
+            let place =
+                |server: &Value| SERVERS.iter().position(|known| server["description"] == *known);
+            let places = servers.iter().map(place);
+            places.collect::<Option<Vec<_>>>().unwrap_or_else(|| panic!("{path}: {servers:?}"))
+        });
+        // What is not said to be otherwise is a member's, and a proxy passes it on.
+        let asked = named.clone().unwrap_or(vec![0, 2]);
+        passed_on += usize::from(named.is_none());
         for (method, operation) in operations.as_object().expect("paths have operations") {
             if method == "parameters" || method == "servers" {
                 continue;
             }
-            let request = Request::new(&method.to_uppercase(), target.as_bytes());
-            let reply = http::ask(addr, &request).expect("an answer");
-            let status = reply.status().to_string();
-            let known = operation["responses"].get(&status).is_some();
-            assert!(known, "{method} {target} answers {status}: {}", reply.text());
-            assert_ne!(reply.text(), "404 page not found\n", "{method} {target} is not served");
+            for place in &asked {
+                let request = Request::new(&method.to_uppercase(), target.as_bytes());
+                let reply = http::ask(addresses[*place], &request).expect("an answer");
+                let status = reply.status().to_string();
+                let known = operation["responses"].get(&status).is_some();
+                let who = SERVERS[*place];
+                assert!(known, "{who} {method} {target} answers {status}: {}", reply.text());
+                let text = reply.text();
+                assert_ne!(text, "404 page not found\n", "{who} {method} {target} is not served");
+            }
         }
     }
+    assert!(passed_on > 10, "most paths are passed on");
+}
+
+/// What the document says of a proxy alone.
+#[test]
+fn a_proxy_answers_its_own_paths_as_the_document_says() {
+    let server = Server::start(Flavor::Subject);
+    let proxy = Proxy::start(&[server.peer_addr()], &[], 1);
+    let document = document();
+    let own = &document["paths"][OWN];
+    let example = &own["get"]["responses"]["200"]["content"]["text/plain"]["example"];
+    let keys = |text: &str| {
+        let json: Value = serde_json::from_str(text).expect("it is JSON");
+        json.as_object().expect("an object").keys().cloned().collect::<Vec<_>>()
+    };
+    let reply = proxy.get(OWN);
+    assert_eq!(reply.get("Content-Type").as_deref(), Some("text/plain; charset=utf-8"));
+    assert_eq!(keys(&reply.text()), keys(example.as_str().expect("an example")));
+    assert_eq!(reply.text(), format!("{{\"endpoints\":[\"http://{}\"]}}\n", server.addr()));
+    let direct = http::ask(server.addr(), &Request::get(OWN)).expect("an answer");
+    assert_eq!(direct.status(), 404, "a member has no such path");
+    for method in ["PUT", "POST", "DELETE"] {
+        assert_eq!(proxy.ask(&Request::new(method, OWN)).status(), 405);
+    }
+    proxy.get("/v2/keys/");
+    let page = |addr| http::ask(addr, &Request::get("/metrics")).expect("an answer").text();
+    let (of_member, of_proxy) = (page(server.addr()), page(proxy.addr));
+    for (name, at_proxy) in [("etcd_proxy_requests_total", true), ("etcd_server_has_leader", false)]
+    {
+        assert_eq!(of_proxy.contains(name), at_proxy, "{name}");
+        assert_eq!(of_member.contains(name), !at_proxy, "{name}");
+    }
+    // The statuses that the document's introduction names.
+    let told = document["info"]["description"].as_str().expect("text");
+    let readonly = Proxy::start(&[server.peer_addr()], &["--proxy=readonly"], 1);
+    let small = Proxy::start(&[server.peer_addr()], &["--max-body-bytes=10"], 1);
+    let nobody = Port::reserve().expect("a free port");
+    let alone = Proxy::begin(&[nobody.addr()], &[]);
+    for (status, reply) in [
+        (501, readonly.put("/a", "value=1")),
+        (413, small.put("/a", "value=12345678")),
+        (503, alone.get("/v2/keys/")),
+    ] {
+        assert_eq!(reply.status(), status, "{}", reply.text());
+        assert!(told.contains(&status.to_string()), "{status}");
+    }
+    drop(server);
+    assert_eq!(proxy.get("/v2/keys/").status(), 502);
+    assert!(told.contains("502 when no member answered"));
 }

@@ -1,157 +1,31 @@
 //! The Debian package, in a Debian with systemd in it: installed, started, upgraded, removed, purged, and put in the place of etcd's.
 //!
-//! Needs a Docker engine as `tests/docker.rs` does, and mmdebstrap, which makes the Debian (`tests/support/debian.sh`); without it the
+//! Needs a Docker engine as `tests/docker` does, and mmdebstrap, which makes the Debian (`tests/support/debian.sh`); without it the
 //! test fails, unless `CAIRN_SKIP_DEBIAN=1`. `CAIRN_DEBIAN_IMAGE` names an image with systemd and etcd's packages in `/packages`.
 //!
 //! One test on that Debian, because each of its steps begins where the one before ended.
 
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::{fs, thread};
 
-use support::docker::{Engine, ROOT, docker, output, said, text};
-
-const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(100);
+use support::debian::{Debian, POLL, package, program, skipped, wait_until};
+use support::docker::{Engine, output, text};
+use support::page::block;
 
 /// What `systemd-analyze security` may say at the most; a unit without any hardening has 9.6.
 const EXPOSURE_MAX: f64 = 1.5;
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-        thread::sleep(POLL);
-    }
-}
-
-fn skipped(why: &str) -> bool {
-    let variable = format!("CAIRN_SKIP_{why}");
-    let skipped = env::var_os(&variable).is_some_and(|v| v == "1");
-    if skipped {
-        eprintln!("skipped: {variable}=1");
-    }
-    skipped
-}
-
-fn program() -> String {
-    env::var("CAIRN_TEST_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_cairn").to_owned())
-}
-
-/// Builds the package of a version from a program.
-fn package(version: &str, program: &Path, folder: &Path) -> PathBuf {
-    let arch = output(Command::new("dpkg").arg("--print-architecture"));
-    let mut command = Command::new(format!("{ROOT}/packaging/build-deb.sh"));
-    command.arg(text(&arch.stdout)).arg(program).env("CAIRN_DEB_OUT", folder);
-    command.env("CAIRN_DEB_RUN", self::program());
-    // To be quick; and a maintainer that does not depend on this machine.
-    command
-        .env("CAIRN_DEB_VERSION", version)
-        .env("DPKG_DEB_COMPRESSOR_TYPE", "gzip")
-        .env("DPKG_DEB_COMPRESSOR_LEVEL", "1");
-    command.env("DEBFULLNAME", "cairn").env("DEBEMAIL", "cairn@debian.org");
-    let built = output(&mut command);
-    assert!(built.status.success(), "{}", text(&built.stderr));
-    PathBuf::from(text(&built.stdout))
-}
-
-/// A machine with Debian.
-struct Debian {
-    container: String,
-}
-
-impl Debian {
-    fn start(engine: &Engine, packages: &Path) -> Self {
-        let (label, container) = (engine.label(), engine.name.clone());
-        let image = env::var("CAIRN_DEBIAN_IMAGE").unwrap_or_else(|_| {
-            let tag = format!("{}-debian", engine.name);
-            let script = format!("{ROOT}/tests/support/debian.sh");
-            let made = output(Command::new(script).args([&tag, &label]));
-            assert!(made.status.success(), "no Debian: {}", text(&made.stderr));
-            tag
-        });
-        let packages = format!("{}:/new:ro", packages.display());
-        // What systemd needs to be the first process of a container, and to harden what it starts.
-        let rights = ["--cap-add=SYS_ADMIN", "--security-opt=seccomp=unconfined"];
-        let rights = [&rights[..], &["--security-opt=apparmor=unconfined", "--cgroupns=private"]];
-        let places = ["-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "-v", &packages];
-        let memory = ["--tmpfs=/run:exec", "--tmpfs=/tmp", "--stop-signal=SIGRTMIN+3"];
-        let run = ["run", "-d", "--label", &label, "--name", &container];
-        said(&[&run[..], &rights.concat(), &places, &memory, &[&image, "/sbin/init"]].concat());
-        let this = Self { container };
-        wait_until("systemd runs", || {
-            let state = text(&this.run("systemctl is-system-running").stdout);
-            matches!(state.as_str(), "running" | "degraded")
-        });
-        this
-    }
-
-    fn run(&self, script: &str) -> Output {
-        docker(&["exec", &self.container, "sh", "-c", script])
-    }
-
-    /// What a script prints.
-    ///
-    /// # Panics
-    /// When it fails.
-    fn said(&self, script: &str) -> String {
-        let output = self.run(script);
-        let (out, errors) = (text(&output.stdout), text(&output.stderr));
-        if !output.status.success() {
-            let unit = "systemctl status --no-pager cairn; journalctl --no-pager -n 40";
-            panic!("{script}: {out}\n{errors}\n{}", text(&self.run(unit).stdout));
-        }
-        out
-    }
-
-    /// Starts it again, as often as a test wants: five starts in half a minute are otherwise too many.
-    fn restart(&self) {
-        self.said("systemctl reset-failed cairn && systemctl restart cairn");
-    }
-
-    /// A line of the member's log.
-    fn wait_for(&self, words: &str) {
-        let has_come = || self.said("journalctl --no-pager -u cairn").contains(words);
-        wait_until(&format!("{words:?} in the log"), has_come);
-    }
-
-    /// Changes the unit by a drop-in, until [`Debian::as_it_was`].
-    fn change(&self, lines: &str) {
-        self.said(&format!(
-            "mkdir -p /etc/systemd/system/cairn.service.d && \
-             printf '[Service]\\n{lines}' >/etc/systemd/system/cairn.service.d/test.conf && systemctl daemon-reload"
-        ));
-    }
-
-    fn as_it_was(&self) {
-        self.said("rm -r /etc/systemd/system/cairn.service.d && systemctl daemon-reload");
-        self.restart();
-    }
-
-    /// One line of `systemctl show`.
-    fn shows(&self, property: &str) -> String {
-        self.said(&format!("systemctl show --value -p {property} cairn"))
-    }
-
-    /// `active`, `inactive`, `failed` ...
-    fn state(&self) -> String {
-        text(&self.run("systemctl is-active cairn").stdout)
-    }
-
-    fn install(&self, package: &Path) -> String {
-        let name = package.file_name().expect("it is a file").to_string_lossy();
-        // As by a script: a question would find no terminal.
-        self.said(&format!("DEBIAN_FRONTEND=noninteractive dpkg -i /new/{name} </dev/null 2>&1"))
-    }
-}
+/// Under which name pages leave blocks to this test.
+const FILE: &str = "tests/packaging.rs";
 
 #[test]
 fn a_debian_takes_it_in_upgrades_it_and_lets_it_go() {
     let Some(engine) = Engine::start() else { return };
-    if skipped("DEBIAN") {
+    if skipped() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -172,10 +46,13 @@ fn a_debian_takes_it_in_upgrades_it_and_lets_it_go() {
     it_is_started_again_when_it_hangs(&debian);
     it_may_wait_for_other_members(&debian);
     its_socket_may_be_handed_over(&debian);
+    its_backups_are_made_by_a_timer(&debian);
+    a_drop_in_gives_it_what_the_page_says(&debian);
     it_is_upgraded(&debian, &second);
     a_file_says_everything(&debian);
     it_is_removed_comes_back_and_is_purged(&debian, &second);
     it_takes_the_place_of_etcd(&debian, &first);
+    keys_of_etcd_are_taken_along(&debian, &first);
 }
 
 fn no_complaint_of_lintian(package: &Path) {
@@ -200,6 +77,8 @@ fn it_is_installed_and_runs(debian: &Debian, package: &Path) {
     let status = debian.shows("StatusText");
     assert!(status.ends_with(" leads in term 1"), "{status}");
     debian.said("etcd --version && cairnctl member list");
+    let entries = debian.said("journalctl --no-pager -u cairn -o json-pretty");
+    assert!(entries.contains("\"PACKAGE\" : \"etcdserver\""), "{entries}");
     debian.said("bash -ec '. /usr/share/bash-completion/completions/etcdctl; complete -p etcdctl'");
     assert_eq!(
         debian.said("dpkg-query -W -f '${Provides}' cairn").matches("(= 3.4.23)").count(),
@@ -260,10 +139,16 @@ fn it_may_wait_for_other_members(debian: &Debian) {
 
 /// systemd listens, also while the member is away: a client that comes then starts it and waits.
 fn its_socket_may_be_handed_over(debian: &Debian) {
+    let address = debian.said("hostname -i");
+    let unit = block("docs/operations/systemd.md", FILE, "socket");
+    assert!(unit.contains("ListenStream=10.0.0.1:2379\n"), "{unit}");
+    debian.put("/etc/systemd/system/cairn.socket", &unit.replace("10.0.0.1", &address));
+    debian.change(&format!(
+        "Environment=ETCD_LISTEN_CLIENT_URLS=http://{address}:2379,http://127.0.0.1:2379 \
+         ETCD_ADVERTISE_CLIENT_URLS=http://{address}:2379\\n"
+    ));
     debian.said(
-        "systemctl stop cairn && \
-         printf '[Socket]\\nListenStream=127.0.0.1:2379\\n' >/etc/systemd/system/cairn.socket && \
-         systemctl daemon-reload && systemctl reset-failed cairn && systemctl start cairn.socket",
+        "systemctl stop cairn && systemctl reset-failed cairn && systemctl start cairn.socket",
     );
     assert_eq!(debian.state(), "inactive");
     assert_eq!(
@@ -271,8 +156,59 @@ fn its_socket_may_be_handed_over(debian: &Debian) {
         "hello"
     );
     assert_eq!(debian.state(), "active");
+    assert_eq!(debian.said(&format!("etcdctl -C http://{address}:2379 get /message")), "hello");
     debian.said("rm /etc/systemd/system/cairn.socket && systemctl stop cairn.socket cairn && systemctl daemon-reload");
+    debian.as_it_was();
+}
+
+/// The units of the page on backups, twice: the second backup takes the place of the first.
+fn its_backups_are_made_by_a_timer(debian: &Debian) {
+    let service = block("docs/operations/backup.md", FILE, "backup service");
+    let timer = block("docs/operations/backup.md", FILE, "backup timer");
+    debian.put("/etc/systemd/system/cairn-backup.service", &service);
+    debian.put("/etc/systemd/system/cairn-backup.timer", &timer);
+    debian.said("mkdir /etc/cairn && umask 77 && echo ETCDCTL_ENDPOINTS=http://127.0.0.1:2379 >/etc/cairn/backup.env");
+    let verified =
+        debian.run("systemd-analyze verify --man=no cairn-backup.service cairn-backup.timer");
+    let complaints = text(&verified.stderr);
+    assert!(verified.status.success() && !complaints.contains("cairn-backup"), "{complaints}");
+    debian.said("systemctl daemon-reload && systemctl enable --now cairn-backup.timer");
+    for _ in 0..2 {
+        let started = debian.run("systemctl start cairn-backup");
+        let log = debian.said("journalctl --no-pager -u cairn-backup");
+        assert!(started.status.success() && log.contains("all is well"), "{log}");
+    }
+    let files =
+        debian.said("stat -c %a /var/lib/cairn-backup/*; cairn verify /var/lib/cairn-backup/*");
+    assert!(files.starts_with("600\n") && files.ends_with("all is well"), "{files}");
+    let timers = debian.said("systemctl list-timers --no-pager cairn-backup.timer");
+    assert!(timers.contains("cairn-backup.service"), "{timers}");
+    debian.said(
+        "systemctl disable --now cairn-backup.timer && \
+         rm -r /etc/systemd/system/cairn-backup.* /var/lib/systemd/timers/*cairn-backup* /etc/cairn && \
+         systemctl daemon-reload",
+    );
+}
+
+/// Other places, a port of the system's, another user.
+fn a_drop_in_gives_it_what_the_page_says(debian: &Debian) {
+    debian.said("useradd --system --user-group cairn");
+    debian.said("mkdir -p /srv/cairn /var/log/etcd && chown cairn: /srv/cairn /var/log/etcd");
+    debian.change(
+        "Environment=ETCD_DATA_DIR=/srv/cairn/default ETCD_LOG_OUTPUTS=/var/log/etcd/log \
+         ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:379 ETCD_ADVERTISE_CLIENT_URLS=http://127.0.0.1:379\\n",
+    );
+    let drop_in = block("docs/operations/systemd.md", FILE, "drop-in");
+    debian.put("/etc/systemd/system/cairn.service.d/override.conf", &drop_in);
+    debian.said("systemctl daemon-reload");
     debian.restart();
+    assert_eq!(debian.said("etcdctl -C http://127.0.0.1:379 set /elsewhere 1"), "1");
+    assert_eq!(debian.said("ps -o user= -p $(systemctl show --value -p MainPID cairn)"), "cairn");
+    debian.said("grep -q 'ready to serve client requests' /var/log/etcd/log");
+    assert_eq!(debian.said("stat -c '%U %a' /srv/cairn/default"), "cairn 700");
+    debian.as_it_was();
+    assert_eq!(debian.said("etcdctl get /message && stat -c %U /var/lib/cairn"), "hello\netcd");
+    debian.said("rm -r /srv/cairn /var/log/etcd && userdel cairn");
 }
 
 fn it_is_upgraded(debian: &Debian, package: &Path) {
@@ -356,10 +292,30 @@ fn it_takes_the_place_of_etcd(debian: &Debian, package: &Path) {
     );
 }
 
+/// The page's own commands, on a machine where etcd runs; the one who is asked says yes.
+fn keys_of_etcd_are_taken_along(debian: &Debian, package: &Path) {
+    let name = package.file_name().expect("it is a file").to_string_lossy();
+    debian.said("dpkg -i /packages/etcd-*.deb 2>&1 && systemctl restart etcd");
+    debian.said("ETCDCTL_API=2 etcdctl set /app/name x && ETCDCTL_API=2 etcdctl set --ttl 1000 /app/lease y");
+    debian.said(&format!(
+        "mkdir -p /root/src/packaging /root/src/target/debian && cd /root/src && \
+         cp /new/{name} target/debian/ && printf '#!/bin/sh\\n' >packaging/build-deb.sh && \
+         chmod +x packaging/build-deb.sh && echo 'APT::Get::Assume-Yes \"true\";' >/etc/apt/apt.conf.d/yes"
+    ));
+    debian.put("/root/from-etcd", &block("docs/operations/systemd.md", FILE, "from etcd"));
+    debian.said("cd /root/src && DEBIAN_FRONTEND=noninteractive bash -eux /root/from-etcd 2>&1");
+    assert_eq!(debian.state(), "active");
+    assert_eq!(debian.said("etcdctl get /app/name && etcdctl get /message"), "x\nof-etcd");
+    let lease = debian.said("etcdctl -o extended get /app/lease");
+    let ttl = lease.lines().find_map(|line| line.strip_prefix("TTL: ")?.parse::<u32>().ok());
+    assert!(ttl.is_some_and(|ttl| (900..=1000).contains(&ttl)), "{lease}");
+    debian.said("test -d /var/lib/etcd/default/member");
+}
+
 /// A search for symbols of the C library that found none ended the build without a word.
 #[test]
 fn a_static_program_depends_on_no_library() {
-    if skipped("DEBIAN") {
+    if skipped() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");

@@ -10,6 +10,7 @@ mod completion;
 mod failure;
 mod help;
 mod keys;
+mod later;
 mod man;
 mod parse;
 mod print;
@@ -74,6 +75,9 @@ fn misused(program: &str, misuse: Misuse) -> u8 {
     match misuse {
         Misuse::NoCommand(word) => {
             note(&format!("No help topic for '{word}'"));
+            if let Some(hint) = later::command(&word) {
+                note(&hint);
+            }
             code::NO_COMMAND
         }
         Misuse::Flag { why, topic } => {

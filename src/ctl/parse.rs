@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::ctl::later;
 use crate::ctl::table::{self, ALWAYS, Command, Flag, GLOBALS, GROUPS, Group, HELP, Kind};
 use crate::ctl::values::{duration, number, switch};
 
@@ -229,7 +230,8 @@ fn option<'a>(
         return Err(format!("bad flag syntax: {word}"));
     }
     let Some(flag) = flags.iter().find_map(|flags| find(flags, word)) else {
-        return Err(format!("flag provided but not defined: -{name}"));
+        let hint = later::flag(name).map(|hint| format!(" ({hint})")).unwrap_or_default();
+        return Err(format!("flag provided but not defined: -{name}{hint}"));
     };
     let (value, rest) = match (value, flag.kind, after.split_first()) {
         (Some(value), _, _) => (value.to_owned(), after),
@@ -316,6 +318,10 @@ mod tests {
             ("rm /k --recusive", "flag provided but not defined: -recusive"),
             ("set /k v -foo=1", "flag provided but not defined: -foo"),
             ("--foo ls", "flag provided but not defined: -foo"),
+            (
+                "get --prefix /",
+                "flag provided but not defined: -prefix (`prefix` is of the version 3 API, which is not served yet; version 2 has `ls --recursive`)",
+            ),
             ("set /k v --ttl x", "invalid value \"x\" for flag -ttl: parse error"),
             ("set /k v --ttl", "flag needs an argument: -ttl"),
             ("ls -r=maybe", "invalid boolean value \"maybe\" for -r: parse error"),

@@ -1,6 +1,5 @@
 //! The way to the members: connections that are kept, with a limit of time for each step.
 
-use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -10,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::uri::Scheme;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
@@ -76,13 +75,11 @@ impl Members {
         &self,
         url: &str,
         method: &Method,
-        target: &str,
+        target: &PathAndQuery,
         headers: &HeaderMap,
         body: &Bytes,
     ) -> Result<Response<Incoming>, Failure> {
-        let uri: Uri = format!("{url}{target}")
-            .parse()
-            .map_err(|error| Failure::NotSent(format!("{url}{target}: {error}")))?;
+        let uri = at(url, target).map_err(|why| Failure::NotSent(format!("{url}: {why}")))?;
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = method.clone();
         *request.headers_mut() = headers.clone();
@@ -104,13 +101,29 @@ impl Members {
             },
         };
         answer.map_err(|error| {
-            let why = match error.source() {
-                Some(source) => format!("{error}: {source}"),
-                None => error.to_string(),
-            };
+            let why = whole(&error);
             if error.is_connect() { Failure::NotSent(why) } else { Failure::Sent(why) }
         })
     }
+}
+
+/// An error with those that it comes from: what a server refuses stands at the end.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// The member's URL with what the client asks for, byte by byte: `*` is a target too.
+fn at(url: &str, target: &PathAndQuery) -> Result<Uri, http::Error> {
+    let mut parts = url.parse::<Uri>()?.into_parts();
+    parts.path_and_query = Some(target.clone());
+    Ok(Uri::from_parts(parts)?)
 }
 
 /// Makes connections to members.

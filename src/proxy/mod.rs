@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tracing::{debug, warn};
 
@@ -27,6 +28,8 @@ use forward::{Failure, Members};
 
 /// The path under which a proxy says whom it asks.
 const OWN_PATH: &str = "/v2/config/local/proxy";
+/// Methods that keys have at a member, in the order in which it names them.
+const METHODS: &str = "HEAD,GET,PUT,POST,DELETE";
 
 /// How a proxy works.
 #[derive(Clone, Debug)]
@@ -123,9 +126,7 @@ impl Proxy {
 
     fn say_endpoints(&self, method: &Method) -> Response<Body> {
         if method != Method::GET {
-            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
-            return response;
+            return not_allowed("GET");
         }
         let urls = serde_json::json!({ "endpoints": self.client_urls() });
         plain(StatusCode::OK, &format!("{urls}\n"))
@@ -138,6 +139,9 @@ impl Proxy {
     {
         if self.settings.readonly && request.method() != Method::GET {
             return Err(Dropped::ReadOnly);
+        }
+        if request.method() == Method::CONNECT {
+            return Err(Dropped::Tunnel);
         }
         let (head, body) = request.into_parts();
         // Whole, so that it can be sent again, and so that no slow client keeps a member busy.
@@ -154,10 +158,11 @@ impl Proxy {
             return Err(Dropped::NoEndpoints);
         }
         let repeatable = matches!(head.method, Method::GET | Method::HEAD);
+        let root = PathAndQuery::from_static("/");
+        let target = head.uri.path_and_query().unwrap_or(&root);
         for endpoint in &endpoints {
-            let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
             match self.members.ask(endpoint.url(), &head.method, target, &sent, &body).await {
-                Ok(answer) => return Ok(self.answer(&head.method, target, answer)),
+                Ok(answer) => return Ok(self.answer(&head.method, target.as_str(), answer)),
                 Err(failure) => {
                     warn!(target: "proxy", code = codes::MEMBER_UNANSWERED, "failed to direct request to {}: {failure}", endpoint.url());
                     endpoint.fail();
@@ -199,6 +204,8 @@ fn waits(target: &str) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 enum Dropped {
     ReadOnly,
+    /// `CONNECT`: there is nothing behind a member that a client could want to reach.
+    Tunnel,
     NoEndpoints,
     AllFailed(usize),
     /// It was sent to a member that has not answered.
@@ -213,6 +220,7 @@ impl Dropped {
     fn label(&self) -> &'static str {
         match self {
             Self::ReadOnly => "readonly",
+            Self::Tunnel => "tunnel",
             Self::NoEndpoints => "zero_endpoints",
             Self::AllFailed(_) => "all_endpoints_failed",
             Self::Unknown => "unknown_outcome",
@@ -225,6 +233,7 @@ impl Dropped {
     fn response(&self) -> Response<Body> {
         let (status, text) = match self {
             Self::ReadOnly => (StatusCode::NOT_IMPLEMENTED, None),
+            Self::Tunnel => return not_allowed(METHODS),
             Self::NoEndpoints => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some("httpproxy: zero endpoints currently available".to_owned()),
@@ -261,6 +270,13 @@ impl Dropped {
         }
         response
     }
+}
+
+fn not_allowed(methods: &'static str) -> Response<Body> {
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 fn plain(status: StatusCode, text: &str) -> Response<Body> {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::{Config, ProxyFlags};
+use crate::config::{Config, ProxyFlags, TlsFlags};
 use crate::discovery::{self, RetryPolicy};
 use crate::disk::{DataDir, RealFiles};
 use crate::model::codes;
@@ -143,11 +143,16 @@ pub(super) async fn run(
             () = stop.cancelled() => return Ok(()),
         },
     };
-    let proxy = Proxy::new(settings(config, flags), Arc::new(towards_members(config)?));
+    let towards_members = towards_members(config, &sides)?;
+    let mut followed = sides.all();
+    if !followed.iter().any(|side| Arc::ptr_eq(side, &towards_members)) {
+        followed.push(Arc::clone(&towards_members));
+    }
+    let proxy = Proxy::new(settings(config, flags), towards_members);
     let chores = CancellationToken::new();
     let left_out = log.clone().tell_what_was_left_out();
     tokio::spawn(chores.clone().run_until_cancelled_owned(left_out));
-    let followed = tls::watch(sides.all(), reread);
+    let followed = tls::watch(followed, reread);
     tokio::spawn(chores.clone().run_until_cancelled_owned(followed));
     let list = List { state, peer_urls, tls: Arc::clone(&sides.peers), proxy: Arc::clone(&proxy) };
     let refresh = list.follow(flags.refresh_interval);
@@ -158,13 +163,18 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// As etcd: what is shown to clients is shown to members too; without it, what is shown to peers.
-fn towards_members(config: &Config) -> Result<Tls, ServerError> {
-    let flags = [&config.client_tls, &config.peer_tls];
-    let given = flags.into_iter().find(|flags| flags.cert.is_some() || flags.trusted_ca.is_some());
-    let mut flags = given.unwrap_or(&config.client_tls).clone();
-    flags.auto = None;
-    Ok(Tls::load(flags, Trust::Configured, &[])?)
+/// As etcd: what is shown to clients is shown to members too; without it, what is shown to peers. It is the very same, so that files
+/// that change count on both sides at once.
+fn towards_members(config: &Config, sides: &Sides) -> Result<Arc<Tls>, ServerError> {
+    let known = [(&config.client_tls, &sides.clients), (&config.peer_tls, &sides.peers)];
+    let given = known.iter().find(|(flags, _)| flags.cert.is_some() || flags.trusted_ca.is_some());
+    let (flags, tls) = given.unwrap_or(&known[0]);
+    if flags.auto.is_none() {
+        return Ok(Arc::clone(tls));
+    }
+    // A certificate that this proxy has made for itself says nothing to members, nor does it say whom to trust.
+    let flags = TlsFlags { auto: None, ..(*flags).clone() };
+    Ok(Arc::new(Tls::load(flags, Trust::Configured, &[])?))
 }
 
 fn settings(config: &Config, flags: ProxyFlags) -> Settings {

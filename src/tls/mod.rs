@@ -12,6 +12,7 @@ mod error;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod stream;
 mod verify;
 mod watch;
 
@@ -30,7 +31,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::config::{TlsFlags, TlsVersion};
 
 pub use error::TlsError;
-pub use tokio_rustls::{client::TlsStream as ClientStream, server::TlsStream as ServerStream};
+pub use stream::ClientStream;
+pub use tokio_rustls::server::TlsStream as ServerStream;
 
 use certificate::Ends;
 use files::Files;
@@ -116,7 +118,10 @@ impl Tls {
         let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let client = Arc::clone(&self.current.load().client);
         let connected = tokio_rustls::TlsConnector::from(client).connect(name, stream).await;
-        connected.map_err(|error| verify::explained(error, host))
+        match connected {
+            Ok(stream) => Ok(ClientStream::new(stream, host)),
+            Err(error) => Err(verify::explained(error, host)),
+        }
     }
 
     /// Reads the files again if any of them has changed since; `true` if they were.

@@ -286,7 +286,7 @@ pub(super) fn explained(error: io::Error, host: &str) -> io::Error {
             return io::Error::new(kind, why.to_string());
         }
         Some(Error::AlertReceived(_)) => {
-            "it refuses the certificate that this member shows, or misses one".to_owned()
+            "it refuses the certificate that is shown to it, or misses one".to_owned()
         }
         Some(_) | None => return error,
     };

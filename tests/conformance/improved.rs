@@ -1,4 +1,4 @@
-//! Where we differ from etcd on purpose.
+//! Where we differ from etcd on purpose, and where a proxy differs from a member.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,15 +28,23 @@ impl Improved {
 
 /// The table by case name. Its columns: case, number of the improvement, `flips` or nothing, reason.
 pub(crate) fn improved() -> BTreeMap<String, Improved> {
-    let file = corpus().join("improved.csv");
-    let table = fs::read_to_string(&file).expect("improved.csv is there");
+    table("improved.csv")
+}
+
+/// The same of what differs where a proxy is in between.
+pub(crate) fn proxied() -> BTreeMap<String, Improved> {
+    table("proxied.csv")
+}
+
+fn table(name: &str) -> BTreeMap<String, Improved> {
+    let table = fs::read_to_string(corpus().join(name)).expect("the table is there");
     let rows = table.lines().skip(1).filter(|line| !line.trim().is_empty());
     rows.map(|line| {
         let columns: Vec<&str> = line.splitn(4, ',').collect();
         let &[case, number, flips, reason] = columns.as_slice() else {
-            panic!("improved.csv: four columns wanted: {line}");
+            panic!("{name}: four columns wanted: {line}");
         };
-        assert!(!reason.is_empty() && matches!(flips, "" | "flips"), "improved.csv: {line}");
+        assert!(!reason.is_empty() && matches!(flips, "" | "flips"), "{name}: {line}");
         (case.to_owned(), Improved { number: number.to_owned(), flips: flips == "flips" })
     })
     .collect()

@@ -1,33 +1,69 @@
-//! A lane: some cases, one after the other, at servers of its own.
+//! A lane: some cases, one after the other, at servers of its own, each reached on one way.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde_json::Value;
 
 use crate::case::{Play, run};
 use crate::improved::Improved;
 use crate::support::http::{self, Request};
+use crate::support::proxy::Proxy;
 use crate::support::rng::Rng;
 use crate::support::server::{Flavor, Server};
 use crate::value::text;
 
+/// How requests reach a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// As clients send them.
+    FastPath,
+    /// With a header that keeps them off the server's fast path and changes nothing else.
+    Library,
+    /// Through a proxy in front of the server.
+    Proxy,
+}
+
+/// A server, with a proxy in front of it if that is the way.
+struct Site {
+    server: Server,
+    proxy: Option<Proxy>,
+}
+
+impl Site {
+    fn start(way: Way, args: &[&str]) -> Self {
+        let server = Server::start_with(Flavor::Subject, args);
+        let proxy = (way == Way::Proxy).then(|| Proxy::start(&[server.peer_addr()], &[], 1));
+        Self { server, proxy }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.proxy.as_ref().map_or(self.server.addr(), |proxy| proxy.addr)
+    }
+
+    fn log_tail(&self) -> String {
+        let of_proxy = self.proxy.as_ref().map(|proxy| proxy.process.log());
+        format!("{}{}", self.server.log_tail(), of_proxy.unwrap_or_default())
+    }
+}
+
 pub(crate) struct Lane {
     area: String,
-    shared: Option<Server>,
+    shared: Option<Site>,
     prefixes: Rng,
     played: usize,
-    off_fast_path: bool,
+    way: Way,
 }
 
 impl Lane {
-    pub(crate) fn new(area: &str, lane: usize, off_fast_path: bool) -> Self {
+    pub(crate) fn new(area: &str, lane: usize, way: Way) -> Self {
         Self {
             area: area.to_owned(),
             shared: None,
             // Only unlike prefixes of earlier cases matter, not chance.
             prefixes: Rng::new(lane as u64),
             played: 0,
-            off_fast_path,
+            way,
         }
     }
 
@@ -37,7 +73,7 @@ impl Lane {
         improved: &BTreeMap<String, Improved>,
     ) -> Vec<String> {
         let mut failures = Vec::new();
-        let off_fast_path = self.off_fast_path;
+        let off_fast_path = self.way == Way::Library;
         let exactly = Play { improved: false, words: true, prev: true, off_fast_path };
         for case in cases {
             let name = text(case, "name");
@@ -46,8 +82,9 @@ impl Lane {
             let problems = match row {
                 None => exact,
                 Some(row) if exact.is_empty() && !row.flips => {
+                    let table = if row.number == "proxy" { "proxied.csv" } else { "improved.csv" };
                     vec![format!(
-                        "no longer differs from etcd: take it out of improved.csv ({})",
+                        "no longer differs from etcd: take it out of {table} ({})",
                         row.number
                     )]
                 }
@@ -57,7 +94,11 @@ impl Lane {
             };
             if !problems.is_empty() {
                 let about = text(case, "about");
-                let way = if off_fast_path { ", off the fast path" } else { "" };
+                let way = match self.way {
+                    Way::FastPath => "",
+                    Way::Library => ", off the fast path",
+                    Way::Proxy => ", through a proxy",
+                };
                 let mut failure = format!("FAIL {name}  ({about}{way})");
                 for problem in problems {
                     failure.push_str(&format!("\n    {problem}"));
@@ -65,8 +106,8 @@ impl Lane {
                 failures.push(failure);
             }
         }
-        if let (false, Some(server)) = (failures.is_empty(), &self.shared) {
-            eprintln!("(a server of {})\n{}", self.area, server.log_tail());
+        if let (false, Some(site)) = (failures.is_empty(), &self.shared) {
+            eprintln!("(a server of {})\n{}", self.area, site.log_tail());
         }
         failures
     }
@@ -83,15 +124,15 @@ impl Lane {
                 }
                 None => Vec::new(),
             };
-            let server = Server::start_with(Flavor::Subject, &args);
-            let mut problems = run(server.addr(), &prefix, case, play);
+            let site = Site::start(self.way, &args);
+            let mut problems = run(site.addr(), &prefix, case, play);
             if !problems.is_empty() && !play.improved {
-                problems.push(server.log_tail());
+                problems.push(site.log_tail());
             }
             return problems;
         }
-        let server = self.shared.get_or_insert_with(|| Server::start(Flavor::Subject));
-        let addr = server.addr();
+        let way = self.way;
+        let addr = self.shared.get_or_insert_with(|| Site::start(way, &[])).addr();
         let problems = run(addr, &prefix, case, play);
         let cleanup = Request::new("DELETE", format!("/v2/keys{prefix}?recursive=true"));
         match http::ask(addr, &cleanup) {

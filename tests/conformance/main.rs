@@ -2,6 +2,8 @@
 //!
 //! One test per area, each with servers of its own. Where we differ from etcd on purpose a row of
 //! `improved.csv` says so. The variables and the format are explained in the README beside the data.
+//!
+//! `proxied` plays all of it once more through a proxy in front of each server; `proxied.csv` has the rows of what differs there.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -17,8 +19,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{env, fs, thread};
 
-use improved::improved;
-use lane::Lane;
+use improved::{Improved, improved, proxied};
+use lane::{Lane, Way};
 use serde_json::Value;
 use support::server::subject_is_etcd;
 use value::{list, text};
@@ -30,9 +32,19 @@ fn corpus() -> PathBuf {
 macro_rules! areas {
     ($($test:ident $file:literal $lanes:literal;)*) => {
         mod areas {
+            use crate::lane::Way;
+
             $(#[test]
             fn $test() {
-                super::play($file, $lanes);
+                crate::play($file, $lanes, &[Way::FastPath, Way::Library]);
+            })*
+        }
+        mod proxied {
+            use crate::lane::Way;
+
+            $(#[test]
+            fn $test() {
+                crate::play($file, $lanes, &[Way::Proxy]);
             })*
         }
         const AREAS: &[&str] = &[$($file),*];
@@ -63,20 +75,24 @@ areas! {
     version_health "version-health" 1;
 }
 
-/// Plays one file, its cases dealt out to `lanes` servers, and fails with the list of what failed. Each case is played twice: as it is,
-/// on the fast path, and through the HTTP library.
-fn play(area: &str, lanes: usize) {
-    let improved = if subject_is_etcd() { BTreeMap::new() } else { improved() };
+/// Plays one file, its cases dealt out to `lanes` servers, and fails with the list of what failed. Each case is played on each of
+/// these ways.
+fn play(area: &str, lanes: usize, ways: &[Way]) {
+    let improved = match (subject_is_etcd(), ways) {
+        (true, _) => BTreeMap::new(),
+        (false, [Way::Proxy]) => with_proxied(improved()),
+        (false, _) => improved(),
+    };
     let only = env::var("CONFORMANCE_ONLY").unwrap_or_default();
     let cases: Vec<Value> =
         load(area).into_iter().filter(|case| text(case, "name").contains(&only)).collect();
     let failures: Vec<String> = thread::scope(|scope| {
-        let ways = (0..lanes).flat_map(|lane| [(lane, false), (lane, true)]);
-        let lanes: Vec<_> = ways
-            .map(|(lane, off_fast_path)| {
+        let dealt = (0..lanes).flat_map(|lane| ways.iter().map(move |way| (lane, *way)));
+        let lanes: Vec<_> = dealt
+            .map(|(lane, way)| {
                 let cases = cases.iter().skip(lane).step_by(lanes).collect::<Vec<_>>();
                 let improved = &improved;
-                scope.spawn(move || Lane::new(area, lane, off_fast_path).play(&cases, improved))
+                scope.spawn(move || Lane::new(area, lane, way).play(&cases, improved))
             })
             .collect();
         lanes.into_iter().flat_map(|lane| lane.join().expect("a lane does not panic")).collect()
@@ -89,9 +105,15 @@ fn play(area: &str, lanes: usize) {
         failures.is_empty(),
         "{} of {} cases of {area} failed (again: CONFORMANCE_ONLY=NAME cargo test --test conformance):\n{}",
         failures.len(),
-        2 * cases.len(),
+        ways.len() * cases.len(),
         names.join("\n")
     );
+}
+
+/// What differs through a proxy differs whatever the server does.
+fn with_proxied(mut rows: BTreeMap<String, Improved>) -> BTreeMap<String, Improved> {
+    rows.extend(proxied());
+    rows
 }
 
 fn load(area: &str) -> Vec<Value> {
@@ -109,6 +131,14 @@ fn every_improved_case_is_a_quirk_of_the_corpus() {
         let case = cases.iter().find(|case| text(case, "name") == name);
         let case = case.unwrap_or_else(|| panic!("improved.csv names {name}, which is no case"));
         assert!(case.get("quirk").is_some(), "improved.csv names {name}, which is not a quirk");
+    }
+}
+
+#[test]
+fn every_proxied_case_is_one_of_the_corpus() {
+    let cases: Vec<Value> = AREAS.iter().flat_map(|area| load(area)).collect();
+    for name in proxied().keys() {
+        assert!(cases.iter().any(|case| text(case, "name") == name), "proxied.csv: no case {name}");
     }
 }
 

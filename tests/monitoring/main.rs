@@ -12,3 +12,4 @@ mod latency;
 mod page;
 mod probes;
 mod prometheus;
+mod runbooks;

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod cluster;
+pub(crate) mod debian;
 pub(crate) mod disk;
 pub(crate) mod dns;
 pub(crate) mod docker;
@@ -16,8 +17,10 @@ pub(crate) mod json;
 pub(crate) mod load;
 pub(crate) mod network;
 pub(crate) mod node;
+pub(crate) mod page;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod rng;
 pub(crate) mod server;
 pub(crate) mod template;

@@ -1,6 +1,10 @@
 //! `--proxy`: a server without data in front of a cluster, seen from its clients.
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod authority;
+mod tls;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -11,58 +15,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use support::cluster::{Cluster, Options};
 use support::http::{self, Client, Connection, Open, Reply, Request};
 use support::process::Process;
+use support::proxy::{OWN, Proxy, put};
 use support::server::{Flavor, Server, etcd_is_there};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const OWN: &str = "/v2/config/local/proxy";
-
-struct Proxy {
-    process: Process,
-    addr: SocketAddr,
-}
-
-impl Proxy {
-    /// In front of the members with these peer addresses, once it knows `members` of them.
-    fn start(peers: &[SocketAddr], args: &[&str], members: usize) -> Self {
-        let proxy = Self::begin(peers, args);
-        wait_until("the members are known", || {
-            proxy.get(OWN).text().matches("http").count() == members
-        });
-        proxy
-    }
-
-    fn begin(peers: &[SocketAddr], args: &[&str]) -> Self {
-        let list: Vec<_> =
-            peers.iter().enumerate().map(|(n, peer)| format!("m{n}=http://{peer}")).collect();
-        let list = format!("--initial-cluster={}", list.join(","));
-        let mut all = vec!["--proxy=on", &list];
-        all.extend(args);
-        Self::of(Process::cairn(&all))
-    }
-
-    fn of(mut process: Process) -> Self {
-        let line = process.line("v2 proxy started listening on client requests on");
-        let addr = line.split("http://").nth(1).expect("a URL").trim_end_matches('"');
-        let addr = addr.parse().expect("an address");
-        Self { process, addr }
-    }
-
-    fn ask(&self, request: &Request) -> Reply {
-        http::ask(self.addr, request).expect("an answer")
-    }
-
-    fn get(&self, target: &str) -> Reply {
-        self.ask(&Request::get(target))
-    }
-
-    fn put(&self, key: &str, form: &str) -> Reply {
-        self.ask(&put(key, form))
-    }
-}
-
-fn put(key: &str, form: &str) -> Request {
-    Request::new("PUT", format!("/v2/keys{key}")).form(form)
-}
 
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();

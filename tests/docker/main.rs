@@ -6,7 +6,11 @@
 //!
 //! One test, because the image is built only once and test runners give each test a process of its own.
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod same;
+mod session;
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
@@ -202,6 +206,7 @@ fn three_containers_of_the_image_are_a_cluster() {
         assert_eq!(member.stop(), "0", "{}", member.container);
     }
     compose_starts_three(&run);
+    session::plays(&run);
 }
 
 fn they_found_a_cluster(members: &[Member]) {
