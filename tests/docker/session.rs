@@ -44,7 +44,7 @@ words=()
 named=
 case $sub in
 run)
-  while [ "$1" != quay.io/coreos/etcd ]; do
+  while [ "$1" != coreos/etcd ]; do
     case $1 in
     -it) words+=(-i) ;;
     -p) shift ;;
