@@ -9,6 +9,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("base", &["model"]),
     ("store", &["model"]),
     ("archive", &["model", "store"]),
+    ("etcd", &["model", "store"]),
     ("disk", &["base", "model"]),
     ("tls", &["config", "model"]),
     ("transport", &["base", "model"]),
@@ -53,6 +54,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "tls",
         ],
     ),
+    // It makes what `backup` makes, of another server's files.
+    ("migrate", &["backup", "config", "disk", "etcd", "model", "raft", "replica", "store"]),
     ("configuration", &["config", "disk", "server"]),
     ("ctl", &["backup", "base", "config", "discovery", "tls"]),
     ("health", &["config", "discovery", "program", "tls"]),
