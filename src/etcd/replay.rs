@@ -331,8 +331,8 @@ fn write(value: Value) -> Write {
 fn tree(path: &[u8]) -> Result<(Tree, KeyPath), ReplayError> {
     const KEYS: &[u8] = b"/1";
     let path = KeyPath::clean(path);
-    // Its tree is one of them, and a key in order adds one.
-    if path.depth() > DEPTH_MAX {
+    // Its tree is one of them.
+    if path.depth() > DEPTH_MAX + 1 {
         return Err(ReplayError::Deep);
     }
     match path.names().next() {

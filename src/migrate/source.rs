@@ -108,6 +108,15 @@ impl Reader<'_> {
         let entries = self.entries(&log, place)?;
         let last = self.replay(&mut replay, entries, place)?;
         let state = log.state();
+        let end = log.ends().map_or(0, |(_, last)| last.index).max(place.index);
+        if state.commit > end {
+            self.damaged(format!(
+                "the log in {} ends with entry {end}, and this member knew entries up to {} to be committed: the end of its log is \
+                 missing",
+                self.layout.wal_dir.display(),
+                state.commit
+            ))?;
+        }
         let commit = state.commit.max(place.index);
         let facts = replay.facts().map_err(|error| {
             format!(

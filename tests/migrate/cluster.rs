@@ -151,6 +151,11 @@ fn name_and_urls_are_those_of_etcd_unless_others_are_given() {
     assert!(said.contains("index                    46"), "{said}");
     let member = std::fs::read_to_string(target.join("member.json")).expect("a member");
     assert!(member.contains("http://127.0.0.1:34101"), "{member}");
+    let verified = std::process::Command::new(env!("CARGO_BIN_EXE_cairn"))
+        .args(["verify", text(&target)])
+        .output()
+        .expect("it can be started");
+    assert!(String::from_utf8_lossy(&verified.stdout).contains("all is well"), "{verified:?}");
     let again = run(&["--from", text(&recorded.source), "--data-dir", text(&target)]);
     assert_eq!(again.code, Some(1), "{again:?}");
     assert!(again.err.contains("not overwritten"), "{again:?}");

@@ -10,4 +10,5 @@ mod cluster;
 mod fresh;
 mod program;
 mod recorded;
+mod scale;
 mod state;
