@@ -47,6 +47,9 @@ fn main() -> ExitCode {
         Program::Migrate(arguments) => {
             on_a_large_stack(async move || told(&migrate::run(arguments, variables)))
         }
+        Program::Export(arguments) => {
+            on_a_large_stack(async move || told(&migrate::export(arguments, variables)))
+        }
         Program::Tool(..) if std::env::args_os().any(|word| word.to_str().is_none()) => {
             // With replacements it would be another key or another value.
             eprintln!(

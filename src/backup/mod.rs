@@ -18,7 +18,7 @@ mod file;
 pub(crate) mod flags;
 mod online;
 pub(crate) mod restore;
-mod source;
+pub(crate) mod source;
 mod verify;
 
 use flags::Asked;

@@ -94,6 +94,67 @@ pub fn count(
     Ok(held)
 }
 
+/// An empty version 3 store that has come as far as entry `index`.
+pub fn empty(index: u64) -> Vec<u8> {
+    const PAGE: usize = 4096;
+    const META_PAGE: u16 = 4;
+    const FREE_PAGE: u16 = 16;
+    /// Where the list of free pages is, where the bucket of buckets is, and how many pages there are.
+    const FREE: u64 = 2;
+    const ROOT: u64 = 3;
+    const PAGES: u64 = 4;
+    let page = |id: u64, flags: u16, count: u16, body: &[u8]| {
+        let mut page = head(id, flags, count);
+        page.extend_from_slice(body);
+        page.resize(PAGE, 0);
+        page
+    };
+    let meta = |txid: u64| {
+        let mut meta = Vec::with_capacity(META + 8);
+        for word in [MAGIC, VERSION, 4096, 0] {
+            meta.extend_from_slice(&word.to_le_bytes());
+        }
+        for number in [ROOT, 0, FREE, PAGES, txid] {
+            meta.extend_from_slice(&number.to_le_bytes());
+        }
+        let sum = sum(&meta);
+        meta.extend_from_slice(&sum.to_le_bytes());
+        page(txid, META_PAGE, 0, &meta)
+    };
+    // A bucket that stands where its name does: no page of its own, no sequence, and then a page.
+    let mut bucket = vec![0; BUCKET_HEAD];
+    bucket.extend(head(0, LEAF, 1));
+    bucket.extend(leaf(0, b"consistent_index", &index.to_be_bytes()));
+    let buckets = page(ROOT, LEAF, 1, &leaf(BUCKET, b"meta", &bucket));
+    [meta(0), meta(1), page(FREE, FREE_PAGE, 0, &[]), buckets].concat()
+}
+
+fn head(id: u64, flags: u16, count: u16) -> Vec<u8> {
+    let mut head = id.to_le_bytes().to_vec();
+    head.extend_from_slice(&flags.to_le_bytes());
+    head.extend_from_slice(&count.to_le_bytes());
+    head.resize(PAGE_HEAD, 0);
+    head
+}
+
+/// The only element of a page, with its key and value.
+fn leaf(flags: u32, key: &[u8], value: &[u8]) -> Vec<u8> {
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).expect("it is short");
+    let mut leaf = Vec::new();
+    for word in [flags, u32::try_from(ELEMENT).expect("it is short"), length(key), length(value)] {
+        leaf.extend_from_slice(&word.to_le_bytes());
+    }
+    leaf.extend_from_slice(key);
+    leaf.extend_from_slice(value);
+    leaf
+}
+
+/// FNV-1a, with 64 bits.
+fn sum(bytes: &[u8]) -> u64 {
+    let mix = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
+}
+
 struct Meta {
     root: u64,
     /// There are no pages from this one on.
@@ -108,11 +169,6 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 fn meta(page: &[u8]) -> Option<Meta> {
-    /// FNV-1a, with 64 bits.
-    fn sum(bytes: &[u8]) -> u64 {
-        let mix = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
-    }
     let meta = page.get(PAGE_HEAD..)?;
     let right = number::<4>(meta, 0)? == u64::from(MAGIC)
         && number::<4>(meta, 4)? == u64::from(VERSION)
@@ -240,6 +296,18 @@ mod tests {
     fn what_is_no_file_of_bbolt_is_told() {
         for file in [&[][..], &[0; 100], &[0xff; 10_000]] {
             assert!(matches!(count(reader(file)), Err(BoltError::NoBolt)));
+        }
+    }
+
+    #[test]
+    fn an_empty_store_is_empty_and_says_how_far_it_came() {
+        let file = empty(0x0102_0304);
+        let held = count(reader(&file)).unwrap();
+        assert_eq!(held, Held { keys: 0, leases: 0, consistent_index: 0x0102_0304 });
+        for at in [PAGE_HEAD + 16, 4096 + PAGE_HEAD + 16] {
+            let mut one = file.clone();
+            one[at] ^= 1;
+            assert!(count(reader(&one)).is_ok(), "the other meta page counts");
         }
     }
 

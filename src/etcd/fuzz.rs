@@ -83,3 +83,41 @@ fn read_version_three(input: &[u8]) {
         bytes.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn seed(name: &str) -> Vec<u8> {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+        std::fs::read(folder.join(name)).expect("a seed")
+    }
+
+    proptest! {
+        #[test]
+        fn files_with_changed_bytes_are_read_or_refused(
+            which in 0_usize..5,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let (name, read): (_, fn(&[u8])) = [
+                ("etcd_log/basic", read_log as fn(&[u8])),
+                ("etcd_log/unpadded", read_log),
+                ("etcd_snapshot/whole", read_snapshot),
+                ("etcd_snapshot/store", read_snapshot),
+                ("etcd_v3/mixed", read_version_three),
+            ][which];
+            let mut bytes = seed(name);
+            for (at, byte) in &changes {
+                let at = at.index(bytes.len());
+                bytes[at] = *byte;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            read(&bytes);
+        }
+    }
+}

@@ -14,6 +14,7 @@
 //! | `replay` | what entries do to a store |
 //! | `facts` | members, users and roles, which are hidden keys in etcd |
 //! | `bolt` | how many keys of version 3 there are |
+//! | `written` | nothing: it writes these files, for the way back |
 //!
 //! Source of the formats: files written by etcd 3.4.23, and the behaviour of 2.3.8, 3.4.23 and 3.5.33.
 
@@ -28,3 +29,4 @@ pub mod proto;
 pub mod replay;
 pub mod snapshot;
 pub mod wal;
+pub mod written;

@@ -154,6 +154,14 @@ impl Message {
         self
     }
 
+    /// The head of a field of bytes, which the caller appends.
+    #[must_use]
+    pub fn bytes_head(mut self, number: u64, length: usize) -> Self {
+        self.push_varint(number << 3 | 2);
+        self.push_varint(length as u64);
+        self
+    }
+
     /// What was appended.
     pub fn finish(self) -> Vec<u8> {
         self.0

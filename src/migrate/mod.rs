@@ -1,4 +1,4 @@
-//! `cairn migrate`: a data directory of cairn from one of etcd.
+//! `cairn migrate`: a data directory of cairn from one of etcd. And `cairn export`: one of etcd from one of cairn.
 //!
 //! Owns: the command, and which member of which cluster goes on with the data. Never knows: formats of etcd (`etcd`), what a
 //! member's directory looks like (`backup`, `raft::saved`, `disk`).
@@ -11,7 +11,9 @@
 //! | `source` | what the directory comes to, and the answer to each way in which it can be broken |
 //! | `report` | what was found and taken |
 //! | `progress` | a bar on a terminal |
+//! | `export` | `cairn export`: the way back |
 
+mod export;
 mod flags;
 mod layout;
 mod progress;
@@ -19,6 +21,8 @@ mod report;
 mod source;
 
 use std::path::{Path, PathBuf};
+
+pub use export::run as export;
 
 use crate::backup::Ended;
 use crate::backup::flags::{Asked, Said, read};

@@ -5,6 +5,7 @@ mod support;
 
 use support::node;
 
+mod back;
 mod broken;
 mod cluster;
 mod fresh;
