@@ -55,7 +55,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     // It makes what `backup` makes, of another server's files.
-    ("migrate", &["archive", "backup", "config", "disk", "etcd", "model", "raft", "replica", "store"]),
+    (
+        "migrate",
+        &["archive", "backup", "config", "disk", "etcd", "model", "raft", "replica", "store"],
+    ),
     ("configuration", &["config", "disk", "server"]),
     ("ctl", &["backup", "base", "config", "discovery", "tls"]),
     ("health", &["config", "discovery", "program", "tls"]),

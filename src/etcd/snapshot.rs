@@ -215,9 +215,9 @@ pub fn load(json: &[u8], limits: HistoryLimits) -> Result<Loaded, SnapshotError>
         }
     }
     let latest = events.latest;
-    let none = Counters::default();
-    let keys = keys.finish(limits, StoreIndex(index), events.up_to(index), none);
-    let hidden = hidden.finish(limits, StoreIndex(index), Vec::new(), none);
+    let (at, none) = ((StoreIndex(index), latest), Counters::default());
+    let keys = keys.finish(limits, at, events.up_to(index), none);
+    let hidden = hidden.finish(limits, at, Vec::new(), none);
     Ok(Loaded { keys, hidden, counters, replaced, latest })
 }
 

@@ -42,6 +42,9 @@ use source::{Found, Wanted};
 /// From this version on etcd serves no version 2.
 const WITHOUT_VERSION_TWO: (u64, u64) = (3, 6);
 
+/// What a member is called that is given no name.
+const DEFAULT_NAME: &str = "default";
+
 /// Does what a command line asks for.
 pub fn run(words: Vec<String>, variables: Vec<(String, String)>) -> Ended {
     let said = match read(&flags::MIGRATE, words, variables) {
@@ -82,8 +85,11 @@ fn migrate(said: &Said) -> Result<String, String> {
     refuse_without_keys(&from, &found, &new.saved)?;
     let mut report = Report::of(from.display().to_string(), &found, &new.saved.store);
     drop(found);
-    for note in new.notes() {
-        report.note(note);
+    if new.is_another {
+        report.note(format!(
+            "the source does not say which cluster it was: cluster {} and member {} are new",
+            new.identity.cluster, new.identity.member
+        ));
     }
     let written = match dir.filter(|_| !said.is_on("dry-run")) {
         Some(dir) => {
@@ -136,33 +142,27 @@ fn refuse_without_keys(from: &Path, found: &Found, saved: &Saved) -> Result<(), 
 
 /// The member and its cluster as the flags say it, or else as it was in etcd.
 fn cluster_flags(said: &Said, was: Option<&MemberRecord>) -> Result<Config, String> {
-    let value = |flag: &'static str| {
-        let value = said.text(flag).to_owned();
-        let was = was.filter(|_| value.is_empty());
-        let value = match (flag, was) {
-            ("name", Some(was)) => was.name.clone(),
-            ("initial-advertise-peer-urls", Some(was)) => was.peer_urls.join(","),
-            // Its default is not the member's name, which is not a flag here.
-            _ => value,
+    let said_or = |flag: &str, was: Option<String>| match said.text(flag) {
+        "" => was.unwrap_or_default(),
+        text => text.to_owned(),
+    };
+    let name = said_or("name", was.map(|was| was.name.clone()));
+    let urls = said_or("initial-advertise-peer-urls", was.map(|was| was.peer_urls.join(",")));
+    // A cluster of one, under this name and at these URLs.
+    let alone = || {
+        let name = if name.is_empty() { DEFAULT_NAME } else { &name };
+        let urls = urls.split(',').filter(|url| !url.is_empty());
+        urls.map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(",")
+    };
+    let flags = restore::CLUSTER_FLAGS.map(|flag| {
+        let value = match flag {
+            "name" => name.clone(),
+            "initial-advertise-peer-urls" => urls.clone(),
+            "initial-cluster" => said_or(flag, Some(alone())),
+            _ => said.text(flag).to_owned(),
         };
         (flag, value)
-    };
-    let mut flags: Vec<_> = restore::CLUSTER_FLAGS.map(value).into_iter().collect();
-    let of = |flag: &str, flags: &[(&str, String)]| {
-        let found = flags.iter().find(|(name, _)| *name == flag);
-        found.map(|(_, value)| value.clone()).unwrap_or_default()
-    };
-    // A cluster of one, under this name and these URLs.
-    if of("initial-cluster", &flags).is_empty() {
-        let (name, urls) = (of("name", &flags), of("initial-advertise-peer-urls", &flags));
-        let name = if name.is_empty() { "default".to_owned() } else { name };
-        let one: Vec<_> = urls
-            .split(',')
-            .filter(|url| !url.is_empty())
-            .map(|url| format!("{name}={url}"))
-            .collect();
-        flags.push(("initial-cluster", one.join(",")));
-    }
+    });
     restore::config_of(flags)
 }
 
@@ -171,8 +171,8 @@ struct New {
     identity: MemberIdentity,
     saved: Saved,
     name: String,
-    /// What is different from etcd's member.
-    renamed: Vec<String>,
+    /// The source does not say which member of which cluster it was.
+    is_another: bool,
 }
 
 impl New {
@@ -189,25 +189,23 @@ impl New {
         };
         let saved = Saved { store, position };
         let (founders, own) = restore::founders(&config, &saved, 0);
-        let mut renamed = Vec::new();
+        let alone = founders.len() == 1;
         let (cluster, member, peers) = match found.member {
             // It is the same member, of the same cluster, alone.
-            Some(Metadata { node, cluster }) if founders.len() == 1 => {
+            Some(Metadata { node, cluster }) if alone => {
                 let peers = founders.into_iter().map(|(_, urls)| (MemberId(node), urls)).collect();
                 (ClusterId(cluster), MemberId(node), peers)
             }
             Some(Metadata { cluster, .. }) => (ClusterId(cluster), own, founders),
             None => {
                 let cluster = identity::cluster(founders.iter().map(|(id, _)| *id));
-                renamed.push(format!(
-                    "the source does not say which cluster it was: cluster {cluster} and member {own} are new"
-                ));
                 (cluster, own, founders)
             }
         };
         let record = |(id, urls): &(MemberId, Vec<String>)| {
             let mut record = MemberRecord { peer_urls: urls.clone(), ..MemberRecord::default() };
-            if let Some(was) = was.filter(|was| *id == member && was.name == config.name) {
+            // Of several, each must begin with the same facts.
+            if let Some(was) = was.filter(|was| alone && was.name == config.name) {
                 (record.name, record.client_urls) = (was.name.clone(), was.client_urls.clone());
             }
             (*id, record)
@@ -216,11 +214,8 @@ impl New {
         let store = saved.store.with_facts(members, found.facts.auth.clone(), counters);
         let identity =
             MemberIdentity { cluster, member, founders: Vec::new(), peers, restarted: false };
-        Ok(Self { identity, saved: Saved { store, position }, name: config.name, renamed })
-    }
-
-    fn notes(&self) -> impl Iterator<Item = String> {
-        self.renamed.clone().into_iter()
+        let is_another = found.member.is_none();
+        Ok(Self { identity, saved: Saved { store, position }, name: config.name, is_another })
     }
 
     /// What the operator does next.

@@ -33,15 +33,17 @@ impl Import {
         self.nodes.push(key, node).map_err(|_| OutOfOrder)
     }
 
-    /// The store at `index`, with its most recent `events`, a slot for each index, the last of which is `index`.
+    /// The store at `index`, when the log's clock showed `now`, with its most recent `events`: a slot for each index, the last of which
+    /// is `index`.
     pub fn finish(
         self,
         limits: HistoryLimits,
-        index: StoreIndex,
+        (index, now): (StoreIndex, LogTime),
         events: Vec<Option<Event>>,
         counters: Counters,
     ) -> Store {
-        let mut store = Store { index, counters, tree: self.nodes.finish(), ..Store::new(limits) };
+        let mut store =
+            Store { index, now, counters, tree: self.nodes.finish(), ..Store::new(limits) };
         let oldest = index.0.saturating_sub(events.len() as u64) + 1;
         store.history.restart(StoreIndex(oldest));
         for event in events {
@@ -157,7 +159,8 @@ mod tests {
         );
         import.node(b"/a", Node::file(StoreIndex(9), None, b"v"[..].into())).unwrap();
         let events = vec![Some(event(8)), None, Some(event(10))];
-        let mut store = import.finish(LIMITS, StoreIndex(10), events, Counters::default());
+        let mut store =
+            import.finish(LIMITS, (StoreIndex(10), LogTime(1)), events, Counters::default());
         store.check();
         let filter = Filter { path: KeyPath::from("/a"), recursive: false };
         let find = |store: &Store, from| {

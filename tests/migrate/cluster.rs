@@ -106,17 +106,29 @@ fn three_etcds_become_three_cairns_under_a_watcher() {
     assert_eq!(Asker::of(nodes[2].addr()).json(&watched)["node"]["value"], "after");
 }
 
+/// The digest of a directory that is well.
+fn verified(dir: &std::path::Path) -> serde_json::Value {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cairn"));
+    let output = command.args(["verify", "--json", text(dir)]).output().expect("it can be started");
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(said["well"], true, "{said}");
+    said["facts"]["digest"].clone()
+}
+
 #[test]
 fn several_members_from_one_directory_are_a_cluster() {
     let recorded = Recorded::of("snapshots");
-    let mut nodes = ["a", "b", "c"].map(Node::named);
+    // One of them has the name of the member of etcd, and must not begin with other facts.
+    let mut nodes = ["m1", "b", "c"].map(Node::named);
     let all = list(&nodes.each_ref());
-    for node in &nodes {
+    let digests = nodes.each_ref().map(|node| {
         migrate(node, &recorded.source, &["--initial-cluster", &all]);
-    }
+        verified(&node.data_dir())
+    });
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
     nodes.iter_mut().for_each(|node| node.launch(&[], &[]));
     nodes.iter_mut().for_each(Node::wait_until_ready);
-    agree(&nodes.each_ref(), &["a", "b", "c"]);
+    agree(&nodes.each_ref(), &["b", "c", "m1"]);
     let cluster = recorded.answers["clusterId"].as_str();
     let (_, listing) = Asker::of(nodes[0].addr()).listing();
     for node in &nodes {
@@ -151,11 +163,7 @@ fn name_and_urls_are_those_of_etcd_unless_others_are_given() {
     assert!(said.contains("index                    46"), "{said}");
     let member = std::fs::read_to_string(target.join("member.json")).expect("a member");
     assert!(member.contains("http://127.0.0.1:34101"), "{member}");
-    let verified = std::process::Command::new(env!("CARGO_BIN_EXE_cairn"))
-        .args(["verify", text(&target)])
-        .output()
-        .expect("it can be started");
-    assert!(String::from_utf8_lossy(&verified.stdout).contains("all is well"), "{verified:?}");
+    verified(&target);
     let again = run(&["--from", text(&recorded.source), "--data-dir", text(&target)]);
     assert_eq!(again.code, Some(1), "{again:?}");
     assert!(again.err.contains("not overwritten"), "{again:?}");
