@@ -72,7 +72,7 @@ pub(super) fn read(
     wanted: Wanted,
     progress: &mut Progress,
 ) -> Result<Found, String> {
-    let mut reader = Reader { layout, wanted, progress, notes: Vec::new() };
+    let mut reader = Reader { layout, wanted, progress, first_segment: 0, notes: Vec::new() };
     let found = reader.read();
     reader.progress.end();
     found
@@ -82,6 +82,8 @@ struct Reader<'a> {
     layout: &'a Layout,
     wanted: Wanted,
     progress: &'a mut Progress,
+    /// Which of the segments is the first that is read.
+    first_segment: usize,
     notes: Vec<String>,
 }
 
@@ -155,7 +157,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// All segments, one after the other.
+    /// All segments, one after the other. Damage in those before the newest snapshot does not count: etcd would not read them.
     fn log(&mut self) -> Result<Log, String> {
         let Layout { segments, wal_dir, .. } = self.layout;
         let mut log = Log::default();
@@ -167,39 +169,65 @@ impl Reader<'_> {
             return Ok(log);
         }
         self.progress.begin("reading the log", segments.iter().map(|segment| segment.bytes).sum());
-        for (at, segment) in segments.iter().enumerate() {
-            if let Some(before) = at.checked_sub(1).map(|at| &segments[at])
-                && segment.number != before.number + 1
-            {
-                self.damaged(format!(
-                    "the log in {} has a gap: {} follows {}, and the segments between them are missing",
-                    wal_dir.display(),
-                    name_of(&segment.path),
-                    name_of(&before.path)
-                ))?;
+        let mut at = 0;
+        while at < segments.len() {
+            let Err(damage) = self.segment(&mut log, at)? else {
+                at += 1;
+                continue;
+            };
+            let needed = self.first_needed();
+            if needed <= at {
+                self.damaged(damage)?;
                 break;
             }
-            let bytes = read_file(&segment.path)?;
-            let last = at + 1 == segments.len();
-            let path = segment.path.display();
-            match log.segment(&bytes, last) {
-                Ok(End::Whole) => {}
-                Ok(End::Leftovers(count)) => self.notes.push(format!(
-                    "{path}: {count} bytes behind the end of the log were never counted as written, and are not read"
-                )),
-                Ok(End::Torn(broken)) => self.notes.push(format!(
-                    "{path}: the last record, at offset {}, was cut off by a crash ({}) before anyone was told of it; it is left \
-                     out, as etcd does",
-                    broken.offset, broken.what
-                )),
-                Err(error) => {
-                    self.damaged(format!("{path}: {error}"))?;
-                    break;
-                }
-            }
-            self.progress.advance(segment.bytes);
+            self.notes
+                .push(format!("{damage}; that is before the newest snapshot, and not needed"));
+            (log, at, self.first_segment) = (Log::default(), needed, needed);
         }
         Ok(log)
+    }
+
+    /// The last segment that may hold the entry behind the newest snapshot, which is where etcd begins to read.
+    fn first_needed(&self) -> usize {
+        let Layout { segments, snapshots, .. } = self.layout;
+        let newest = snapshots.iter().map(|snapshot| snapshot.index).max().unwrap_or(0);
+        segments.iter().rposition(|segment| segment.first <= newest).unwrap_or(0)
+    }
+
+    /// Reads one of the segments. Damage is told inside.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    fn segment(&mut self, log: &mut Log, at: usize) -> Result<Result<(), String>, String> {
+        let Layout { segments, wal_dir, .. } = self.layout;
+        let segment = &segments[at];
+        if let Some(before) = at.checked_sub(1).map(|at| &segments[at])
+            && log.segments() > 0
+            && segment.number != before.number + 1
+        {
+            return Ok(Err(format!(
+                "the log in {} has a gap: {} follows {}, and the segments between them are missing",
+                wal_dir.display(),
+                name_of(&segment.path),
+                name_of(&before.path)
+            )));
+        }
+        let bytes = read_file(&segment.path)?;
+        let path = segment.path.display();
+        match log.segment(&bytes, at + 1 == segments.len()) {
+            Ok(End::Whole) => {}
+            Ok(End::Leftovers(count)) => self.notes.push(format!(
+                "{path}: {count} bytes behind the end of the log were never counted as written, and are not read"
+            )),
+            Ok(End::Torn(broken)) => self.notes.push(format!(
+                "{path}: the last record, at offset {}, was cut off by a crash ({}) before anyone was told of it; it is left out, as etcd \
+                 does",
+                broken.offset, broken.what
+            )),
+            Err(error) => return Ok(Err(format!("{path}: {error}"))),
+        }
+        self.progress.advance(segment.bytes);
+        Ok(Ok(()))
     }
 
     /// The newest snapshot that goes with the log; the empty store, when the log has everything.
@@ -334,7 +362,7 @@ impl Reader<'_> {
             }
         })?;
         if let Some((EntryAt { place, segment, offset, .. }, error)) = failed {
-            let path = self.layout.segments[segment].path.display();
+            let path = self.layout.segments[self.first_segment + segment].path.display();
             self.damaged(format!("{path}: entry {} at offset {offset}: {error}", place.index))?;
         }
         Ok(last)
@@ -347,7 +375,7 @@ impl Reader<'_> {
         mut visit: impl FnMut(&EntryAt, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), String> {
         for entries in entries.chunk_by(|one, other| one.segment == other.segment) {
-            let path = &self.layout.segments[entries[0].segment].path;
+            let path = &self.layout.segments[self.first_segment + entries[0].segment].path;
             let bytes = read_file(path)?;
             for entry in entries {
                 let data = bytes.get(entry.offset..entry.offset + entry.length);

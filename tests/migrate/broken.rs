@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cairn::etcd::entry::Entry;
 use cairn::etcd::proto::Message;
-use cairn::etcd::wal::{Kind, SegmentWriter};
+use cairn::etcd::wal::{Kind, Segment, SegmentWriter};
 
 use crate::node::Node;
 use crate::program::{Recorded, found, refused, run, text};
@@ -99,6 +100,47 @@ fn a_damaged_snapshot_is_passed_over_where_the_log_goes_back_further() {
         notes.contains("is damaged and is not used") && notes.contains(text(&newest)),
         "{notes}"
     );
+}
+
+#[test]
+fn damage_before_the_newest_snapshot_is_not_needed() {
+    let recorded = Recorded::of("snapshots");
+    let whole = fs::read(recorded.file("wal", ".wal", true)).expect("a segment");
+    // The same log in two segments; the newest snapshot is of entry 246.
+    const CUT: u64 = 240;
+    let mut reader = Segment::new(&whole, None);
+    let mut writers = vec![SegmentWriter::new(0, true)];
+    let mut head = Vec::new();
+    while let Some(record) = reader.next_record().expect("it is whole") {
+        let cut = record.kind == Kind::Entry
+            && Entry::decode(record.data).is_ok_and(|entry| entry.place.index == CUT);
+        if cut {
+            let crc = writers[0].crc();
+            let mut writer = SegmentWriter::new(crc, true);
+            writer.push(Kind::Metadata, &head);
+            writers.push(writer);
+        }
+        if record.kind == Kind::Metadata {
+            head = record.data.to_vec();
+        }
+        if record.kind != Kind::Crc {
+            writers.last_mut().expect("one").push(record.kind, record.data);
+        }
+    }
+    let wal = recorded.source.join("member/wal");
+    let names = [format!("{:016x}-{:016x}.wal", 0, 0), format!("{:016x}-{CUT:016x}.wal", 1)];
+    for (name, writer) in names.iter().zip(writers) {
+        fs::write(wal.join(name), writer.finish()).expect("it can be written");
+    }
+    assert_eq!(index(&recorded.source, &[]), 251);
+    flip(&wal.join(&names[0]), 5000);
+    let said = found(&recorded.source, &[]);
+    assert_eq!(said["facts"]["index"], 251, "{said}");
+    assert!(said["notes"].to_string().contains("before the newest snapshot"), "{said}");
+    fs::remove_file(wal.join(&names[0])).expect("it can be removed");
+    assert_eq!(index(&recorded.source, &[]), 251);
+    flip(&wal.join(&names[1]), 1000);
+    refused(&recorded.source, &[], &["at offset", &names[1]]);
 }
 
 #[test]
