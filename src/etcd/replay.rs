@@ -381,3 +381,149 @@ fn deadline(request: &Request<'_>, command: &Command) -> Option<LogTime> {
         at => Some(LogTime(u64::try_from(at).unwrap_or(0))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::proto::Message;
+
+    const LIMITS: HistoryLimits = HistoryLimits { events_max: 100, bytes_max: 1 << 20 };
+    const S: i64 = 1_000_000_000;
+    /// Some day in 2026.
+    const TODAY: i64 = 1_790_000_000 * S;
+
+    fn request(method: &[u8], path: &[u8]) -> Message {
+        Message::default().bytes(2, method).bytes(3, path)
+    }
+
+    fn put(path: &[u8], value: &[u8]) -> Message {
+        request(b"PUT", path).bytes(4, value)
+    }
+
+    fn dies(message: Message, at: i64) -> Message {
+        message.varint(9, at.cast_unsigned())
+    }
+
+    fn sync(at: i64) -> Message {
+        request(b"SYNC", b"").varint(15, at.cast_unsigned())
+    }
+
+    /// Applies a normal entry; returns how many indexes it took.
+    fn apply(replay: &mut Replay, message: Message) -> u64 {
+        let before = replay.index().0;
+        replay.entry(EntryKind::Normal, &message.finish()).expect("it is understood");
+        replay.index().0 - before
+    }
+
+    fn change(replay: &mut Replay, kind: u64, node: u64, json: &str) -> u64 {
+        let before = replay.index().0;
+        let message = Message::default().varint(2, kind).varint(3, node).bytes(4, json.as_bytes());
+        replay.entry(EntryKind::ConfChange, &message.finish()).expect("it is understood");
+        replay.index().0 - before
+    }
+
+    fn at(port: u64) -> String {
+        format!(r#"{{"peerURLs":["http://h:{port}"]}}"#)
+    }
+
+    fn names(replay: &Replay) -> Vec<(u64, bool, String)> {
+        let facts = replay.facts().expect("they can be read");
+        let members = facts.members.into_iter();
+        members.map(|m| (m.id.0, m.learner, m.record.peer_urls.concat())).collect()
+    }
+
+    #[test]
+    fn changes_of_members_take_as_many_indexes_as_in_etcd() {
+        let mut replay = Replay::new(LIMITS);
+        assert_eq!(change(&mut replay, 0, 1, &at(1)), 1);
+        assert_eq!(change(&mut replay, 0, 1, &at(9)), 0, "it is there already");
+        assert_eq!(change(&mut replay, 0, 2, &at(1)), 0, "its URL is another's");
+        assert_eq!(change(&mut replay, 3, 2, &at(2)), 1, "a learner");
+        assert_eq!(change(&mut replay, 0, 1, r#"{"isPromote":true}"#), 0, "it has a vote");
+        let (one, two) = ("http://h:1".to_owned(), "http://h:2".to_owned());
+        assert_eq!(names(&replay), [(1, false, one.clone()), (2, true, two.clone())]);
+        assert_eq!(change(&mut replay, 0, 2, r#"{"isPromote":true}"#), 1);
+        assert_eq!(names(&replay), [(1, false, one), (2, false, two)]);
+        assert_eq!(change(&mut replay, 2, 2, &at(1)), 0, "its new URL is another's");
+        assert_eq!(change(&mut replay, 2, 2, &at(3)), 1);
+        assert_eq!(change(&mut replay, 2, 5, &at(5)), 0, "nobody");
+        assert_eq!(change(&mut replay, 1, 5, ""), 0, "nobody");
+        assert_eq!(change(&mut replay, 1, 2, ""), 2);
+        assert_eq!(change(&mut replay, 0, 2, &at(3)), 0, "it left for good");
+        let facts = replay.facts().expect("they can be read");
+        assert_eq!((facts.members.len(), &facts.removed[..]), (1, &[MemberId(2)][..]));
+        assert_eq!(replay.done().facts, 12);
+    }
+
+    #[test]
+    fn what_members_publish_counts_while_they_are_members() {
+        let mut replay = Replay::new(LIMITS);
+        change(&mut replay, 0, 10, &at(1));
+        let own = br#"{"name":"m","clientURLs":["http://c:1"]}"#;
+        for _ in 0..2 {
+            assert_eq!(apply(&mut replay, put(b"/0/members/a/attributes", own)), 1, "each time");
+        }
+        assert_eq!(apply(&mut replay, put(b"/0/version", b"3.4.0")), 1);
+        assert_eq!(apply(&mut replay, put(b"/0/version", b"3.4.0")), 1);
+        let facts = replay.facts().expect("they can be read");
+        assert_eq!(facts.version.as_deref(), Some("3.4.0"));
+        assert_eq!(
+            (&*facts.members[0].record.name, facts.members[0].record.client_urls.len()),
+            ("m", 1)
+        );
+        change(&mut replay, 1, 10, "");
+        assert_eq!(apply(&mut replay, put(b"/0/members/a/attributes", own)), 0);
+        let unknown = put(b"/0/members/b/attributes", own).finish();
+        let error = replay.entry(EntryKind::Normal, &unknown).unwrap_err();
+        assert_eq!(error, ReplayError::Unknown(MemberId(11)));
+    }
+
+    #[test]
+    fn all_trees_share_one_index_and_users_see_their_own() {
+        let mut replay = Replay::new(LIMITS);
+        assert_eq!(apply(&mut replay, put(b"/2/enabled", b"false")), 1);
+        assert_eq!(apply(&mut replay, put(b"/1/a", b"1")), 1);
+        assert_eq!(apply(&mut replay, put(b"/1//a/", b"2").varint(7, 2)), 1, "paths are cleaned");
+        assert_eq!(apply(&mut replay, put(b"/1/a", b"3").varint(7, 2)), 0, "it was changed since");
+        assert_eq!(apply(&mut replay, request(b"POST", b"/1/q").bytes(4, b"job")), 1);
+        assert_eq!(apply(&mut replay, put(b"/1", b"x")), 0, "the root is read-only");
+        assert_eq!(apply(&mut replay, request(b"QGET", b"/1/a")), 0);
+        for path in [&b"/"[..], b"/9/a", b"x"] {
+            assert!(replay.entry(EntryKind::Normal, &put(path, b"v").finish()).is_err());
+        }
+        let deep = [&b"/1"[..], &b"/d".repeat(DEPTH_MAX + 1)].concat();
+        let error = replay.entry(EntryKind::Normal, &put(&deep, b"v").finish());
+        assert_eq!(error, Err(ReplayError::Deep));
+        assert_eq!(apply(&mut replay, put(&deep[..deep.len() - 2], b"v")), 1);
+        let done = replay.done();
+        assert_eq!((done.changes, done.refused, done.nothing), (5, 2, 1));
+        let (store, _) = replay.finish();
+        store.check();
+        let path = KeyPath::from("/q/00000000000000000004");
+        assert!(store.get(&path).outcome.is_ok());
+    }
+
+    #[test]
+    fn deadlines_are_those_of_the_log_and_only_a_sync_kills() {
+        let mut replay = Replay::new(LIMITS);
+        apply(&mut replay, dies(put(b"/1/early", b"v"), TODAY));
+        apply(&mut replay, dies(put(b"/1/never", b"v"), DEADLINE_MIN - 1));
+        apply(&mut replay, dies(put(b"/1/wrapped", b"v"), -5));
+        apply(&mut replay, dies(put(b"/1/later", b"v"), TODAY + S));
+        assert_eq!(apply(&mut replay, sync(TODAY - 1)), 0);
+        assert_eq!(apply(&mut replay, sync(TODAY)), 1);
+        assert_eq!(apply(&mut replay, put(b"/1/x", b"v")), 1, "only a SYNC kills");
+        // An update takes a deadline as it is.
+        assert_eq!(apply(&mut replay, dies(put(b"/1/never", b"w").varint(8, 1), -5)), 1);
+        assert_eq!(apply(&mut replay, sync(TODAY + S)), 2);
+        let done = replay.done();
+        assert_eq!((done.expired, done.nothing), (3, 1));
+        let (store, counters) = replay.finish();
+        let is_there = |path| store.get(&KeyPath::from(path)).outcome.is_ok();
+        assert_eq!(
+            ["/early", "/never", "/wrapped", "/later"].map(is_there),
+            [false, false, true, false]
+        );
+        assert_eq!(counters.get(crate::store::Counter::ExpireCount), 3);
+    }
+}

@@ -543,3 +543,142 @@ fn shown<'a>(reader: &mut Json<'a>) -> Result<RawShown<'a>, SnapshotError> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Filter, Found, Scan};
+
+    const LIMITS: HistoryLimits = HistoryLimits { events_max: 2000, bytes_max: 1 << 20 };
+
+    fn dir(children: &str) -> String {
+        format!(
+            r#"{{"CreatedIndex":1,"ModifiedIndex":1,"ExpireTime":"0001-01-01T00:00:00Z","Value":"","Children":{{{children}}}}}"#
+        )
+    }
+
+    fn file(value: &str, expires: &str) -> String {
+        format!(
+            r#"{{"Path":"?","CreatedIndex":2,"ModifiedIndex":3,"ExpireTime":"{expires}","ACL":"","Value":"{value}","Children":null}}"#
+        )
+    }
+
+    const NEVER: &str = "0001-01-01T00:00:00Z";
+
+    fn json(keys: &str, events: &str, index: u64) -> String {
+        let root = dir(&format!(r#""0":{},"1":{}"#, dir(""), dir(keys)));
+        format!(
+            r#"{{"Root":{root},"WatcherHub":{{"EventHistory":{{"Queue":{{"Events":[{events}],"Size":0,"Front":1,"Back":0,"Capacity":3}},"StartIndex":1}}}},"CurrentIndex":{index},"Stats":{{"setsSuccess":4,"getsFail":9}},"New":[1]}}"#
+        )
+    }
+
+    fn event(index: u64, key: &str, more: &str) -> String {
+        format!(
+            r#"{{"action":"set","node":{{"key":"{key}","value":"v","modifiedIndex":{index},"createdIndex":1{more}}}}}"#
+        )
+    }
+
+    fn loaded(json: &str) -> Loaded {
+        load(json.as_bytes(), LIMITS).expect("it can be read")
+    }
+
+    #[test]
+    fn dates_keep_their_nanoseconds_in_any_zone() {
+        let dates = [
+            ("2046-11-20T17:12:22.241698836Z", Some(2_426_346_742_241_698_836)),
+            ("2046-11-20T19:12:22.241698836+02:00", Some(2_426_346_742_241_698_836)),
+            ("1754-08-30T22:43:41Z", Some(0)),
+            (NEVER, None),
+        ];
+        for (date, wanted) in dates {
+            let found = loaded(&json(&format!(r#""a":{}"#, file("v", date)), "", 3));
+            let node = found.keys.get(&KeyPath::from("/a")).outcome.unwrap();
+            assert_eq!(node.expires.map(|at| at.0), wanted, "{date}");
+            assert_eq!((node.created.0, node.modified.0), (2, 3));
+        }
+        let wrong = json(&format!(r#""a":{}"#, file("v", "tomorrow")), "", 3);
+        assert!(load(wrong.as_bytes(), LIMITS).unwrap_err().to_string().contains("a date"));
+    }
+
+    #[test]
+    fn names_that_became_one_are_one_and_replaced_bytes_are_counted() {
+        let (one, other) = (file("first", NEVER), file("last", NEVER));
+        let keys = format!(
+            r#""z":{one},"\ufffd":{one},"a":{},"\ufffd":{other}"#,
+            file("x\\ufffdy", NEVER)
+        );
+        let found = loaded(&json(&keys, "", 3));
+        found.keys.check();
+        assert_eq!(found.keys.nodes_count(), 3);
+        let node = found.keys.get(&KeyPath::from("/\u{fffd}")).outcome.unwrap();
+        assert_eq!(node.value().map(|value| &**value), Some(&b"last"[..]));
+        assert_eq!(
+            (found.replaced.count, &found.replaced.keys[..]),
+            (2, &["/a".to_owned(), "/\u{fffd}".to_owned()][..])
+        );
+    }
+
+    #[test]
+    fn the_ring_is_turned_and_ends_with_the_index_or_counts_for_nothing() {
+        let ring =
+            [event(5, "/1/c", ""), event(3, "/1/a", ""), event(4, "/0/version", "")].join(",");
+        let found = loaded(&json("", &ring, 5));
+        assert_eq!((found.keys.history().oldest().0, found.keys.history().len()), (3, 3));
+        let filter = Filter { path: KeyPath::root(), recursive: true };
+        let find = |from| match found
+            .keys
+            .history()
+            .find(Scan { from: StoreIndex(from), filter: &filter })
+        {
+            Ok(Found::Event(event)) => event.index.0,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([find(3), find(4), find(5)], [3, 5, 5]);
+        // One is missing: what comes behind counts.
+        let found = loaded(&json("", &[event(3, "/1/a", ""), event(5, "/1/c", "")].join(","), 5));
+        assert_eq!(found.keys.history().oldest().0, 5);
+        let found = loaded(&json("", &event(4, "/1/a", ""), 5));
+        assert_eq!((found.keys.history().oldest().0, found.keys.history().len()), (6, 0));
+        assert!(found.counters.get(Counter::SetsSuccess) == 4 && found.keys.index().0 == 5);
+    }
+
+    #[test]
+    fn a_lifetime_tells_when_an_event_was() {
+        let more = r#","expiration":"2026-01-01T00:00:10Z","ttl":10"#;
+        let found = loaded(&json("", &event(3, "/1/a", more), 3));
+        assert_eq!(found.latest.0 / 1_000_000_000, 1_767_225_600);
+        assert_eq!(found.keys.now(), found.latest);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let deep =
+            format!("{}{}{}", r#""d":{"Children":{"#.repeat(1001), r#""x":{}"#, "}}".repeat(1001));
+        for (text, words) in [
+            (json(&deep, "", 3), "more than 1000 components"),
+            (json("", "", u64::MAX), "no index"),
+            (json(r#""a/b":{}"#, "", 3), "the name of a key"),
+            (json("", "", 3).replace("\"Root\"", "\"Boot\""), "\"Root\" is missing"),
+            (json("", "", 3).replace("\"CurrentIndex\"", "\"C\""), "\"CurrentIndex\" is missing"),
+            (json("", "", 3).replace("\"1\":", "\"7\":"), "a key /7"),
+            (json("", &event(3, "/1/a", "").replace("set", "sit"), 3), "a known action"),
+            (json("", "{}", 3), "an event with action and node"),
+            (format!("{} x", json("", "", 3)), "the end"),
+            (String::new(), "an object"),
+        ] {
+            let error = load(text.as_bytes(), LIMITS).unwrap_err().to_string();
+            assert!(error.contains(words), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_with_a_wrong_sum_is_told() {
+        assert_eq!(Envelope::open(&[]), Err(SnapshotError::Empty));
+        assert_eq!(Envelope::open(&[8, 5]), Err(SnapshotError::Empty));
+        assert!(matches!(
+            Envelope::open(&[8, 5, 18, 1, 0]),
+            Err(SnapshotError::Checksum { expected: 5, .. })
+        ));
+        assert!(matches!(Envelope::open(&[8]), Err(SnapshotError::Envelope(_))));
+    }
+}

@@ -185,3 +185,48 @@ fn an_etcd_without_a_key_is_an_empty_cluster() {
     let said = found(&etcd.data_dir(), &[]);
     assert_eq!((&said["facts"]["keys"], &said["facts"]["index"]), (&0.into(), &3.into()), "{said}");
 }
+
+/// A tool of etcd's third version, where only that can do something.
+fn etcdctl(etcd: &Server, words: &[&str]) -> String {
+    let endpoint = format!("--endpoints=http://{}", etcd.addr());
+    let output = std::process::Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .arg(&endpoint)
+        .args(words)
+        .output()
+        .expect("etcdctl is there");
+    assert!(output.status.success(), "{words:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn learners_and_members_that_left_take_their_indexes() {
+    if !etcd_takes_part() {
+        return;
+    }
+    let mut etcd = Server::start(Flavor::Etcd);
+    let asker = Asker::of(etcd.addr());
+    send(&asker, "PUT", "/v2/keys/a", "value=1");
+    let add = |url: &str| {
+        let said = etcdctl(&etcd, &["member", "add", "x", "--learner", "--peer-urls", url]);
+        said.split_whitespace().nth(1).expect("an id").to_owned()
+    };
+    let first = add("http://127.0.0.1:1");
+    send(&asker, "PUT", "/v2/keys/b", "value=2");
+    etcdctl(&etcd, &["member", "remove", &first]);
+    etcdctl(&etcd, &["put", "v3", "value"]);
+    add("http://127.0.0.1:2");
+    send(&asker, "PUT", "/v2/keys/c", "value=3");
+    let (index, listing) = asker.listing();
+    etcd.terminate(STOP);
+
+    let said = found(&etcd.data_dir(), &[]);
+    assert_eq!(said["facts"]["index"].as_u64(), Some(index), "{said}");
+    assert!(said["facts"]["members"].to_string().contains("(learner)"), "{said}");
+    assert_eq!(said["facts"]["version_3_keys"], 1, "{said}");
+    let mut node = Node::named("n1");
+    migrate(&node, &etcd.data_dir(), &[]);
+    node.serve(&[]);
+    assert_eq!(Asker::of(node.addr()).listing().1, listing);
+    assert_eq!(node.members().len(), 1, "the learner joins anew");
+}
