@@ -8,7 +8,7 @@
 
 mod member;
 
-use crate::{api, archive, disk, raft, server, store, tls, transport};
+use crate::{api, archive, disk, etcd, raft, server, store, tls, transport};
 
 /// One way to read, and what must hold whatever is read.
 pub(crate) struct Target {
@@ -31,6 +31,7 @@ fn targets() -> impl Iterator<Item = &'static Target> {
         disk::fuzz::TARGETS,
         tls::fuzz::TARGETS,
         archive::fuzz::TARGETS,
+        etcd::fuzz::TARGETS,
         member::TARGETS,
     ];
     floors.into_iter().flatten()

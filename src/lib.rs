@@ -10,6 +10,7 @@
 //! | [`raft`] | consensus; no other floor names openraft | log storage, state machine, checkpoints, recovery |
 //! | [`disk`] | bytes that survive a crash, without meaning | the write-ahead log, redb, the data directory |
 //! | [`archive`] | a store as the bytes of a backup file | the format, its checksums |
+//! | [`etcd`] | what etcd keeps on disk, as bytes | its log and snapshots, what its entries do to a store |
 //! | [`store`] | the key space as a pure value | what each command does, history, who sees which event, who may do what in `store/auth` |
 //! | [`model`] | words that all share | paths, indexes, log time, every "no" a client can get |
 //! | [`base`] | what all use of the machine | locks, random numbers |
@@ -19,7 +20,7 @@
 //! connect as far as they say it; and [`proxy`]: a server without data, in front of a cluster. The binary is several programs:
 //! [`program`] tells them apart, [`health`] is the one that a container's health check calls, [`configuration`] is `cairn config`,
 //! [`ctl`] is `etcdctl`: commands and options in `ctl/table`, what each does in `ctl/commands`, who is asked in `ctl/client`;
-//! [`backup`] makes backups, restores and verifies them; and [`bench`](mod@bench) puts load on servers and measures them.
+//! [`backup`] makes backups, restores and verifies them; [`migrate`] makes a data directory from one of etcd; and [`bench`](mod@bench) puts load on servers and measures them.
 //!
 //! For tests alone: `costs` counts what work takes in instructions, `fuzz` reads what strangers can send.
 //!
@@ -45,9 +46,11 @@ mod costs;
 pub mod ctl;
 pub mod discovery;
 pub mod disk;
+pub mod etcd;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod health;
+pub mod migrate;
 pub mod model;
 pub mod program;
 pub mod proxy;

@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use cairn::backup::{self, Task};
+use cairn::backup::{self, Ended, Task};
 use cairn::bench;
 use cairn::config::{self, Config, Level, LogFormat, LogLevel, LogOutput, Outcome};
 use cairn::configuration;
 use cairn::ctl;
 use cairn::disk::DataDir;
 use cairn::health::{self, Surroundings};
+use cairn::migrate;
 use cairn::model::codes;
 use cairn::program::Program;
 use cairn::server::telemetry::{self, LogHandle, LogOptions};
@@ -43,6 +44,12 @@ fn main() -> ExitCode {
         Program::Backup(arguments) => back_up(Task::Backup, arguments, variables),
         Program::Restore(arguments) => back_up(Task::Restore, arguments, variables),
         Program::Verify(arguments) => back_up(Task::Verify, arguments, variables),
+        Program::Migrate(arguments) => {
+            on_a_large_stack(async move || told(&migrate::run(arguments, variables)))
+        }
+        Program::Export(arguments) => {
+            on_a_large_stack(async move || told(&migrate::export(arguments, variables)))
+        }
         Program::Tool(..) if std::env::args_os().any(|word| word.to_str().is_none()) => {
             // With replacements it would be another key or another value.
             eprintln!(
@@ -65,14 +72,16 @@ fn use_tool(name: &str, words: Vec<String>, variables: Vec<(String, String)>) ->
 }
 
 fn back_up(task: Task, arguments: Vec<String>, variables: Vec<(String, String)>) -> ExitCode {
-    on_a_large_stack(async move || {
-        let ended = backup::run(task, arguments, variables).await;
-        print(&ended.text);
-        if !ended.complaint.is_empty() {
-            eprintln!("{}", ended.complaint);
-        }
-        ended.code
-    })
+    on_a_large_stack(async move || told(&backup::run(task, arguments, variables).await))
+}
+
+/// Says how it ended; returns the exit code.
+fn told(ended: &Ended) -> u8 {
+    print(&ended.text);
+    if !ended.complaint.is_empty() {
+        eprintln!("{}", ended.complaint);
+    }
+    ended.code
 }
 
 /// Answers and trees of keys are walked recursively, so there is as much of a stack as the server has.

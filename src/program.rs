@@ -21,6 +21,10 @@ pub enum Program {
     Restore(Vec<String>),
     /// The question whether a backup or a directory is whole, with its flags.
     Verify(Vec<String>),
+    /// A member's directory from one of etcd, with its flags.
+    Migrate(Vec<String>),
+    /// A directory of etcd from a backup or a member's directory, with its flags.
+    Export(Vec<String>),
     /// The tool under this name, with its words.
     Tool(String, Vec<String>),
 }
@@ -54,6 +58,8 @@ impl Program {
             Some(word) if word == "backup" => Self::Backup(words.skip(1).collect()),
             Some(word) if word == "restore" => Self::Restore(words.skip(1).collect()),
             Some(word) if word == "verify" => Self::Verify(words.skip(1).collect()),
+            Some(word) if word == "export" => Self::Export(words.skip(1).collect()),
+            Some(word) if word == "migrate" => Self::Migrate(words.skip(1).collect()),
             Some(_) | None => Self::Server(words.collect()),
         }
     }
@@ -72,6 +78,8 @@ impl Program {
             | Self::Backup(_)
             | Self::Restore(_)
             | Self::Verify(_)
+            | Self::Migrate(_)
+            | Self::Export(_)
             | Self::Tool(..) => None,
         }
     }
@@ -156,6 +164,8 @@ mod tests {
         assert_eq!(of("cairn backup f"), Program::Backup(words("f")));
         assert_eq!(of("cairn restore f --name x"), Program::Restore(words("f --name x")));
         assert_eq!(of("cairn verify f"), Program::Verify(words("f")));
+        assert_eq!(of("cairn export f"), Program::Export(words("f")));
+        assert_eq!(of("cairn migrate --from d"), Program::Migrate(words("--from d")));
         assert_eq!(of("cairn --name health"), Program::Server(words("--name health")));
     }
 

@@ -9,6 +9,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("base", &["model"]),
     ("store", &["model"]),
     ("archive", &["model", "store"]),
+    ("etcd", &["model", "store"]),
     ("disk", &["base", "model"]),
     ("tls", &["config", "model"]),
     ("transport", &["base", "model"]),
@@ -52,6 +53,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "store",
             "tls",
         ],
+    ),
+    // It makes what `backup` makes, of another server's files.
+    (
+        "migrate",
+        &["archive", "backup", "config", "disk", "etcd", "model", "raft", "replica", "store"],
     ),
     ("configuration", &["config", "disk", "server"]),
     ("ctl", &["backup", "base", "config", "discovery", "tls"]),

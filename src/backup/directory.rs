@@ -57,7 +57,7 @@ pub fn copy(backup: &DirectoryBackup) -> Result<String, String> {
         peers: vec![(member, urls)],
         restarted: false,
     };
-    restore::fill(begun, &identity, &saved)?;
+    restore::fill(begun, None, &identity, &saved)?;
     Ok(line(&saved, &identity, &from, backup_dir))
 }
 

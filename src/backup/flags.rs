@@ -1,13 +1,13 @@
-//! Flags and arguments of the three programs, in one table; their help comes from it.
+//! Flags and arguments of programs that make data directories and backups, in tables; their help comes from these.
 //!
-//! Owns: names, defaults, variables, one sentence each. Never knows: what is done.
+//! Owns: names, defaults, variables, one sentence each; how a command line is read. Never knows: what is done.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::backup::Task;
 
-struct Flag {
+pub(crate) struct Flag {
     /// The first is the one it is found under.
     names: &'static [&'static str],
     /// What its value looks like; empty for a switch, which has none.
@@ -18,7 +18,8 @@ struct Flag {
     help: &'static str,
 }
 
-const fn row(
+/// A row of a table.
+pub(crate) const fn row(
     names: &'static [&'static str],
     value: &'static str,
     default: &'static str,
@@ -29,12 +30,17 @@ const fn row(
 }
 
 /// A program.
-struct Table {
-    usage: &'static str,
-    about: &'static str,
-    argument: &'static str,
-    flags: &'static [Flag],
-    more: &'static str,
+pub(crate) struct Table {
+    /// Its command line.
+    pub(crate) usage: &'static str,
+    /// What it does.
+    pub(crate) about: &'static str,
+    /// What stands behind the flags; empty when nothing does.
+    pub(crate) argument: &'static str,
+    /// Its flags.
+    pub(crate) flags: &'static [Flag],
+    /// What else there is to know.
+    pub(crate) more: &'static str,
 }
 
 const BACKUP: Table = Table {
@@ -128,7 +134,7 @@ const VERIFY: Table = Table {
     more: "Ends with 0 if nothing is wrong, else with 1.",
 };
 
-fn table(task: Task) -> &'static Table {
+pub(super) fn table(task: Task) -> &'static Table {
     match task {
         Task::Backup => &BACKUP,
         Task::Restore => &RESTORE,
@@ -137,19 +143,19 @@ fn table(task: Task) -> &'static Table {
 }
 
 /// What a command line says.
-#[derive(Debug)]
-pub(super) struct Said {
-    task: Task,
+pub(crate) struct Said {
+    table: &'static Table,
     values: BTreeMap<&'static str, String>,
     variables: Vec<(String, String)>,
     /// What stands behind the flags.
-    pub(super) argument: String,
+    pub(crate) argument: String,
 }
 
 /// What a command line asks for.
-#[derive(Debug)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
+    /// To do what is said.
     Do(Said),
+    /// Help, which is here.
     Help(String),
 }
 
@@ -157,12 +163,11 @@ pub(super) enum Asked {
 ///
 /// # Errors
 /// What is wrong, with the fix.
-pub(super) fn read(
-    task: Task,
+pub(crate) fn read(
+    table: &'static Table,
     words: Vec<String>,
     variables: Vec<(String, String)>,
 ) -> Result<Asked, String> {
-    let table = table(task);
     let mut words = words.into_iter();
     let (mut values, mut argument) = (BTreeMap::new(), None);
     let mut only_arguments = false;
@@ -172,6 +177,8 @@ pub(super) fn read(
         let Some(name) = name else {
             if word == "--" && !only_arguments {
                 only_arguments = true;
+            } else if table.argument.is_empty() {
+                return Err(wrong(table, &format!("{word:?} belongs to no flag")));
             } else if let Some(first) = argument.replace(word) {
                 let second = argument.unwrap_or_default();
                 return Err(wrong(
@@ -204,16 +211,17 @@ pub(super) fn read(
             return Err(wrong(table, &format!("--{name} stands twice")));
         }
     }
-    let Some(argument) = argument.filter(|argument| !argument.is_empty()) else {
+    let argument = argument.unwrap_or_default();
+    if argument.is_empty() && !table.argument.is_empty() {
         return Err(wrong(table, &format!("name a {}", table.argument)));
-    };
-    Ok(Asked::Do(Said { task, values, variables, argument }))
+    }
+    Ok(Asked::Do(Said { table, values, variables, argument }))
 }
 
 impl Said {
     /// What was said, by flag or variable, else the default; empty for nothing.
-    pub(super) fn text(&self, name: &str) -> &str {
-        let Some(flag) = table(self.task).flags.iter().find(|flag| flag.names[0] == name) else {
+    pub(crate) fn text(&self, name: &str) -> &str {
+        let Some(flag) = self.table.flags.iter().find(|flag| flag.names[0] == name) else {
             return "";
         };
         let variable = || {
@@ -226,7 +234,7 @@ impl Said {
     }
 
     /// Is a switch on?
-    pub(super) fn is_on(&self, name: &str) -> bool {
+    pub(crate) fn is_on(&self, name: &str) -> bool {
         self.values.contains_key(name)
     }
 
@@ -234,16 +242,15 @@ impl Said {
     ///
     /// # Errors
     /// When it is none.
-    pub(super) fn number(&self, name: &str) -> Result<u64, String> {
+    pub(crate) fn number(&self, name: &str) -> Result<u64, String> {
         let text = self.text(name);
-        let wanted =
-            || wrong(table(self.task), &format!("--{name} {text:?}: write a whole number"));
+        let wanted = || wrong(self.table, &format!("--{name} {text:?}: write a whole number"));
         text.parse().map_err(|_| wanted())
     }
 
     /// Something is wrong with what was said.
-    pub(super) fn wrong(&self, what: &str) -> String {
-        wrong(table(self.task), what)
+    pub(crate) fn wrong(&self, what: &str) -> String {
+        wrong(self.table, what)
     }
 }
 
@@ -276,9 +283,10 @@ mod tests {
 
     fn said(task: Task, text: &str, variables: &[(&str, &str)]) -> Said {
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        match read(task, words(text), variables.iter().map(pair).collect()) {
+        match read(table(task), words(text), variables.iter().map(pair).collect()) {
             Ok(Asked::Do(said)) => said,
-            other => panic!("{text}: {other:?}"),
+            Ok(Asked::Help(help)) => panic!("{text}: {help}"),
+            Err(error) => panic!("{text}: {error}"),
         }
     }
 
@@ -316,7 +324,7 @@ mod tests {
             (Task::Verify, "--json=yes f", "takes no value"),
             (Task::Restore, "f --name a --name b", "stands twice"),
         ] {
-            let error = read(task, words(text), Vec::new()).expect_err(text);
+            let Err(error) = read(table(task), words(text), Vec::new()) else { panic!("{text}") };
             assert!(error.contains(expected) && error.contains("Usage: cairn "), "{text}: {error}");
         }
         assert!(said(Task::Restore, "f --bump-index -1", &[]).number("bump-index").is_err());
@@ -325,7 +333,7 @@ mod tests {
     #[test]
     fn the_help_has_a_line_for_each_flag() {
         for task in TASKS {
-            let Ok(Asked::Help(text)) = read(task, words("--help"), Vec::new()) else {
+            let Ok(Asked::Help(text)) = read(table(task), words("--help"), Vec::new()) else {
                 panic!("no help")
             };
             for flag in table(task).flags {

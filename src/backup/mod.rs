@@ -15,10 +15,10 @@
 
 mod directory;
 mod file;
-mod flags;
+pub(crate) mod flags;
 mod online;
-mod restore;
-mod source;
+pub(crate) mod restore;
+pub(crate) mod source;
 mod verify;
 
 use flags::Asked;
@@ -48,18 +48,18 @@ pub struct Ended {
 }
 
 impl Ended {
-    fn well(text: String) -> Self {
+    pub(crate) fn well(text: String) -> Self {
         Self { text, ..Self::default() }
     }
 
-    fn badly(complaint: String, code: u8) -> Self {
+    pub(crate) fn badly(complaint: String, code: u8) -> Self {
         Self { complaint, code, ..Self::default() }
     }
 }
 
 /// Does what a command line asks for.
 pub async fn run(task: Task, words: Vec<String>, variables: Vec<(String, String)>) -> Ended {
-    let said = match flags::read(task, words, variables) {
+    let said = match flags::read(flags::table(task), words, variables) {
         Ok(Asked::Do(said)) => said,
         Ok(Asked::Help(text)) => return Ended::well(text),
         Err(complaint) => return Ended::badly(complaint, 2),

@@ -13,7 +13,7 @@ use crate::backup::Ended;
 use crate::backup::flags::Said;
 use crate::backup::source;
 use crate::config::{self, Config, Outcome};
-use crate::disk::{DataDir, Files, LogOwner, RealFiles};
+use crate::disk::{DataDir, Files, LogDir, LogOwner, RealFiles};
 use crate::model::MemberId;
 use crate::raft::saved::{self, Saved};
 use crate::replica::identity::{self, MemberIdentity};
@@ -42,7 +42,7 @@ pub(super) fn run(said: &Said) -> Result<Ended, String> {
     let saved = Saved { store, position: saved.position };
     let identity =
         MemberIdentity { cluster, member, founders: Vec::new(), peers: founders, restarted: false };
-    put(&dir, &identity, &saved)?;
+    put(&dir, None, &identity, &saved)?;
     let keys = saved.store.nodes_count();
     let others = match identity.peers.len() {
         1 => String::new(),
@@ -65,19 +65,22 @@ pub(super) fn run(said: &Said) -> Result<Ended, String> {
 
 /// Name, members and token, checked as a member would check them.
 fn cluster_flags(said: &Said) -> Result<Config, String> {
-    let mut words = Vec::new();
-    for flag in [
-        "name",
-        "initial-cluster",
-        "initial-advertise-peer-urls",
-        "initial-cluster-token",
-        "data-dir",
-    ] {
-        let value = said.text(flag);
-        if !value.is_empty() {
-            words.push(format!("--{flag}={value}"));
-        }
-    }
+    config_of(CLUSTER_FLAGS.iter().map(|flag| (*flag, said.text(flag).to_owned())))
+}
+
+/// The flags that say which cluster it becomes.
+pub(crate) const CLUSTER_FLAGS: [&str; 5] =
+    ["name", "initial-cluster", "initial-advertise-peer-urls", "initial-cluster-token", "data-dir"];
+
+/// What a member would make of these flags; empty ones are left out.
+///
+/// # Errors
+/// What is wrong with them, as a member would say it.
+pub(crate) fn config_of(
+    flags: impl IntoIterator<Item = (&'static str, String)>,
+) -> Result<Config, String> {
+    let said = flags.into_iter().filter(|(_, value)| !value.is_empty());
+    let words: Vec<_> = said.map(|(flag, value)| format!("--{flag}={value}")).collect();
     let no_file = |_: &str| Err(io::ErrorKind::NotFound.into());
     match config::load(words, Vec::new(), no_file, |_| false) {
         Outcome::Run(config, _) => Ok(*config),
@@ -91,7 +94,11 @@ fn cluster_flags(said: &Said) -> Result<Config, String> {
 /// The ids follow from what the members begin with, too: two that were restored from different states, or with different indexes,
 /// would take the same log for the same thing. And they are never those of the cluster that was backed up, whose members may come
 /// back.
-fn founders(config: &Config, saved: &Saved, bump: u64) -> (Vec<(MemberId, Vec<String>)>, MemberId) {
+pub(crate) fn founders(
+    config: &Config,
+    saved: &Saved,
+    bump: u64,
+) -> (Vec<(MemberId, Vec<String>)>, MemberId) {
     let mut sum = Sha256::new();
     for number in [
         saved.position.term.0,
@@ -120,26 +127,44 @@ fn founders(config: &Config, saved: &Saved, bump: u64) -> (Vec<(MemberId, Vec<St
     (founders, own)
 }
 
-/// Makes the directory of a member that goes on from `saved`; its peers are the voters.
+/// Makes the directory of a member that goes on from `saved`, with its log in it or at `wal_dir`; its peers are the voters.
 ///
 /// # Errors
 /// Why it cannot be. What was begun then is refused by members, with the fix.
-pub(super) fn put(dir: &Path, identity: &MemberIdentity, saved: &Saved) -> Result<(), String> {
+pub(crate) fn put(
+    dir: &Path,
+    wal_dir: Option<&Path>,
+    identity: &MemberIdentity,
+    saved: &Saved,
+) -> Result<(), String> {
     let begun = DataDir::begin_restore(&RealFiles, dir).map_err(|error| error.to_string())?;
-    fill(begun, identity, saved)
+    fill(begun, wal_dir, identity, saved)
 }
 
 /// [`put`] into a directory that was begun.
 ///
 /// # Errors
 /// As there.
-pub(super) fn fill(begun: DataDir, identity: &MemberIdentity, saved: &Saved) -> Result<(), String> {
+pub(super) fn fill(
+    begun: DataDir,
+    wal_dir: Option<&Path>,
+    identity: &MemberIdentity,
+    saved: &Saved,
+) -> Result<(), String> {
+    let log = match LogDir::open(&RealFiles, &begun, wal_dir) {
+        Ok(log) => log,
+        Err(error) => {
+            begun.give_up(&RealFiles);
+            return Err(error.to_string());
+        }
+    };
     let files: Arc<dyn Files> = Arc::new(RealFiles);
     let owner = LogOwner { cluster: identity.cluster.0, member: identity.member.0 };
     let voters: Vec<_> = identity.peers.iter().map(|(id, _)| *id).collect();
     let path = begun.path().to_owned();
-    let written = saved::write(&files, &begun, owner, saved, &voters)
+    let written = saved::write(&files, (&begun.checkpoint(), log.path()), owner, saved, &voters)
         .map_err(|error| error.to_string())
+        .and_then(|()| log.begun(&*files, &begun).map_err(|error| error.to_string()))
         .and_then(|()| {
             begun.write_member(&*files, &identity.encode()).map_err(|error| error.to_string())
         })
@@ -160,7 +185,8 @@ mod tests {
     fn config(words: &str) -> Config {
         let words = format!("file --data-dir d {words}");
         let words = words.split_whitespace().map(str::to_owned).collect();
-        let Ok(Asked::Do(said)) = flags::read(Task::Restore, words, Vec::new()) else {
+        let Ok(Asked::Do(said)) = flags::read(flags::table(Task::Restore), words, Vec::new())
+        else {
             panic!("it is read")
         };
         cluster_flags(&said).unwrap()

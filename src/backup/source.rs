@@ -10,13 +10,13 @@ use crate::raft::saved::{self, Saved};
 use crate::replica::identity::MemberIdentity;
 
 /// Bytes that are read of a file at once.
-pub(super) const READ_BYTES: usize = 1 << 20;
+pub(crate) const READ_BYTES: usize = 1 << 20;
 
 /// The state in a backup file, or in the directory of a member that is stopped; nothing of either is changed.
 ///
 /// # Errors
 /// Why there is none, with the file's name.
-pub(super) fn read(path: &Path) -> Result<Saved, String> {
+pub(crate) fn read(path: &Path) -> Result<Saved, String> {
     if path.is_dir() {
         let identity = identity(path)?;
         let _held = DataDir::hold_still(path).map_err(|error| error.to_string())?;
@@ -50,7 +50,7 @@ pub(super) fn running(
 ///
 /// # Errors
 /// When it is none of ours, or what is in it cannot be read.
-pub(super) fn identity(path: &Path) -> Result<MemberIdentity, String> {
+pub(crate) fn identity(path: &Path) -> Result<MemberIdentity, String> {
     let bytes = DataDir::peek(path).map_err(|error| error.to_string())?;
     MemberIdentity::decode(&bytes).map_err(|error| {
         let member = path.join("member.json");

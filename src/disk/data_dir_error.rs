@@ -38,8 +38,8 @@ pub enum DataDirError {
     InUse(PathBuf),
     /// It is etcd's.
     #[error(
-        "{0} is a data directory of etcd (it holds '{1}'): cairn does not read it and has not changed it. Choose another \
-         --data-dir for cairn"
+        "{0} is a data directory of etcd (it holds '{1}'), and has not been changed. To take its data over, stop etcd, run `cairn \
+         migrate --from {0} --data-dir DIR`, and start with that DIR; to begin without it, choose another --data-dir"
     )]
     Etcd(PathBuf, &'static str),
     /// It is a proxy's.
@@ -51,7 +51,7 @@ pub enum DataDirError {
     /// A restore into it was cut off.
     #[error(
         "a restore into {0} was not finished (it holds '{UNFINISHED}'), and what is there is of no use: empty the directory and \
-         run `cairn restore` again"
+         run `cairn restore` or `cairn migrate` again"
     )]
     Unfinished(PathBuf),
     /// A restore would write over what is there.

@@ -294,14 +294,14 @@ fn go_on(start: Checkpoint, wal_dir: &Path, owner: LogOwner) -> Result<SavedMemb
     Ok(SavedMember { saved, checkpoint: checkpoint.index, checkpoint_nodes, log })
 }
 
-/// Writes a checkpoint and a log that begins behind it, for `owner`, in a cluster in which `voters` vote. Everything is durable
-/// when it returns.
+/// Writes a checkpoint, and in the directory `wal_dir` a log that begins behind it, for `owner`, in a cluster in which `voters` vote.
+/// Everything is durable when it returns.
 ///
 /// # Errors
 /// When the disk fails.
 pub fn write(
     files: &Arc<dyn Files>,
-    dir: &DataDir,
+    (checkpoint, wal_dir): (&Path, &Path),
     owner: LogOwner,
     saved: &Saved,
     voters: &[MemberId],
@@ -312,7 +312,7 @@ pub fn write(
     let membership =
         Membership::new(vec![ids], nodes).map_err(|error| StartError::Raft(error.to_string()))?;
     let membership = StoredMembership::new(Some(applied), membership);
-    let tables = Tables::open(&**files, &dir.checkpoint())?;
+    let tables = Tables::open(&**files, checkpoint)?;
     let checkpoints = Checkpoints::new(tables, IoMode::Inline, Box::new(|_| {}));
     let state = Checkpoint { store: saved.store.clone(), applied: Some(applied), membership };
     checkpoints.put(&state).map_err(|error| match error {
@@ -323,7 +323,7 @@ pub fn write(
     })?;
     let options =
         WalOptions { io: IoMode::Inline, prepare: PrepareSpare::Never, ..WalOptions::default() };
-    let (wal, _) = Wal::open(Arc::clone(files), &dir.wal(), owner, options, Arc::new(Unobserved))?;
+    let (wal, _) = Wal::open(Arc::clone(files), wal_dir, owner, options, Arc::new(Unobserved))?;
     // Nobody was elected in this term, and nobody ever will be: each member has voted for itself.
     let vote = Vote::new(applied.leader_id.term + 1, owner.member);
     let failure = Arc::new(Mutex::new(None));
@@ -342,7 +342,7 @@ pub fn write(
     wal.shutdown();
     let failed = lock(&failure).take();
     match failed {
-        Some(error) => Err(StartError::Raft(format!("{}: {error}", dir.wal().display()))),
+        Some(error) => Err(StartError::Raft(format!("{}: {error}", wal_dir.display()))),
         None => Ok(()),
     }
 }

@@ -140,6 +140,26 @@ impl Command {
         Self::Tick { nodes_max: Some(TICK_NODES_MAX) }
     }
 
+    /// What it writes into a node; most commands that change keys write something.
+    pub fn write(&self) -> Option<&Write> {
+        match self {
+            Self::Set { write, .. }
+            | Self::Create { write, .. }
+            | Self::CreateInOrder { write, .. }
+            | Self::Update { write, .. }
+            | Self::CompareAndSwap { write, .. } => Some(write),
+            Self::Delete { .. }
+            | Self::CompareAndDelete { .. }
+            | Self::Tick { .. }
+            | Self::AddMember { .. }
+            | Self::UpdateMember { .. }
+            | Self::PublishMember { .. }
+            | Self::RemoveMember { .. }
+            | Self::SetClusterVersion { .. }
+            | Self::Auth(_) => None,
+        }
+    }
+
     /// The stored form.
     pub fn encode(&self, out: &mut Writer) {
         out.u8(VERSION);

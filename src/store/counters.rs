@@ -34,6 +34,24 @@ impl Counters {
         self.0[counter as usize]
     }
 
+    /// With so many more of one of them.
+    #[must_use]
+    pub fn plus(mut self, counter: Counter, number: u64) -> Self {
+        let slot = &mut self.0[counter as usize];
+        *slot = slot.saturating_add(number);
+        self
+    }
+
+    /// The sum of both.
+    #[must_use]
+    pub fn plus_all(self, other: &Self) -> Self {
+        let mut sum = self;
+        for (slot, number) in sum.0.iter_mut().zip(other.0) {
+            *slot = slot.saturating_add(number);
+        }
+        sum
+    }
+
     pub(super) fn count(&mut self, counter: Counter) {
         self.0[counter as usize] += 1;
     }

@@ -25,7 +25,7 @@ pub enum Action {
 
 impl Action {
     /// All of them; the position is the stored form.
-    const ALL: [Self; 7] = [
+    pub const ALL: [Self; 7] = [
         Self::Set,
         Self::Create,
         Self::Update,

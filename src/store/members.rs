@@ -33,6 +33,28 @@ pub struct Members {
 }
 
 impl Members {
+    /// These members, those that left for good, and the cluster's version: what another server knew.
+    pub fn of(
+        present: impl IntoIterator<Item = (MemberId, MemberRecord)>,
+        removed: impl IntoIterator<Item = MemberId>,
+        version: Option<String>,
+    ) -> Self {
+        let sort = |(id, record): (MemberId, MemberRecord)| {
+            let peer_urls = sorted(&record.peer_urls);
+            (id, MemberRecord { peer_urls, ..record })
+        };
+        let version = version.filter(|version| !version.is_empty());
+        let present: OrdMap<_, _> = present.into_iter().map(sort).collect();
+        // An id cannot be both.
+        let removed = removed.into_iter().filter(|id| !present.contains_key(id)).collect();
+        Self { present, removed, version }
+    }
+
+    /// The ids of those that left for good.
+    pub fn removed(&self) -> impl Iterator<Item = MemberId> {
+        self.removed.iter().copied()
+    }
+
     /// The members in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (MemberId, &MemberRecord)> {
         self.present.iter().map(|(id, record)| (*id, record))

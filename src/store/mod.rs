@@ -18,6 +18,7 @@ mod filter;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod history;
+mod imported;
 mod members;
 mod operations;
 mod refound;
@@ -38,6 +39,7 @@ pub use counters::{Counter, Counters};
 pub use event::{Action, Event, Removed, Shown};
 pub use filter::Filter;
 pub use history::{Found, History, HistoryLimits, Scan};
+pub use imported::{Import, OutOfOrder};
 pub use members::{MemberRecord, Members, MembersRevision};
 pub use snapshot::{EventLoader, Header, Loader, NodeLoader, Position, Record, RecordChange};
 pub use tree::{Content, Dir, Link, Node, Remains};
@@ -142,7 +144,6 @@ impl Store {
         if self.offset.differs_by(stamp.offset) > OFFSET_TOLERANCE {
             self.offset = stamp.offset;
         }
-        let before = self.index;
         let applied = match command {
             Command::Tick { nodes_max } => self.expire(*nodes_max),
             Command::AddMember { .. }
@@ -157,20 +158,25 @@ impl Store {
             | Command::Update { .. }
             | Command::CompareAndSwap { .. }
             | Command::Delete { .. }
-            | Command::CompareAndDelete { .. } => match self.change(command) {
-                Ok(event) => {
-                    let event = Arc::new(event);
-                    self.history.push(Arc::clone(&event));
-                    Applied::Changed(event)
-                }
-                Err(refusal) => {
-                    assert_eq!(self.index, before, "a refused command must not take an index");
-                    Applied::Refused(refusal)
-                }
-            },
+            | Command::CompareAndDelete { .. } => self.change_keys(command, self.deadline(command)),
         };
         assert!(self.history.next() == self.index.next(), "each index has its slot in the history");
         applied
+    }
+
+    fn change_keys(&mut self, command: &Command, expires: Option<LogTime>) -> Applied {
+        let before = self.index;
+        match self.change(command, expires) {
+            Ok(event) => {
+                let event = Arc::new(event);
+                self.history.push(Arc::clone(&event));
+                Applied::Changed(event)
+            }
+            Err(refusal) => {
+                assert_eq!(self.index, before, "a refused command must not take an index");
+                Applied::Refused(refusal)
+            }
+        }
     }
 
     /// The index of the last change. Wire: `X-Etcd-Index`.

@@ -16,18 +16,22 @@ use crate::store::tree::{self, Content, Node};
 use crate::store::{Applied, Store};
 
 impl Store {
-    /// Changes the key space and counts the outcome.
-    pub(super) fn change(&mut self, command: &Command) -> Result<Event, Refusal> {
+    /// Changes the key space and counts the outcome. What is written dies at `expires`.
+    pub(super) fn change(
+        &mut self,
+        command: &Command,
+        expires: Option<LogTime>,
+    ) -> Result<Event, Refusal> {
         let result = match command {
-            Command::Set { path, write } => self.set(path, write),
-            Command::Create { path, write } => self.create(path, write),
+            Command::Set { path, write } => self.set(path, write, expires),
+            Command::Create { path, write } => self.create(path, write, expires),
             Command::CreateInOrder { dir, write } => {
                 let name = format!("{:020}", self.index.next().0);
-                self.create(&dir.child(name.as_bytes()), write)
+                self.create(&dir.child(name.as_bytes()), write, expires)
             }
-            Command::Update { path, write } => self.update(path, write),
+            Command::Update { path, write } => self.update(path, write, expires),
             Command::CompareAndSwap { path, write, condition } => {
-                self.compare_and_swap(path, write, condition)
+                self.compare_and_swap(path, write, condition, expires)
             }
             Command::Delete { path, dir, recursive } => self.delete(path, *dir, *recursive),
             Command::CompareAndDelete { path, condition } => {
@@ -45,7 +49,12 @@ impl Store {
         result
     }
 
-    fn set(&mut self, path: &KeyPath, write: &Write) -> Result<Event, Refusal> {
+    fn set(
+        &mut self,
+        path: &KeyPath,
+        write: &Write,
+        expires: Option<LogTime>,
+    ) -> Result<Event, Refusal> {
         let before = match self.tree.find(path) {
             Ok(node) => Some(node),
             Err(Refusal::KeyNotFound { .. }) if !write.refresh => None,
@@ -57,29 +66,39 @@ impl Store {
         }
         let value = before.filter(|_| write.refresh).and_then(Node::value).unwrap_or(&write.value);
         let prev = before.map(Node::shown);
-        let node = self.new_node(&Write { value: Arc::clone(value), ..write.clone() });
+        let node = self.new_node(&Write { value: Arc::clone(value), ..write.clone() }, expires);
         self.put(Action::Set, path, node, prev, write.refresh)
     }
 
-    fn create(&mut self, path: &KeyPath, write: &Write) -> Result<Event, Refusal> {
+    fn create(
+        &mut self,
+        path: &KeyPath,
+        write: &Write,
+        expires: Option<LogTime>,
+    ) -> Result<Event, Refusal> {
         refuse_root(path)?;
         match self.tree.find(path) {
             Ok(_) => return Err(Refusal::KeyExists { path: path.clone() }),
             Err(Refusal::KeyNotFound { .. }) => {}
             Err(refusal) => return Err(refusal),
         }
-        let node = self.new_node(write);
+        let node = self.new_node(write, expires);
         // There is nothing to refresh: a new key wakes its watchers, whatever the client called it.
         self.put(Action::Create, path, node, None, false)
     }
 
-    fn update(&mut self, path: &KeyPath, write: &Write) -> Result<Event, Refusal> {
+    fn update(
+        &mut self,
+        path: &KeyPath,
+        write: &Write,
+        expires: Option<LogTime>,
+    ) -> Result<Event, Refusal> {
         refuse_root(path)?;
         let before = self.tree.find(path)?;
         if before.is_dir() && !write.value.is_empty() {
             return Err(Refusal::NotAFile { path: Some(path.clone()) });
         }
-        Ok(self.replace(Action::Update, path, write))
+        Ok(self.replace(Action::Update, path, write, expires))
     }
 
     fn compare_and_swap(
@@ -87,10 +106,11 @@ impl Store {
         path: &KeyPath,
         write: &Write,
         condition: &Condition,
+        expires: Option<LogTime>,
     ) -> Result<Event, Refusal> {
         refuse_root(path)?;
         compare(path, self.tree.find(path)?, condition)?;
-        Ok(self.replace(Action::CompareAndSwap, path, write))
+        Ok(self.replace(Action::CompareAndSwap, path, write, expires))
     }
 
     fn delete(&mut self, path: &KeyPath, dir: bool, recursive: bool) -> Result<Event, Refusal> {
@@ -181,7 +201,7 @@ impl Store {
     }
 
     /// Takes indexes for what no watcher sees.
-    fn take_indexes(&mut self, count: u64) {
+    pub(super) fn take_indexes(&mut self, count: u64) {
         for _ in 0..count {
             self.index = self.index.next();
             self.history.push_silent();
@@ -189,8 +209,7 @@ impl Store {
     }
 
     /// A node as `write` wants it, made by the next index.
-    fn new_node(&self, write: &Write) -> Node {
-        let expires = self.deadline(write);
+    fn new_node(&self, write: &Write, expires: Option<LogTime>) -> Node {
         if write.dir {
             Node::dir(self.index.next(), expires)
         } else {
@@ -198,8 +217,9 @@ impl Store {
         }
     }
 
-    fn deadline(&self, write: &Write) -> Option<LogTime> {
-        write.ttl.map(|ttl| self.now.after(ttl))
+    /// When what a command writes dies, if the command says so.
+    pub(super) fn deadline(&self, command: &Command) -> Option<LogTime> {
+        command.write()?.ttl.map(|ttl| self.now.after(ttl))
     }
 
     /// Puts a new node, in place of the file `prev` if there was one.
@@ -218,8 +238,13 @@ impl Store {
     }
 
     /// Changes an existing node in place: a file's value and lifetime, a directory's lifetime.
-    fn replace(&mut self, action: Action, path: &KeyPath, write: &Write) -> Event {
-        let expires = self.deadline(write);
+    fn replace(
+        &mut self,
+        action: Action,
+        path: &KeyPath,
+        write: &Write,
+        expires: Option<LogTime>,
+    ) -> Event {
         self.index = self.index.next();
         let index = self.index;
         let (prev, shown) = self.tree.change(path, |node| {

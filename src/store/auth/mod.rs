@@ -108,6 +108,28 @@ pub struct Auth {
 }
 
 impl Auth {
+    /// Users with their hashes and roles, roles with what they permit, and the flag: what another server kept. `None` when the
+    /// flag is on without a user root, which no server allows.
+    pub fn of(
+        enabled: bool,
+        users: impl IntoIterator<Item = (String, PasswordHash, Option<Vec<String>>)>,
+        roles: impl IntoIterator<Item = (String, Permissions)>,
+    ) -> Option<Self> {
+        let mut auth = Self { enabled, prepared: true, ..Self::default() };
+        for (name, password, roles) in users {
+            auth.revision = AuthRevision(auth.revision.0 + 1);
+            let user = User { password, password_set: auth.revision, roles };
+            auth.users.insert(name.into(), Arc::new(user));
+        }
+        for (name, permissions) in roles {
+            // It is always there, and is not kept.
+            if name != ROOT {
+                auth.roles.insert(name.into(), Arc::new(permissions));
+            }
+        }
+        (!enabled || auth.users.contains_key(ROOT)).then_some(auth)
+    }
+
     /// Do users and roles count?
     pub fn enabled(&self) -> bool {
         self.enabled
