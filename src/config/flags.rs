@@ -602,7 +602,7 @@ pub const SECTIONS: &[Section] = &[
             row("history-bytes", "67108864", Number, Works, "Bytes of them."),
             row(
                 "checkpoint-wal-bytes",
-                "100663296",
+                "67108864",
                 Number,
                 Works,
                 "Bytes written to the log between two checkpoints.",

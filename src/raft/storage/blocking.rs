@@ -4,6 +4,8 @@ use std::io;
 use std::panic::resume_unwind;
 use std::thread;
 
+use tokio::runtime::Handle;
+
 use crate::disk::IoMode;
 
 /// Does `work` where it may wait.
@@ -25,8 +27,11 @@ pub(in crate::raft) async fn on<T: Send + 'static>(
 pub(in crate::raft) fn let_go<T: Send + 'static>(io: IoMode, what: T) {
     match io {
         IoMode::Inline => drop(what),
-        // No caller needs to know when it is done.
-        IoMode::Threaded => drop(tokio::task::spawn_blocking(move || drop(what))),
+        // No caller needs to know when it is done. Where a runtime ends there is none to be held up.
+        IoMode::Threaded => match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(what))),
+            Err(_) => drop(what),
+        },
     }
 }
 
