@@ -113,6 +113,8 @@ class Sections:
                 after_filling = cluster.resident_mib()
                 again = self.bench.run(cluster, "put", *flags)
                 after_again = cluster.resident_mib()
+                # What both have left to be written out would take the disk while they start.
+                os.sync()
                 restart_s = cluster.restart_after_kill()
                 return {
                     "filled, 1/s": filled["requests"]["rate"],
