@@ -6,8 +6,8 @@ pub(super) const MIGRATE: Table = Table {
     usage: "cairn migrate [flags] --from ETCD_DATA_DIR --data-dir DIR",
     about: "Makes a data directory of cairn from one of etcd (2.0 to 3.5): your keys, your users, your indexes, the same API. Reads \
             snapshot and log of a stopped member, or a directory of `etcdctl backup`; nothing of it is changed, so it stays the way \
-            back. It becomes a cluster of one, which the others join with empty directories; stop all members of etcd first, and \
-            take the directory of the one that was stopped last.",
+            back. It becomes a cluster of one, which the others join with empty directories; of a cluster, stop all members, \
+            and take the directory in which --dry-run finds the highest raft term, then the highest raft index.",
     argument: "",
     flags: &[
         row(&["from"], "DIR", "", "", "etcd's data directory"),

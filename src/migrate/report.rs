@@ -115,8 +115,8 @@ impl Report {
         if found.beyond_commit > 0 && voters > 1 && found.member.is_some() {
             self.note(format!(
                 "{} entries behind {} are taken that this member did not know to be committed: acknowledged writes may be among them, and \
-                 so may be writes that got no answer. --committed-only leaves them out; the directory of the member that was stopped last \
-                 has all acknowledged writes",
+                 so may be writes that got no answer. --committed-only leaves them out; the directory with the highest raft term, then \
+                 the highest raft index, has all acknowledged writes",
                 found.beyond_commit, found.state.commit
             ));
         }
@@ -126,7 +126,8 @@ impl Report {
         let nodes = Nodes::of(store);
         self.fact("index", store.index().0);
         self.fact("raft_index", found.last.index);
-        self.fact("raft_term", found.last.term.max(found.state.term));
+        // Of the last entry, as elections compare it: a member that was cut off may have counted its own term up.
+        self.fact("raft_term", found.last.term);
         self.fact("keys", nodes.files);
         self.fact("directories", nodes.directories);
         self.fact("with_ttl", nodes.with_deadline);
