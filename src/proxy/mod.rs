@@ -36,7 +36,7 @@ const METHODS: &str = "HEAD,GET,PUT,POST,DELETE";
 pub struct Settings {
     /// Only reads are passed on.
     pub readonly: bool,
-    /// A member that failed is left alone for so long, unless all have failed.
+    /// A member that failed is asked last for so long.
     pub failure_wait: Duration,
     /// For a connection to a member.
     pub dial_timeout: Duration,

@@ -162,7 +162,7 @@ fn members_come_and_go_behind_a_proxy() {
     for member in 0..3 {
         cluster.kill(member);
     }
-    // Those that failed a moment ago rest, until all do: then all are asked.
+    // Those that failed a moment ago are asked too, after all others.
     let text = r#"{"message":"httpproxy: unable to get response from 3 endpoint(s)"}"#;
     wait_until("all are asked", || {
         let reply = client.ask(&Request::get("/v2/keys/k")).expect("an answer");
