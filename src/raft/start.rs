@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 use openraft::SnapshotPolicy;
-use openraft::storage::{RaftLogStorage, RaftStateMachine};
+use openraft::storage::RaftLogStorage;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::raft::storage::checkpoint::{Checkpoint, CheckpointError, Checkpoints}
 use crate::raft::storage::log::Log;
 use crate::raft::storage::machine::{Listeners, Machine, Observer, View};
 use crate::raft::storage::pace::{Counting, Pace};
+use crate::raft::storage::state::State;
 use crate::raft::voters::alone;
 use crate::raft::voters::leadership::{Follower, Heard};
 use crate::raft::{Raft, Shared};
@@ -152,9 +153,10 @@ impl Raft {
             meter: Arc::clone(&meter),
             facts: facts_learner(member, Arc::clone(&transport), Arc::clone(&removed)),
         };
-        let mut machine =
-            Machine::new(start, listeners, member, Some(log.clone()), Arc::clone(&checkpoints));
-        replay(&log, &mut machine).await?;
+        let mut state = State::of(start);
+        replay(&log, &mut state).await?;
+        let machine =
+            Machine::new(state, listeners, member, Some(log.clone()), Arc::clone(&checkpoints));
         let view = machine.published();
         let kept_log = log.clone();
         let raft = openraft::Raft::new(member.0, config, peers, log, machine).await;
@@ -223,18 +225,18 @@ impl Raft {
 
 /// Applies what is known to be committed, in pieces of bounded size. openraft would do so too, with so many entries at a time
 /// however large they are.
-async fn replay(log: &Log, machine: &mut Machine) -> Result<(), StartError> {
+async fn replay(log: &Log, state: &mut State) -> Result<(), StartError> {
     let fail = |error: std::io::Error| match error.downcast::<WalError>() {
         Ok(error) => StartError::Wal(error),
         Err(error) => StartError::Raft(error.to_string()),
     };
-    let (applied, _) = machine.applied_state().await.map_err(fail)?;
-    let from = applied.map_or(0, |applied| applied.index + 1);
+    let from = state.applied().map_or(0, |applied| applied.index + 1);
     let Some(committed) = log.committed().filter(|committed| committed.index >= from) else {
         return Ok(());
     };
-    let entries = log.stream(from, committed.index + 1).map_ok(|entry| (entry, None));
-    machine.apply(entries.boxed()).await.map_err(fail)?;
+    state.replay(log.stream(from, committed.index + 1).boxed()).await.map_err(fail)?;
+    // What a member shows it holds after a restart.
+    log.until_safe(committed.index).await.map_err(fail)?;
     let (first, last) = (types::log_index(from), types::log_index(committed.index));
     info!(target: "etcdserver", "applied entries {first} to {last} of the log");
     Ok(())

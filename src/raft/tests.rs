@@ -19,6 +19,7 @@ use super::storage::checkpoint::Checkpoints;
 use super::storage::encoding;
 use super::storage::log::Log;
 use super::storage::machine::{Listeners, Machine, Observer, View};
+use super::storage::state::State;
 use super::{Meter, Raft, RaftOptions};
 use crate::disk::{
     CrashFiles, Fault, Files, IoMode, LogOwner, PrepareSpare, RealFiles, Survival, Tables, Wal,
@@ -100,7 +101,7 @@ impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for OnDisk {
             meter: Arc::new(Quiet),
             facts: Box::new(|_| {}),
         };
-        let machine = Machine::new(start, listeners, ME, None, checkpoints);
+        let machine = Machine::new(State::of(start), listeners, ME, None, checkpoints);
         Ok((dir, log, machine))
     }
 }

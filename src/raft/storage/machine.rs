@@ -6,18 +6,19 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use futures_util::{FutureExt, Stream, StreamExt};
+use openraft::OptionalSend;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine, Snapshot};
-use openraft::{EntryPayload, OptionalSend};
 
 use crate::model::{LogPosition, MemberId};
 use crate::raft::Meter;
 use crate::raft::adapter::types::{
-    self, Answer, Entry, LogId, Origin, Proposal, SnapshotMeta, StoredMembership, Types,
+    self, Answer, Entry, LogId, Origin, SnapshotMeta, StoredMembership, Types,
 };
 use crate::raft::clock::LogClock;
 use crate::raft::requests::tickets::Tickets;
 use crate::raft::storage::checkpoint::{Checkpoint, CheckpointBuilder, Checkpoints, Difference};
 use crate::raft::storage::log::Log;
+use crate::raft::storage::state::{Outcome, State};
 use crate::store::{Applied, Event, Remains, Store};
 
 /// Entries that are applied before their outcome is published; more would let the first ones wait.
@@ -61,17 +62,13 @@ pub(in crate::raft) struct Listeners {
 
 /// The state machine. openraft owns the only one.
 pub(in crate::raft) struct Machine {
-    store: Store,
-    applied: Option<LogId>,
-    membership: StoredMembership,
+    state: State,
     published: Arc<ArcSwap<View>>,
     listeners: Listeners,
     member: MemberId,
     /// None in openraft's own suite, which applies what stands in no log.
     log: Option<Log>,
     checkpoints: Arc<Checkpoints>,
-    /// What the next checkpoint has to write.
-    difference: Difference,
     /// Kept until no newer view holds on to it, and then dropped elsewhere.
     remains: Remains,
 }
@@ -84,36 +81,24 @@ struct Applying {
 }
 
 impl Machine {
-    /// Starts from a checkpoint, which is published at once.
+    /// Starts from a state, which is published at once.
     pub(in crate::raft) fn new(
-        start: Checkpoint,
+        state: State,
         listeners: Listeners,
         member: MemberId,
         log: Option<Log>,
         checkpoints: Arc<Checkpoints>,
     ) -> Self {
-        let difference = Difference::to(&start);
-        let Checkpoint { store, applied, membership } = start;
-        let position = applied.as_ref().map(types::position).unwrap_or_default();
-        listeners.clock.applied(store.stamp());
-        let view = Arc::new(View { store: store.clone(), position });
+        let position = state.applied.as_ref().map(types::position).unwrap_or_default();
+        listeners.clock.applied(state.store.stamp());
+        checkpoints.heard_of(&state.difference.changes);
+        let view = Arc::new(View { store: state.store.clone(), position });
         let published = Arc::new(ArcSwap::new(Arc::clone(&view)));
         (listeners.facts)(&view);
         listeners.observer.replaced(&view);
         listeners.tickets.skipped(position.index, position.term);
         let remains = Remains::default();
-        Self {
-            store,
-            applied,
-            membership,
-            published,
-            listeners,
-            member,
-            log,
-            checkpoints,
-            difference,
-            remains,
-        }
+        Self { state, published, listeners, member, log, checkpoints, remains }
     }
 
     /// Where views appear.
@@ -123,29 +108,15 @@ impl Machine {
 
     fn apply_one(&mut self, entry: Entry, responder: Option<ApplyResponder<Types>>) -> Applying {
         let position = types::position(&entry.log_id);
-        let (applied, origin) = match entry.payload {
-            EntryPayload::Blank => (Applied::Known, None),
-            EntryPayload::Normal(Proposal { stamp, origin, command }) => {
-                let (applied, remains) = self.store.apply_and_keep(stamp, &command);
-                self.remains.append(remains);
-                for event in applied.events() {
-                    self.difference.changes.note(event);
-                }
-                (applied, Some(origin))
-            }
-            EntryPayload::Membership(membership) => {
-                self.membership = StoredMembership::new(Some(entry.log_id), membership);
-                (Applied::Known, None)
-            }
-        };
-        self.applied = Some(entry.log_id);
-        let answer = Answer { applied, index: self.store.index(), position };
+        let Outcome { applied, origin, remains } = self.state.apply(entry);
+        self.remains.append(remains);
+        let answer = Answer { applied, index: self.state.store.index(), position };
         Applying { answer, origin, responder }
     }
 
     fn view(&self) -> Option<Arc<View>> {
-        let position = types::position(self.applied.as_ref()?);
-        Some(Arc::new(View { store: self.store.clone(), position }))
+        let position = types::position(self.state.applied.as_ref()?);
+        Some(Arc::new(View { store: self.state.store.clone(), position }))
     }
 
     /// Lets readers, writers and watchers know, in this order: who is woken sees the change, and however many long polls wait for it,
@@ -161,7 +132,7 @@ impl Machine {
         if let Some(begun) = begun {
             self.listeners.meter.applied(begun.elapsed());
         }
-        if let (Some(log), Some(applied)) = (&self.log, &self.applied) {
+        if let (Some(log), Some(applied)) = (&self.log, &self.state.applied) {
             log.until_safe(applied.index).await?;
         }
         self.announce(batch);
@@ -173,9 +144,9 @@ impl Machine {
         if batch.iter().any(|done| matches!(done.answer.applied, Applied::Recorded)) {
             (self.listeners.facts)(&view);
         }
-        self.listeners.clock.applied(self.store.stamp());
+        self.listeners.clock.applied(self.state.store.stamp());
         self.published.store(Arc::clone(&view));
-        self.checkpoints.heard_of(&self.difference.changes);
+        self.checkpoints.heard_of(&self.state.difference.changes);
         let events: Vec<_> =
             batch.iter().flat_map(|done| done.answer.applied.events()).cloned().collect();
         self.listeners.observer.published(&view, &events);
@@ -195,14 +166,6 @@ impl Machine {
             responder.send(());
         }
     }
-
-    fn checkpoint(&self) -> Checkpoint {
-        Checkpoint {
-            store: self.store.clone(),
-            applied: self.applied,
-            membership: self.membership.clone(),
-        }
-    }
 }
 
 impl RaftStateMachine<Types> for Machine {
@@ -210,7 +173,7 @@ impl RaftStateMachine<Types> for Machine {
     type SnapshotBuilder = CheckpointBuilder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
-        Ok((self.applied, self.membership.clone()))
+        Ok((self.state.applied, self.state.membership.clone()))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
@@ -240,8 +203,8 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> CheckpointBuilder {
-        let state = self.checkpoint();
-        let difference = std::mem::replace(&mut self.difference, Difference::to(&state));
+        let state = self.state.checkpoint();
+        let difference = std::mem::replace(&mut self.state.difference, Difference::to(&state));
         CheckpointBuilder::new(Arc::clone(&self.checkpoints), state, difference)
     }
 
@@ -251,11 +214,11 @@ impl RaftStateMachine<Types> for Machine {
         snapshot: Checkpoint,
     ) -> io::Result<()> {
         Arc::clone(&self.checkpoints).replace(snapshot.clone()).await?;
-        let difference = std::mem::replace(&mut self.difference, Difference::to(&snapshot));
-        let before = std::mem::replace(&mut self.store, snapshot.store);
-        self.applied = snapshot.applied;
-        self.membership = snapshot.membership;
-        self.listeners.clock.applied(self.store.stamp());
+        let difference = std::mem::replace(&mut self.state.difference, Difference::to(&snapshot));
+        let before = std::mem::replace(&mut self.state.store, snapshot.store);
+        self.state.applied = snapshot.applied;
+        self.state.membership = snapshot.membership;
+        self.listeners.clock.applied(self.state.store.stamp());
         if let Some(view) = self.view() {
             (self.listeners.facts)(&view);
             let shown_before = self.published.swap(Arc::clone(&view));
@@ -269,8 +232,8 @@ impl RaftStateMachine<Types> for Machine {
     /// The state as it is now: that of the last checkpoint is only on disk. It is later, which spares the follower a part of
     /// the log.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<OpenraftSnapshot>> {
-        let snapshot = || self.checkpoints.to_send(|| self.checkpoint()).into_snapshot();
-        Ok(self.applied.is_some().then(snapshot))
+        let snapshot = || self.checkpoints.to_send(|| self.state.checkpoint()).into_snapshot();
+        Ok(self.state.applied.is_some().then(snapshot))
     }
 }
 
