@@ -72,7 +72,7 @@ const IMPURE: &[&str] =
 /// Libraries that only one place may name.
 const HIDDEN: &[(&str, &[&str])] = &[
     ("openraft::", &["src/raft/"]),
-    ("redb::", &["src/disk/tables.rs"]),
+    ("redb::", &["src/disk/tables.rs", "src/disk/tables/paced.rs"]),
     ("prometheus::", &["src/api/metrics/"]),
     ("bcrypt::", &["src/api/access/passwords.rs"]),
     (

@@ -31,7 +31,7 @@ pub use files::{File, Files, RealFiles};
 pub use log_dir::LogDir;
 pub use read_only::ReadOnlyFiles;
 pub use reserve::{Reserve, free_bytes};
-pub use tables::{Commit, CommitError, Tables, TablesError};
+pub use tables::{Commit, CommitError, Extent, Tables, TablesError};
 pub use wal::{
     Done, Inspected, LogOwner, LogPulse, Mark, PrepareSpare, Recovered, Wal, WalError, WalObserver,
     WalOptions,

@@ -87,6 +87,17 @@ pub struct Tables {
     path: PathBuf,
 }
 
+/// What a commit writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Nodes and events that are new, beside those that are there.
+    Changes,
+    /// All nodes, and events that are new.
+    Nodes,
+    /// All nodes and all events, in place of whatever is there.
+    Everything,
+}
+
 /// One transaction under way.
 pub struct Commit<'a> {
     runs: redb::Table<'a, (u64, u32), &'static [u8]>,
@@ -132,7 +143,7 @@ impl Tables {
         }
         let tables = Self::open_file(files, &new, path)?;
         // So that readers find the tables also before anything was written.
-        tables.commit(|_| Ok(()))?;
+        tables.commit(Extent::Changes, |_| Ok(()))?;
         files.rename(&new, path).map_err(fail)?;
         if let Some(dir) = path.parent() {
             files.sync_dir(dir).map_err(fail)?;
@@ -189,31 +200,21 @@ impl Tables {
         Ok(head()? == before)
     }
 
-    /// Makes the changes that `fill` asks for durable, all or none.
+    /// Makes what `fill` writes durable, all or nothing; `extent` says in the place of what.
     ///
     /// # Errors
     /// When the disk fails; then nothing changed.
     pub fn commit(
         &self,
+        extent: Extent,
         fill: impl FnOnce(&mut Commit<'_>) -> Result<(), CommitError>,
     ) -> Result<(), TablesError> {
-        self.try_commit(false, fill).map_err(|source| self.error("write", source))
-    }
-
-    /// The same, in place of all nodes and events that are there.
-    ///
-    /// # Errors
-    /// When the disk fails; then nothing changed.
-    pub fn replace(
-        &self,
-        fill: impl FnOnce(&mut Commit<'_>) -> Result<(), CommitError>,
-    ) -> Result<(), TablesError> {
-        self.try_commit(true, fill).map_err(|source| self.error("write", source))
+        self.try_commit(extent, fill).map_err(|source| self.error("write", source))
     }
 
     fn try_commit(
         &self,
-        all: bool,
+        extent: Extent,
         fill: impl FnOnce(&mut Commit<'_>) -> Result<(), CommitError>,
     ) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;
@@ -221,13 +222,15 @@ impl Tables {
         // A restart after a crash need not read the whole file.
         transaction.set_quick_repair(true);
         let number = transaction.open_table(RUNS)?.last()?.map_or(0, |(run, _)| run.value().0 + 1);
-        if all {
-            transaction.delete_table(NODE_ROWS)?;
-            transaction.delete_table(EVENT_ROWS)?;
+        if extent != Extent::Changes {
             transaction.delete_table(RUNS)?;
             transaction.delete_table(EMPTIED)?;
-            transaction.delete_table(HISTORY)?;
             transaction.open_table(META)?.remove(RUNS_BYTES)?;
+        }
+        if extent == Extent::Everything {
+            transaction.delete_table(HISTORY)?;
+            transaction.delete_table(NODE_ROWS)?;
+            transaction.delete_table(EVENT_ROWS)?;
         }
         {
             let mut commit = Commit {
@@ -245,16 +248,18 @@ impl Tables {
         Ok(())
     }
 
-    /// Is it time for a commit of everything? So it is while a part of the file stands in rows, and when the runs behind the first
-    /// have become many or large.
+    /// What the next commit should write, if it can choose: everything while the file has no run, and so while it stands in rows; all
+    /// nodes when the runs behind the first have become many or large.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn wants_all(&self) -> Result<bool, TablesError> {
+    pub fn wants(&self) -> Result<Extent, TablesError> {
         let runs = self.meta(RUNS_BYTES)?.unwrap_or_default();
         let runs = decode_sizes(&runs).map_err(|source| self.error("read", damaged(&source)))?;
-        let Some((first, later)) = runs.split_first() else { return Ok(true) };
-        Ok(runs.len() >= RUNS_MAX || later.iter().sum::<u64>() >= first / LATER_RUNS_PART)
+        let Some((first, later)) = runs.split_first() else { return Ok(Extent::Everything) };
+        let is_time =
+            runs.len() >= RUNS_MAX || later.iter().sum::<u64>() >= first / LATER_RUNS_PART;
+        Ok(if is_time { Extent::Nodes } else { Extent::Changes })
     }
 
     /// Calls `visit` with every node, each behind its directory: in the order of a walk, or in bytewise order of the keys when the
@@ -571,16 +576,16 @@ mod tests {
     fn a_commit_of_changes_adds_a_run_until_one_of_everything_is_due() {
         let dir = tempfile::tempdir().unwrap();
         let mut tables = open(&dir);
-        assert!(tables.wants_all().unwrap(), "there is no first run");
+        assert_eq!(tables.wants().unwrap(), Extent::Everything, "there is no first run");
         let mut model = BTreeMap::new();
         let keys: Vec<_> = (0..400).map(|n| format!("/{n:03}").into_bytes()).collect();
         let fill = |commit: &mut Commit<'_>| {
             keys.iter().try_for_each(|key| commit.put_node(key, &[7; 1000]))
         };
-        tables.replace(fill).unwrap();
+        tables.commit(Extent::Everything, fill).unwrap();
         model.extend(keys.iter().map(|key| (key.clone(), vec![7; 1000])));
         let mut runs = 1;
-        while !tables.wants_all().unwrap() {
+        while tables.wants().unwrap() == Extent::Changes {
             let keys: Vec<_> = keys.iter().skip(runs).step_by(9).cloned().collect();
             let change = |commit: &mut Commit<'_>| {
                 keys.iter().try_for_each(|key| match key.ends_with(b"7") {
@@ -588,7 +593,7 @@ mod tests {
                     false => commit.put_node(key, &vec![8; 999 + runs]),
                 })
             };
-            tables.commit(change).unwrap();
+            tables.commit(Extent::Changes, change).unwrap();
             for key in keys {
                 match key.ends_with(b"7") {
                     true => model.remove(&key),
@@ -603,9 +608,11 @@ mod tests {
         assert_eq!(runs, 6, "the later ones hold half as much as the first");
         let all = model.clone();
         tables
-            .replace(|commit| all.iter().try_for_each(|(key, node)| commit.put_node(key, node)))
+            .commit(Extent::Nodes, |commit| {
+                all.iter().try_for_each(|(key, node)| commit.put_node(key, node))
+            })
             .unwrap();
-        assert!(!tables.wants_all().unwrap());
+        assert_eq!(tables.wants().unwrap(), Extent::Changes);
         assert_eq!(nodes(&tables), model);
     }
 
@@ -613,10 +620,12 @@ mod tests {
     fn many_small_runs_become_one() {
         let dir = tempfile::tempdir().unwrap();
         let tables = open(&dir);
-        tables.replace(|commit| commit.put_node(b"/large", &[7; 100_000])).unwrap();
+        tables
+            .commit(Extent::Everything, |commit| commit.put_node(b"/large", &[7; 100_000]))
+            .unwrap();
         let mut runs = 1;
-        while !tables.wants_all().unwrap() {
-            tables.commit(|commit| commit.put_node(b"/small", &[7])).unwrap();
+        while tables.wants().unwrap() == Extent::Changes {
+            tables.commit(Extent::Changes, |commit| commit.put_node(b"/small", &[7])).unwrap();
             runs += 1;
         }
         assert_eq!(runs, RUNS_MAX);
@@ -632,18 +641,20 @@ mod tests {
                 keys.iter().try_for_each(|key| commit.put_node(key.as_bytes(), b"v"))
             }
         };
-        tables.replace(put(&["/a", "/a/x", "/a/x/y", "/a-", "/b", "/b/x", "/c"])).unwrap();
+        tables
+            .commit(Extent::Everything, put(&["/a", "/a/x", "/a/x/y", "/a-", "/b", "/b/x", "/c"]))
+            .unwrap();
         let empty = |commit: &mut Commit<'_>| {
             commit.drop_nodes_below(b"/b");
             commit.drop_nodes_below(b"/a");
             put(&["/a/z"])(commit)
         };
-        tables.commit(empty).unwrap();
+        tables.commit(Extent::Changes, empty).unwrap();
         let found: Vec<_> = nodes(&tables).into_keys().collect();
         assert_eq!(found, ["/a", "/a-", "/a/z", "/b", "/c"].map(|key| key.as_bytes().to_vec()));
         // A run with no node of its own.
         tables
-            .commit(|commit| {
+            .commit(Extent::Changes, |commit| {
                 commit.drop_nodes_below(b"/a");
                 Ok(())
             })
@@ -656,7 +667,7 @@ mod tests {
     fn nodes_out_of_order_are_refused_and_change_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let tables = open(&dir);
-        tables.replace(|commit| commit.put_node(b"/a", b"v")).unwrap();
+        tables.commit(Extent::Everything, |commit| commit.put_node(b"/a", b"v")).unwrap();
         for second in [&b"/b"[..], b"/b-", b"/a"] {
             let twice = |commit: &mut Commit<'_>| {
                 commit.put_node(b"/b/x", b"v")?;
@@ -665,7 +676,13 @@ mod tests {
                     second => commit.drop_node(second),
                 }
             };
-            assert!(tables.commit(twice).unwrap_err().to_string().contains("out of order"));
+            assert!(
+                tables
+                    .commit(Extent::Changes, twice)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("out of order")
+            );
         }
         assert_eq!(nodes(&tables).len(), 1);
     }
@@ -681,23 +698,25 @@ mod tests {
                 })
             }
         };
-        tables.commit(put(1..101)).unwrap();
-        tables.commit(put(101..103)).unwrap();
+        tables.commit(Extent::Changes, put(1..101)).unwrap();
+        tables.commit(Extent::Changes, put(101..103)).unwrap();
         let length = |number: u64| (number, usize::try_from(number % 5).unwrap() * 1000);
         for from in [0, 1, 50, 100, 101, 102, 103] {
             let expected: Vec<_> = (from.max(1)..103).map(length).collect();
             assert_eq!(events(&tables, from), expected, "from {from}");
         }
-        tables.commit(|commit| commit.drop_events_below(101)).unwrap();
+        tables.commit(Extent::Changes, |commit| commit.drop_events_below(101)).unwrap();
         assert_eq!(events(&tables, 0), [length(101), length(102)]);
+        tables.commit(Extent::Nodes, |commit| commit.put_node(b"/a", b"v")).unwrap();
+        assert_eq!(events(&tables, 0), [length(101), length(102)], "all nodes, and these events");
         tables
-            .commit(|commit| {
+            .commit(Extent::Changes, |commit| {
                 put(103..104)(commit)?;
                 commit.drop_events_below(102)
             })
             .unwrap();
         assert_eq!(events(&tables, 102), [length(102), length(103)]);
-        tables.commit(|commit| commit.drop_events_below(1000)).unwrap();
+        tables.commit(Extent::Changes, |commit| commit.drop_events_below(1000)).unwrap();
         assert_eq!(events(&tables, 1000), []);
     }
 
@@ -715,12 +734,12 @@ mod tests {
             transaction.open_table(EVENT_ROWS).unwrap().insert(3, &b"event"[..]).unwrap();
         }
         transaction.commit().unwrap();
-        assert!(tables.wants_all().unwrap());
+        assert_eq!(tables.wants().unwrap(), Extent::Everything);
         assert_eq!(
             (nodes(&tables).len(), events(&tables, 0), events(&tables, 4)),
             (3, vec![(3, 5)], vec![])
         );
-        tables.replace(|commit| commit.put_node(b"/new", b"v")).unwrap();
+        tables.commit(Extent::Everything, |commit| commit.put_node(b"/new", b"v")).unwrap();
         assert_eq!((nodes(&tables).len(), events(&tables, 0)), (1, vec![]));
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::base::lock;
-use crate::disk::{Commit, CommitError, IoMode, Tables, TablesError};
+use crate::disk::{Commit, CommitError, Extent, IoMode, Tables, TablesError};
 use crate::model::{DecodeError, LogIndex, StoreIndex};
 use crate::raft::adapter::types::{self, LogId, StoredMembership, Types};
 use crate::raft::storage::blocking;
@@ -296,16 +296,21 @@ impl Checkpoints {
             }
             commit.put_meta(MEMBERSHIP, &encoding::encode_stored_membership(&to.membership))
         };
-        match changes {
-            Some(changes) if !self.tables.wants_all()? => self.tables.commit(|commit| {
-                write_changes(commit, changes, &to.store)?;
-                write_rest(commit)
-            })?,
-            Some(_) | None => self.tables.replace(|commit| {
-                write_all(commit, &to.store)?;
-                write_rest(commit)
-            })?,
-        }
+        let extent = if changes.is_some() { self.tables.wants()? } else { Extent::Everything };
+        let events = match changes {
+            Some(changes) if extent != Extent::Everything => changes.start().next(),
+            Some(_) | None => StoreIndex(0),
+        };
+        self.tables.commit(extent, |commit| {
+            match changes {
+                Some(changes) if extent == Extent::Changes => {
+                    write_changes(commit, changes, &to.store)?;
+                }
+                Some(_) | None => write_nodes(commit, &to.store)?,
+            }
+            write_events(commit, &to.store, events)?;
+            write_rest(commit)
+        })?;
         (self.committed)(begun.elapsed());
         self.durable.send_replace(to.applied);
         info!(target: "etcdserver", "saved snapshot at index {}", to.index());
@@ -337,20 +342,18 @@ fn write_changes(
             };
         }
     });
-    result?;
-    write_events(commit, to, changes.start().next())
+    result
 }
 
-/// Writes everything; node by node, so that it takes no memory of its own.
-fn write_all(commit: &mut Commit<'_>, to: &Store) -> Result<(), CommitError> {
+/// Node by node, so that it takes no memory of its own.
+fn write_nodes(commit: &mut Commit<'_>, to: &Store) -> Result<(), CommitError> {
     let mut result = Ok(());
     to.nodes(&mut |path, record| {
         if result.is_ok() {
             result = commit.put_node(path.as_bytes(), &record);
         }
     });
-    result?;
-    write_events(commit, to, StoreIndex(0))
+    result
 }
 
 fn write_events(commit: &mut Commit<'_>, to: &Store, from: StoreIndex) -> Result<(), CommitError> {
