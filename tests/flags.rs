@@ -51,7 +51,10 @@ const CASES: &[(&str, Case)] = &[
     ("initial-cluster-token", Here(initial_cluster_token)),
     ("advertise-client-urls", Here(advertise_client_urls)),
     ("discovery", Elsewhere("discovery::a_member_starts_by_discovery_and_needs_it_only_once")),
-    ("discovery-fallback", Elsewhere("proxy::main::a_member_too_many_is_a_proxy_where_it_is_told_to")),
+    (
+        "discovery-fallback",
+        Elsewhere("proxy::main::a_member_too_many_is_a_proxy_where_it_is_told_to"),
+    ),
     ("discovery-proxy", Here(discovery_proxy)),
     ("discovery-srv", Elsewhere("discovery_srv::a_member_starts_by_the_dns_alone")),
     ("discovery-srv-name", Elsewhere("discovery_srv::a_member_starts_by_the_dns_alone")),
