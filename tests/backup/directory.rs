@@ -44,6 +44,15 @@ fn a_stopped_member_is_copied_and_left_as_it_was() {
     assert_eq!(old.value("/last").as_deref(), Some("one"));
 }
 
+/// The scope waits for the writer, also when a check has failed.
+struct StopWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for StopWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_member_that_is_writing_is_copied_with_all_that_was_acknowledged() {
     let mut old = Node::named("old");
@@ -52,6 +61,7 @@ fn a_member_that_is_writing_is_copied_with_all_that_was_acknowledged() {
     old.serve(&["--initial-cluster", &list, "--checkpoint-wal-bytes", "1048576"]);
     let (stop, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
+        let stopping = StopWhenDropped(&stop);
         scope.spawn(|| {
             let mut client = Client::new(old.addr());
             for number in 1_u64.. {
@@ -81,7 +91,7 @@ fn a_member_that_is_writing_is_copied_with_all_that_was_acknowledged() {
             assert!(first == second || first == second + 1, "{first}, {second}");
             assert!(second >= before, "{second}, acknowledged {before}");
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
     });
     // It was not disturbed.
     old.kill();
