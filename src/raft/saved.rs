@@ -29,8 +29,8 @@ use crate::store::{HistoryLimits, Store};
 /// Bytes of entries that are read at once.
 const READ_BYTES: usize = 1 << 20;
 
-/// How often a directory is read that a running member is writing to. It writes a checkpoint every few seconds at most, and
-/// reading takes less.
+/// How often a directory is read that a running member is writing to. Between two checkpoints it makes a pause (`storage/pace.rs`); one
+/// attempt has to fall into such a pause, or before the log has grown enough for the next checkpoint.
 const ATTEMPTS: u32 = 20;
 
 /// Pause between two attempts.

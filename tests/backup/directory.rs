@@ -57,9 +57,8 @@ impl Drop for StopWhenDropped<'_> {
 fn a_member_that_is_writing_is_copied_with_all_that_was_acknowledged() {
     let mut old = Node::named("old");
     let list = format!("old={}", old.peer_url());
-    // A few checkpoints a second, each soon after the last, and a log that is cut off behind them. With one every 30 ms no copy of the
-    // file would be whole, which the tool says then.
-    old.serve(&["--initial-cluster", &list, "--checkpoint-wal-bytes", "8388608"]);
+    // Checkpoints all the time, and a log that is cut off behind them.
+    old.serve(&["--initial-cluster", &list, "--checkpoint-wal-bytes", "1048576"]);
     let (stop, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         let stopping = StopWhenDropped(&stop);

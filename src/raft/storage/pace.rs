@@ -19,6 +19,10 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Below this a checkpoint is not worth its writes.
 const IDLE_WAL_BYTES_MIN: u64 = 4 << 20;
 
+/// From the end of a checkpoint to the beginning of the next. Whoever copies the directory of a running member needs a moment in which
+/// the file of checkpoints stays as it is (`raft::saved`), and one that only has a second's writes in it is not worth its sync.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// While a checkpoint is on its way to a follower the next one waits until so many times as much was written: with the next
 /// one the log is purged, and a follower that then finds it purged beyond what it just installed needs another snapshot. Under
 /// load that could go on for ever. A follower that takes longer than this must not fill up the disk, though.
@@ -187,6 +191,7 @@ impl Raft {
                     return;
                 }
                 pace.written.notify_one();
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }
