@@ -5,6 +5,7 @@
 //! may be half a gigabyte and as deep as its keys are.
 
 use std::borrow::Cow;
+use std::str::FromStr;
 
 use thiserror::Error;
 
@@ -136,22 +137,19 @@ impl<'a> Json<'a> {
 
     /// A whole number without a sign.
     pub(super) fn number(&mut self) -> Result<u64, JsonError> {
-        const EXPECTED: &str = "a whole number below 2^64";
-        self.peek();
-        let digits = self.number_bytes();
-        let text = std::str::from_utf8(digits).map_err(|_| self.error(EXPECTED))?;
-        let number = text.parse().map_err(|_| self.error(EXPECTED))?;
-        self.at += digits.len();
-        Ok(number)
+        self.parsed("a whole number below 2^64")
     }
 
     /// A whole number that may have a sign.
     pub(super) fn signed(&mut self) -> Result<i64, JsonError> {
-        const EXPECTED: &str = "a whole number";
+        self.parsed("a whole number")
+    }
+
+    fn parsed<N: FromStr>(&mut self, expected: &'static str) -> Result<N, JsonError> {
         self.peek();
         let digits = self.number_bytes();
-        let text = std::str::from_utf8(digits).map_err(|_| self.error(EXPECTED))?;
-        let number = text.parse().map_err(|_| self.error(EXPECTED))?;
+        let text = std::str::from_utf8(digits).map_err(|_| self.error(expected))?;
+        let number = text.parse().map_err(|_| self.error(expected))?;
         self.at += digits.len();
         Ok(number)
     }

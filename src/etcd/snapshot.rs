@@ -432,7 +432,7 @@ fn history(reader: &mut Json<'_>) -> Result<Events, SnapshotError> {
                     b"Events" if !reader.null()? => {
                         let mut ring = reader.list()?;
                         while reader.item(&mut ring)? {
-                            if events.ring.len() > EVENTS_MAX {
+                            if events.ring.len() == EVENTS_MAX {
                                 return Err(SnapshotError::Store(format!(
                                     "it has more than {EVENTS_MAX} events"
                                 )));

@@ -110,15 +110,23 @@ fn migrate(said: &Said) -> Result<String, String> {
 
 /// The source must stay as it is, so nothing is put into it.
 fn refuse_inside(from: &Path, dir: &Path) -> Result<(), String> {
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let from = std::fs::canonicalize(from).unwrap_or_else(|_| absolute(from));
-    if absolute(dir).starts_with(&from) {
+    if real(dir).starts_with(real(from)) {
         return Err(format!(
             "{} is inside of etcd's directory, which is not changed: name another --data-dir",
             dir.display()
         ));
     }
     Ok(())
+}
+
+/// Where a path leads, links followed as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let there = path.ancestors().find_map(|above| {
+        let real = std::fs::canonicalize(above).ok()?;
+        Some(real.join(path.strip_prefix(above).ok()?))
+    });
+    there.unwrap_or(path)
 }
 
 /// A directory without a key of version 2 is most often the wrong one.

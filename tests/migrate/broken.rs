@@ -271,8 +271,12 @@ fn flags_and_targets_are_checked_before_anything_is_read() {
         assert!(said.err.contains(expected), "{words:?}: {said:?}");
     }
     let inside = recorded.source.join("new");
-    let said = run(&["--from", from, "--data-dir", text(&inside)]);
-    assert!(said.err.contains("is inside of etcd's directory") && !inside.exists(), "{said:?}");
+    let link = recorded.source.with_extension("link");
+    std::os::unix::fs::symlink(&recorded.source, &link).expect("a link");
+    for dir in [inside.clone(), link.join("new"), link.join("new/deep")] {
+        let said = run(&["--from", from, "--data-dir", text(&dir)]);
+        assert!(said.err.contains("is inside of etcd's directory") && !inside.exists(), "{said:?}");
+    }
     let help = run(&["--help"]);
     assert!(help.code == Some(0) && help.out.contains("--salvage"), "{help:?}");
 }
