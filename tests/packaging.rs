@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use support::debian::{Debian, POLL, package, program, skipped, wait_until};
+use support::debian::{Debian, POLL, package, packages, skipped, wait_until};
 use support::docker::{Engine, output, text};
 use support::page::block;
 
@@ -28,12 +28,7 @@ fn a_debian_takes_it_in_upgrades_it_and_lets_it_go() {
     if skipped() {
         return;
     }
-    let folder = tempfile::tempdir().expect("a folder");
-    // The engine's user must get in.
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(folder.path(), open).expect("the folder is ours");
-    let [first, second] = ["0.1.0-1", "0.1.1-1"]
-        .map(|version| package(version, Path::new(&program()), folder.path()));
+    let (folder, [first, second]) = packages(["0.1.0-1", "0.1.1-1"]);
     no_complaint_of_lintian(&first);
     // Entries of the journal name it.
     let held = Command::new("dpkg-deb").arg("--contents").arg(&first).output().expect("dpkg-deb");

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use support::debian::{Debian, package, program, skipped, wait_until};
+use support::debian::{Debian, packages, skipped, wait_until};
 use support::docker::{Engine, output, said, text};
 use support::http::{self, Request};
 use support::page::block;
@@ -179,11 +179,7 @@ fn three_machines_are_upgraded_one_by_one_and_no_write_is_lost() {
     if skipped() {
         return;
     }
-    let folder = tempfile::tempdir().expect("a folder");
-    // The engine's user must get in.
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(folder.path(), open).expect("the folder is ours");
-    let [old, new] = VERSIONS.map(|version| package(version, Path::new(&program()), folder.path()));
+    let (folder, [old, new]) = packages(VERSIONS);
     // The page names a file; the architecture may be another one here.
     let named = folder.path().join(format!("cairn_{}_amd64.deb", VERSIONS[1]));
     if new != named {

@@ -1,7 +1,6 @@
 //! The way back: the real etcd starts from what `cairn export` writes, with the same keys, indexes, events and users.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,10 +15,8 @@ use crate::support::process::Process;
 use crate::support::server::Flavor;
 
 fn cairn(words: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_cairn")).args(words).output();
-    let output = output.expect("it can be started");
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    let said = crate::support::program::run(words);
+    (said.code, said.out + &said.err)
 }
 
 /// An etcd on an exported directory.

@@ -108,9 +108,8 @@ fn three_etcds_become_three_cairns_under_a_watcher() {
 
 /// The digest of a directory that is well.
 fn verified(dir: &std::path::Path) -> serde_json::Value {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cairn"));
-    let output = command.args(["verify", "--json", text(dir)]).output().expect("it can be started");
-    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let said = crate::support::program::fine(&["verify", "--json", text(dir)]);
+    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(said["well"], true, "{said}");
     said["facts"]["digest"].clone()
 }

@@ -2,32 +2,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::node::Node;
-
-/// What a run came to.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) out: String,
-    pub(crate) err: String,
-    pub(crate) code: Option<i32>,
-}
-
-pub(crate) fn text(path: &Path) -> &str {
-    path.to_str().expect("paths of tests are text")
-}
+pub(crate) use crate::support::program::text;
+use crate::support::program::{self, Said};
 
 /// Runs `cairn migrate` with these words.
 pub(crate) fn run(words: &[&str]) -> Said {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
-    let output = command.arg("migrate").args(words).stdin(Stdio::null()).output();
-    let output = output.expect("the program can be started");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Said { out: text(&output.stdout), err: text(&output.stderr), code: output.status.code() }
+    program::run(&[&["migrate"], words].concat())
 }
 
 /// Runs it, and it must do what it is told; returns what it says.

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cairn::etcd::proto::Message;
@@ -113,8 +113,8 @@ fn a_large_snapshot_takes_less_than_three_times_its_size_and_little_time() {
     assert!(bytes > keys * KEY_BYTES as u64, "{bytes} bytes");
     let target = dir.path().join("cairn");
     let began = Instant::now();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
-    command.args(["migrate", "--from", text(&source), "--data-dir", text(&target), "--json"]);
+    let words = ["migrate", "--from", text(&source), "--data-dir", text(&target), "--json"];
+    let mut command = crate::support::program::command(&words);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("it can be started");
     // What it held at most is known as long as it runs.
     let mut most = 0;

@@ -8,6 +8,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
+use tempfile::TempDir;
+
 use super::docker::{Engine, ROOT, docker, output, said, text};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,6 +52,16 @@ pub(crate) fn package(version: &str, program: &Path, folder: &Path) -> PathBuf {
     let built = output(&mut command);
     assert!(built.status.success(), "{}", text(&built.stderr));
     PathBuf::from(text(&built.stdout))
+}
+
+/// Packages of the program under test in these versions, in a folder that goes with the first part.
+pub(crate) fn packages<const COUNT: usize>(versions: [&str; COUNT]) -> (TempDir, [PathBuf; COUNT]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    // The engine's user must get in.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).expect("the folder is ours");
+    let packages = versions.map(|version| package(version, Path::new(&program()), folder.path()));
+    (folder, packages)
 }
 
 /// The image of a Debian, made if none is named.

@@ -20,6 +20,7 @@ pub(crate) mod node;
 pub(crate) mod page;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod rng;
 pub(crate) mod server;
