@@ -10,10 +10,11 @@ import sys
 import tempfile
 import time
 
+from bounded import bounded
 from growth import Growth
 from measure import Bench
 from plot import svg
-from sections import Sections, describe_machine
+from sections import KINDS, Sections, describe_machine
 from tables import number, replace_part, table
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -37,6 +38,7 @@ SECTIONS = {
     "polls": ("Long polls", Sections.polls),
     "million": ("A million keys", Sections.million),
     "small": ("A small member", Sections.small),
+    "bounded": ("What stays bounded", lambda sections: bounded(sections, KINDS, sections.options.minutes)),
 }
 
 
@@ -49,6 +51,7 @@ def read_options():
     parser.add_argument("--rounds", type=int, default=5, help="pairs of runs, of which medians are shown (5)")
     parser.add_argument("--seconds", type=float, help="length of a run (5; of --growth 2)")
     parser.add_argument("--section", action="append", choices=[*SECTIONS, "all"], help="measure this part of the document")
+    parser.add_argument("--minutes", type=int, default=30, help="of the section bounded, how long memory is looked at (30)")
     parser.add_argument("--growth", action="store_true", help="curves of growing sizes; about 12 minutes")
     parser.add_argument("--scale", type=float, default=1, help="of --growth, only sizes up to this part of the largest (1)")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md and docs/growth; all sections if none is named")

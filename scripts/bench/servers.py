@@ -97,6 +97,16 @@ class Cluster:
         except OSError:
             return 0, b""
 
+    def headers(self, url):
+        """Status and headers of a GET; status 0 when there is no answer."""
+        try:
+            with urllib.request.urlopen(url, timeout=10, context=UNCHECKED) as answer:
+                return answer.status, answer.headers
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers
+        except OSError:
+            return 0, {}
+
     def switch_auth_on(self):
         """Root has a password, and guests may do nothing."""
         url = self.urls[0] + "/v2/auth"
