@@ -11,6 +11,7 @@
 //! | [`disk`] | bytes that survive a crash, without meaning | the write-ahead log, redb, the data directory |
 //! | [`archive`] | a store as the bytes of a backup file | the format, its checksums |
 //! | [`etcd`] | what etcd keeps on disk, as bytes | its log and snapshots, what its entries do to a store |
+//! | [`rpc`] | the words of the v3 wire | messages in protobuf and JSON, status codes, etcd's texts |
 //! | [`store`] | the key space as a pure value | what each command does, history, who sees which event, who may do what in `store/auth` |
 //! | [`model`] | words that all share | paths, indexes, log time, every "no" a client can get |
 //! | [`base`] | what all use of the machine | locks, random numbers |
@@ -56,6 +57,7 @@ pub mod program;
 pub mod proxy;
 pub mod raft;
 pub mod replica;
+pub mod rpc;
 pub mod server;
 pub mod store;
 pub mod tls;

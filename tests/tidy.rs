@@ -8,6 +8,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("base", &["model"]),
     ("store", &["model"]),
+    ("rpc", &["model"]),
     ("archive", &["model", "store"]),
     ("etcd", &["model", "store"]),
     ("disk", &["base", "model"]),
@@ -16,7 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("raft", &["base", "model", "store", "disk", "transport"]),
     ("replica", &["base", "model", "store", "raft"]),
     // Roles and views come from raft as they are: wrapping them once more would say nothing new.
-    ("api", &["archive", "base", "model", "store", "transport", "raft", "replica"]),
+    ("api", &["archive", "base", "model", "store", "transport", "raft", "replica", "rpc"]),
     (
         "server",
         &[
@@ -60,7 +61,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["archive", "backup", "config", "disk", "etcd", "model", "raft", "replica", "store"],
     ),
     ("configuration", &["config", "disk", "server"]),
-    ("ctl", &["backup", "base", "config", "discovery", "tls"]),
+    ("ctl", &["backup", "base", "config", "discovery", "rpc", "tls"]),
     ("health", &["config", "discovery", "program", "tls"]),
     ("bench", &["base", "config", "model", "tls"]),
 ];
@@ -82,8 +83,12 @@ const HIDDEN: &[(&str, &[&str])] = &[
             "src/backup/online.rs",
             "src/bench/request.rs",
             "src/ctl/client.rs",
+            "src/rpc/json/base64.rs",
         ],
     ),
+    ("prost::", &["src/rpc/"]),
+    ("tonic::", &["src/api/v3/", "src/ctl/"]),
+    ("tonic_prost::", &["src/api/v3/", "src/ctl/"]),
     ("hdrhistogram::", &["src/bench/tally.rs"]),
     ("httparse::", &["src/bench/answer.rs", "src/server/fast_path/head.rs"]),
     ("hyper::", &["src/server/", "src/proxy/", "src/discovery/http_client.rs"]),

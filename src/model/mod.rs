@@ -8,6 +8,7 @@ pub mod codes;
 mod discovery;
 mod id;
 mod index;
+pub mod json;
 mod name;
 mod path;
 mod random;
