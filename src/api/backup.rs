@@ -11,13 +11,14 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::api::access;
 use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::error::{self, X_ETCD_CLUSTER_ID, X_ETCD_INDEX};
 use crate::archive::Archiver;
+use crate::raft::View;
 
 /// Backups at a time; each holds on to a state of its own. More are refused, not made to wait.
 pub(super) const BACKUPS_MAX: usize = 2;
@@ -56,11 +57,9 @@ pub(super) async fn serve(State(api): State<Arc<Context>>, request: Request) -> 
         let text = format!("{why}; with quorum=false this member gives what it has itself");
         return error::message(StatusCode::SERVICE_UNAVAILABLE, &text);
     }
-    let (view, member) = (api.replica.view(), api.replica.member());
+    let view = api.replica.view();
     let index = view.store.index();
-    let ids = (member.cluster, member.id);
-    let archiver = Archiver::new(view.store.clone(), view.position, ids, api.replica.wall());
-    let blocks = blocks(Held(Some(archiver)), Arc::clone(&api.renderers), permit);
+    let blocks = blocks(&api, &view, permit);
     let mut response = Response::new(Body::made_as_taken(blocks));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, OCTETS);
@@ -69,13 +68,17 @@ pub(super) async fn serve(State(api): State<Arc<Context>>, request: Request) -> 
     response
 }
 
-/// Each is made when the client has taken the one before.
-fn blocks(
-    archiver: Held,
-    renderers: Arc<Semaphore>,
+/// The backup file of one state. Each block is made when the client has taken the one before.
+pub(super) fn blocks(
+    api: &Context,
+    view: &View,
     permit: OwnedSemaphorePermit,
-) -> impl Stream<Item = Bytes> {
-    stream::unfold((archiver, renderers, permit), async |(mut held, renderers, permit)| {
+) -> impl Stream<Item = Bytes> + Send + use<> {
+    let member = api.replica.member();
+    let ids = (member.cluster, member.id);
+    let archiver = Archiver::new(view.store.clone(), view.position, ids, api.replica.wall());
+    let state = (Held(Some(archiver)), Arc::clone(&api.renderers), permit);
+    stream::unfold(state, async |(mut held, renderers, permit)| {
         tokio::time::sleep(BLOCK_PAUSE).await;
         let renderer = renderers.acquire().await.ok()?;
         let work = move || {

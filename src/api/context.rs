@@ -11,6 +11,7 @@ use crate::api::backup::BACKUPS_MAX;
 use crate::api::cors::Cors;
 use crate::api::error;
 use crate::api::metrics::Metrics;
+use crate::api::v3::Methods;
 use crate::model::PathLimits;
 use crate::replica::Replica;
 
@@ -18,6 +19,10 @@ use crate::replica::Replica;
 pub struct Settings {
     /// Bytes of a form.
     pub body_bytes_max: usize,
+    /// Bytes of a request of version 3.
+    pub request_bytes_max: usize,
+    /// Operations in a transaction of version 3.
+    pub txn_ops_max: usize,
     /// Size of a key.
     pub path: PathLimits,
     /// Who may ask from a browser.
@@ -32,6 +37,8 @@ pub struct Settings {
     pub closed_guest: bool,
     /// Serve `/debug/pprof/`.
     pub pprof: bool,
+    /// Size of the checkpoint's file.
+    pub checkpoint_bytes: Box<dyn Fn() -> Option<u64> + Send + Sync>,
     /// Changes the level of the log; `false` when it does not know the level.
     pub set_log_level: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
@@ -47,6 +54,8 @@ pub(super) struct Context {
     /// So many backups are sent at a time.
     pub(super) backups: Arc<Semaphore>,
     pub(super) passwords: Arc<Passwords>,
+    /// The calls of version 3.
+    pub(super) methods: Methods,
     /// The member stops, and takes no new connections.
     pub(super) draining: AtomicBool,
 }
@@ -58,6 +67,7 @@ impl Context {
         let renderers = Arc::new(Semaphore::new(processors));
         let backups = Arc::new(Semaphore::new(BACKUPS_MAX));
         let passwords = Passwords::new();
+        let methods = Methods::new(&metrics);
         Arc::new(Self {
             replica,
             metrics,
@@ -66,6 +76,7 @@ impl Context {
             renderers,
             backups,
             passwords,
+            methods,
             draining: AtomicBool::new(false),
         })
     }

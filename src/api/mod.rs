@@ -27,6 +27,7 @@ mod routes;
 mod security;
 mod stats;
 mod time;
+mod v3;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, ORIGIN};
 
@@ -40,6 +41,7 @@ pub use metrics::{
     Surroundings,
 };
 pub use routes::Api;
+pub use v3::CALL;
 
 /// The headers of requests that anything here looks at, but for those that say how a message is framed. Others need not be kept.
 pub static HEADERS_READ: [HeaderName; 5] =

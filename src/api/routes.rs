@@ -18,7 +18,7 @@ use crate::api::context::{Context, Settings};
 use crate::api::cors;
 use crate::api::metrics::Metrics;
 use crate::api::{
-    backup, debug, discovery, error, health, keys, members, path, probes, security, stats,
+    backup, debug, discovery, error, health, keys, members, path, probes, security, stats, v3,
 };
 use crate::replica::Replica;
 
@@ -116,6 +116,15 @@ impl Api {
         response
     }
 
+    /// Answers a call of gRPC.
+    pub async fn serve_call<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        v3::serve_call(&self.context, request).await
+    }
+
     /// Where nothing else says who asks, pages of other sites must not write through their visitors' browsers.
     fn refuse_other_sites<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
         let Context { settings, replica, .. } = &*self.context;
@@ -141,6 +150,9 @@ impl Api {
             && matches!(key.first(), None | Some(b'/'))
         {
             return keys::serve(&self.context, key, request).await;
+        }
+        if let Some(path) = v3::gateway_path(path) {
+            return v3::serve_gateway(&self.context, path, request).await;
         }
         route(&self.client_routes, request).await
     }

@@ -10,6 +10,7 @@
 
 mod cluster;
 mod discovery;
+mod duration;
 mod file;
 pub mod flags;
 mod listen;
@@ -124,6 +125,16 @@ pub struct Config {
     pub connections_max: usize,
     /// Connections of clients from one address at a time; zero for no limit.
     pub connections_per_ip_max: usize,
+    /// Requests beside each other on a connection that speaks HTTP/2.
+    pub streams_max: u32,
+    /// Such a connection on which nothing comes for so long is asked whether it is there; `None` for never.
+    pub ping_interval: Option<Duration>,
+    /// And has so long to answer.
+    pub ping_timeout: Duration,
+    /// Operations in a version 3 transaction.
+    pub txn_ops_max: usize,
+    /// Bytes of a version 3 request.
+    pub request_bytes_max: usize,
     /// Waiting watches at a time.
     pub watchers_max: usize,
     /// Guests have no rights when authentication is enabled here for the first time.

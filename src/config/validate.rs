@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::config::cluster;
 use crate::config::discovery;
+use crate::config::duration;
 use crate::config::flags::{self, Status};
 use crate::config::listen::Listeners;
 use crate::config::log;
@@ -30,6 +31,10 @@ const KEY_DEPTH_MAX: u64 = 1000;
 const COUNT_MAX: u64 = 1 << 32;
 /// A batch of the log has a length of 32 bits.
 const INFLIGHT_BYTES_MAX: u64 = 1 << 31;
+/// Calls beside each other on a connection: each takes memory.
+const STREAMS_MAX: u32 = 1 << 16;
+/// A transaction is checked and applied as one.
+const TXN_OPS_MAX: u64 = 1 << 16;
 /// 1 TiB.
 const BYTES_MAX: u64 = 1 << 40;
 /// A smaller key space would be full at the first value.
@@ -141,6 +146,12 @@ pub(super) fn validate(
         idle_timeout: Duration::from_millis(within(raw, "idle-timeout", 1, WAIT_MS_MAX)?),
         connections_max: within(raw, "max-connections", 1, COUNT_MAX)?,
         connections_per_ip_max: within(raw, "max-connections-per-ip", 0, COUNT_MAX)?,
+        streams_max: streams_max(raw)?,
+        ping_interval: Some(duration::of(raw, "grpc-keepalive-interval")?)
+            .filter(|interval| !interval.is_zero()),
+        ping_timeout: duration::of(raw, "grpc-keepalive-timeout")?,
+        txn_ops_max: within(raw, "max-txn-ops", 1, TXN_OPS_MAX)?,
+        request_bytes_max: within(raw, "max-request-bytes", 1, BODY_BYTES_MAX)?,
         watchers_max: within(raw, "max-watchers", 1, COUNT_MAX)?,
         auth_closed_guest: raw.bool("auth-closed-guest"),
         key_bytes_max: within(raw, "max-key-bytes", 1, 1 << 30)?,
@@ -165,6 +176,12 @@ fn proxy(raw: &Raw) -> Result<ProxyFlags, Failure> {
 fn inflight_bytes_max(raw: &Raw) -> Result<usize, Failure> {
     let form: u64 = within(raw, "max-body-bytes", 1, BODY_BYTES_MAX)?;
     within(raw, "max-inflight-bytes", 2 * form, INFLIGHT_BYTES_MAX)
+}
+
+/// The default is as many as there are numbers, as in etcd; no client has so many calls.
+fn streams_max(raw: &Raw) -> Result<u32, Failure> {
+    let said: u64 = within(raw, "max-concurrent-streams", 1, u64::from(u32::MAX))?;
+    Ok(u32::try_from(said).unwrap_or(u32::MAX).min(STREAMS_MAX))
 }
 
 fn note_what_is_ignored(raw: &Raw, notices: &mut Vec<Notice>) {

@@ -28,17 +28,18 @@ macro_rules! message_fields {
         pub struct $name { $($lines)* }
 
         impl crate::rpc::json::Json for $name {
-            #[allow(unused_variables, reason = "a message may have no fields")]
             fn write_fields(&self, out: &mut crate::rpc::json::Object<'_>) {
+                // A message may have no fields.
+                let _ = &out;
                 $( json_write! { out, $json, self.$field, $form } )*
             }
 
-            #[allow(unused_variables, reason = "a message may have no fields")]
             fn read_field(
                 &mut self,
                 name: &str,
                 value: &crate::rpc::json::Value,
             ) -> Result<(), crate::rpc::json::JsonError> {
+                let _ = (name, value);
                 $( json_read! { name, value, $json, self.$field, $form } )*
                 Ok(())
             }

@@ -51,6 +51,10 @@ pub(super) enum Phase {
     Flushing,
     /// As `Flushing`; it was a watch whose client has closed its sending half.
     Leaving,
+    /// HTTP/2: no request is under way.
+    Quiet,
+    /// HTTP/2: requests are under way beside each other.
+    Beside,
 }
 
 /// What a connection waits for, seen from outside.
@@ -92,6 +96,8 @@ struct State {
     begins_with: Option<u8>,
     /// The client may still be sending when the connection ends.
     lingers: bool,
+    /// HTTP/2: requests under way.
+    requests: usize,
 }
 
 impl State {
@@ -110,6 +116,22 @@ impl State {
 impl Progress {
     pub(super) fn set(&self, phase: Phase) {
         lock(&self.0).set(phase);
+    }
+
+    /// HTTP/2: a request is under way beside others.
+    pub(super) fn request_begins(&self) {
+        let mut state = lock(&self.0);
+        state.requests += 1;
+        state.set(Phase::Beside);
+    }
+
+    /// HTTP/2: a request is over.
+    pub(super) fn request_ends(&self) {
+        let mut state = lock(&self.0);
+        state.requests -= 1;
+        if state.requests == 0 {
+            state.set(Phase::Quiet);
+        }
     }
 
     /// The head of an answer is made, or the last piece of its body.
@@ -144,7 +166,7 @@ impl Progress {
                 state.set(Phase::Body);
                 state.moved = true;
             }
-            Phase::Unread => {}
+            Phase::Unread | Phase::Quiet | Phase::Beside => {}
             Phase::Answer | Phase::Sending | Phase::Events | Phase::Flushing | Phase::Leaving => {
                 state.ahead = true
             }
@@ -183,7 +205,12 @@ impl Progress {
     fn hears_the_end(&self, cx: &Context<'_>) -> bool {
         let mut state = lock(&self.0);
         match state.phase {
-            Phase::Idle | Phase::Head | Phase::BodyWanted | Phase::Unread => true,
+            Phase::Idle
+            | Phase::Head
+            | Phase::BodyWanted
+            | Phase::Unread
+            | Phase::Quiet
+            | Phase::Beside => true,
             Phase::Body
             | Phase::Answer
             | Phase::Sending
@@ -203,14 +230,15 @@ impl Progress {
             Phase::Leaving => Wait::Leave,
             Phase::Events if state.ended => Wait::Leave,
             _ if state.blocked => Wait::Reader,
-            Phase::Idle => Wait::Request,
+            Phase::Idle | Phase::Quiet => Wait::Request,
             Phase::Head | Phase::BodyWanted => Wait::Rest,
             Phase::Body
             | Phase::Answer
             | Phase::Unread
             | Phase::Sending
             | Phase::Events
-            | Phase::Flushing => Wait::Member,
+            | Phase::Flushing
+            | Phase::Beside => Wait::Member,
         };
         (wait, std::mem::take(&mut state.moved))
     }

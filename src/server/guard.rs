@@ -81,6 +81,11 @@ impl<'a, E: Future<Output = End>> Guard<'a, E> {
         end
     }
 
+    /// What it was told to wait for.
+    pub(super) fn waits_for(&self) -> Wait {
+        self.wait
+    }
+
     /// The time for `wait` begins now.
     pub(super) fn wait_for(&mut self, wait: Wait) {
         self.wait = wait;

@@ -41,6 +41,12 @@ pub(super) struct Limits {
     pub(super) timeouts: Timeouts,
     pub(super) header_bytes_max: usize,
     pub(super) headers_max: usize,
+    /// Requests beside each other on a connection that speaks HTTP/2.
+    pub(super) streams_max: u32,
+    /// Such a connection on which nothing comes for so long is asked whether it is still there.
+    pub(super) ping_interval: Option<Duration>,
+    /// And has so long to say so.
+    pub(super) ping_timeout: Duration,
 }
 
 impl Limits {
@@ -50,6 +56,9 @@ impl Limits {
             timeouts: Timeouts { head: config.header_timeout, idle: config.idle_timeout },
             header_bytes_max: config.header_bytes_max,
             headers_max: config.headers_max,
+            streams_max: config.streams_max,
+            ping_interval: config.ping_interval,
+            ping_timeout: config.ping_timeout,
         }
     }
 }
@@ -104,6 +113,19 @@ impl Site {
             (Self::Member(api), Face::Metrics) => api.serve_metrics(request).await,
             (Self::Proxy(proxy), Face::Clients | Face::Peers) => proxy.serve_client(request).await,
             (Self::Proxy(proxy), Face::Metrics) => proxy.serve_metrics(request).await,
+        }
+    }
+
+    /// Answers a call of gRPC.
+    pub(super) async fn call<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        match self {
+            Self::Member(api) => api.serve_call(request).await,
+            // Behind a proxy there is version 2 alone.
+            Self::Proxy(proxy) => proxy.serve_client(request).await,
         }
     }
 

@@ -12,6 +12,7 @@ mod fast_path;
 pub(crate) mod fuzz;
 mod guard;
 mod handshake;
+mod http2;
 mod keep_alive;
 mod listen;
 mod listeners;
@@ -207,7 +208,11 @@ pub async fn run(
     }
     let keep = keep_addresses(replica.clone(), identity, Arc::clone(&data_dir));
     tokio::spawn(chores.clone().run_until_cancelled_owned(keep));
-    let api = Api::new(replica.clone(), Arc::clone(&metrics), api_settings(&config, log.clone()));
+    let api = Api::new(
+        replica.clone(),
+        Arc::clone(&metrics),
+        api_settings(&config, &data_dir, log.clone()),
+    );
     let clients = CancellationToken::new();
     if restarted {
         clients.cancel();
@@ -487,9 +492,12 @@ async fn start_raft(
     Ok(raft)
 }
 
-fn api_settings(config: &Config, log: LogHandle) -> api::Settings {
+fn api_settings(config: &Config, data_dir: &DataDir, log: LogHandle) -> api::Settings {
+    let checkpoint = data_dir.checkpoint();
     api::Settings {
         body_bytes_max: config.body_bytes_max,
+        request_bytes_max: config.request_bytes_max,
+        txn_ops_max: config.txn_ops_max,
         path: PathLimits { bytes_max: config.key_bytes_max, depth_max: config.key_depth_max },
         cors: config.cors.clone().map_or(Cors::Any, Cors::Only),
         hosts: config.hosts.clone(),
@@ -498,6 +506,7 @@ fn api_settings(config: &Config, log: LogHandle) -> api::Settings {
         strict_reconfig: config.strict_reconfig_check,
         closed_guest: config.auth_closed_guest,
         pprof: config.pprof,
+        checkpoint_bytes: Box::new(move || observe::bytes(&checkpoint)),
         set_log_level: Box::new(move |text| log.set(text)),
     }
 }

@@ -1,5 +1,6 @@
 //! What the disk does, in metrics and in the log.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,11 +37,14 @@ pub(super) fn surroundings(data_dir: &DataDir, sides: &Sides, log: &LogHandle) -
             };
             [("client", &clients), ("peer", &peers)].into_iter().filter_map(ends).collect()
         }),
-        checkpoint_bytes: Box::new(move || {
-            std::fs::metadata(&checkpoint).ok().map(|file| file.len())
-        }),
+        checkpoint_bytes: Box::new(move || bytes(&checkpoint)),
         log_lines: Box::new(move || log.lines()),
     }
+}
+
+/// Size of a file.
+pub(super) fn bytes(file: &Path) -> Option<u64> {
+    std::fs::metadata(file).ok().map(|file| file.len())
 }
 
 impl WalObserver for Disk {

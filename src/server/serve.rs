@@ -1,5 +1,5 @@
 //! Serves one connection from its first byte to its last: on the fast path while its requests are plain, by the HTTP library from the
-//! first one on that is not.
+//! first one on that is not. HTTP/2 has its own way from the first byte on.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -27,6 +27,7 @@ use crate::server::exchange::{RequestBody, exchange};
 use crate::server::fast_path::{FastPath, Outcome};
 use crate::server::guard::{End, Guard, client_end};
 use crate::server::handshake::{self, Accepted};
+use crate::server::http2;
 use crate::server::keep_alive::KeepAlive;
 use crate::server::listen::{Face, Limits, Site};
 use crate::server::request_line::RequestLines;
@@ -116,7 +117,7 @@ where
     let address = terms.from.map(ClientAddress);
     // The fast path keeps only the headers that a member reads.
     let outcome = if terms.site.is_proxy() {
-        Outcome::Library(Vec::new())
+        Outcome::First(Vec::new())
     } else {
         let fast = FastPath {
             stream: &mut stream,
@@ -139,9 +140,24 @@ where
             let _ = shutdown.await;
             false
         }
-        Outcome::Library(read) => {
+        // In places of their own: few connections need them.
+        Outcome::First(read) => {
+            let stop = pin!(terms.stop.cancelled());
+            match http2::begun(&mut stream, read, &mut guard, stop).await {
+                Some((read, true)) if terms.face == Face::Clients => {
+                    let stream = ClientStream::new(stream, read, Arc::clone(&progress));
+                    Box::pin(http2::serve(stream, progress, guard, &terms, name)).await;
+                    false
+                }
+                Some((read, _)) => {
+                    let stream = ClientStream::new(stream, read, Arc::clone(&progress));
+                    Box::pin(by_library(stream, progress, guard, &terms, name)).await
+                }
+                None => false,
+            }
+        }
+        Outcome::Next(read) => {
             let stream = ClientStream::new(stream, read, Arc::clone(&progress));
-            // In a place of its own: few connections need it.
             Box::pin(by_library(stream, progress, guard, &terms, name)).await
         }
     }
@@ -216,7 +232,7 @@ where
 }
 
 /// What is to be known of a request's client; most requests to a member come without, and take no memory for it.
-fn tell_who_asks<B>(
+pub(super) fn tell_who_asks<B>(
     request: &mut Request<B>,
     name: Option<&ClientName>,
     address: Option<ClientAddress>,

@@ -28,7 +28,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion, version};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::config::{TlsFlags, TlsVersion};
+use crate::config::{Side, TlsFlags, TlsVersion};
 
 pub use error::TlsError;
 pub use stream::ClientStream;
@@ -217,7 +217,12 @@ impl Terms<'_> {
         let mut config = builder
             .with_single_cert(pair.chain.clone(), pair.key.clone_key())
             .map_err(|error| TlsError::pair(self.flags, &error))?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Clients of gRPC insist on HTTP/2; among members nothing speaks it.
+        let spoken: &[&[u8]] = match self.flags.side {
+            Side::Clients => &[b"h2", b"http/1.1"],
+            Side::Peers => &[b"http/1.1"],
+        };
+        config.alpn_protocols = spoken.iter().map(|name| name.to_vec()).collect();
         if self.flags.demands_certificate {
             // A session that goes on brings its certificate along unchecked: it may have expired meanwhile.
             config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -3,6 +3,7 @@
 //! What the store, the replica and Raft count anyway is read when the page is asked for; only what no other floor counts is
 //! counted here.
 
+mod calls;
 mod collector;
 mod connections;
 mod families;
@@ -23,6 +24,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use crate::api::metrics::calls::Calls;
 use crate::api::metrics::collector::MemberCollector;
 use crate::api::metrics::connections::Connections;
 use crate::api::metrics::limits::LimitHits;
@@ -31,6 +33,7 @@ use crate::model::MemberId;
 use crate::raft::Meter;
 use crate::replica::Replica;
 
+pub(super) use calls::CallMeter;
 pub use connections::{ConnectionMeter, Handshake, OpenConnection};
 pub use limits::Limit;
 pub use surroundings::{LogLines, Surroundings};
@@ -53,6 +56,7 @@ pub struct Metrics {
     round_trip: HistogramVec,
     slow_applies: IntCounter,
     connections: Connections,
+    calls: Calls,
     limits: Arc<LimitHits>,
     extensive: Option<Extensive>,
 }
@@ -195,6 +199,7 @@ impl Metrics {
                 "How often entries took more than 100 ms to be applied together.",
             ),
             connections: Connections::new(&registry),
+            calls: Calls::new(&registry),
             limits: Arc::default(),
             extensive: extensive.then(|| Extensive::new(&registry)),
             round_trip: known(HistogramVec::new(
@@ -258,6 +263,11 @@ impl Metrics {
     /// Counts the connections of the listeners called `listener`, of which at most `connections_max` may be open.
     pub fn connections(&self, listener: &str, connections_max: usize) -> Arc<ConnectionMeter> {
         self.connections.of(listener, connections_max, &self.limits)
+    }
+
+    /// Counts the calls of a method.
+    pub(super) fn calls(&self, kind: &str, service: &str, method: &str) -> CallMeter {
+        self.calls.of(kind, service, method)
     }
 
     pub(super) fn hit(&self, limit: Limit) {

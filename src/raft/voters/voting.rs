@@ -196,6 +196,17 @@ impl Raft {
         // Should it fail, the others elect a leader as if this member had crashed.
         let _ = tokio::time::timeout(self.shared.election, other).await;
     }
+
+    /// Lets a voter lead instead of this member; `false` if it does not within `patience`.
+    pub async fn hand_over_to(&self, heir: MemberId, patience: Duration) -> bool {
+        let mut leadership = self.leadership();
+        info!(target: "raft", "{} hands the lead over to {heir}, as it was asked to", self.shared.member);
+        if self.raft.trigger().transfer_leader(heir.0).await.is_err() {
+            return false;
+        }
+        let leads = leadership.wait_for(|now| now.leader == Some(heir));
+        matches!(tokio::time::timeout(patience, leads).await, Ok(Ok(_)))
+    }
 }
 
 fn refused(error: RaftError<Types, ClientWriteError<Types>>) -> Unavailable {

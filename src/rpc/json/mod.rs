@@ -168,10 +168,10 @@ fn integer<N: std::str::FromStr>(value: &Value, type_: &str) -> Result<N, JsonEr
 fn long<N: std::str::FromStr + Default>(value: &Value, type_: &str) -> Result<N, JsonError> {
     match value {
         Value::Null => Ok(N::default()),
-        Value::Text(inside) => match parse::whole(inside.as_bytes())? {
-            Value::Null => Ok(N::default()),
-            inside => integer(&inside, type_),
-        },
+        Value::Text(inside) => {
+            let inside = parse::whole(inside.as_bytes())?;
+            if inside == Value::Null { Ok(N::default()) } else { integer(&inside, type_) }
+        }
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
             integer(value, type_)
         }

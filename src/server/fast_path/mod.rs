@@ -43,8 +43,10 @@ const WRITE_BYTES: usize = 64 << 10;
 pub(super) enum Outcome {
     /// It is over.
     Over,
-    /// The library goes on with these bytes, which were read and not used.
-    Library(Vec<u8>),
+    /// The library goes on with these bytes, which were read and not used; no request came before them.
+    First(Vec<u8>),
+    /// The same behind requests that were answered.
+    Next(Vec<u8>),
 }
 
 /// The client has ended or taken too long, or the socket has failed.
@@ -78,12 +80,15 @@ where
         F: Future<Output = Response<Body>>,
     {
         let mut read = Vec::new();
+        let mut has_answered = false;
         loop {
             let request = match self.request(&mut read).await {
                 Ok(Some(request)) => request,
-                Ok(None) => return Outcome::Library(read),
+                Ok(None) if has_answered => return Outcome::Next(read),
+                Ok(None) => return Outcome::First(read),
                 Err(Gone) => return Outcome::Over,
             };
+            has_answered = true;
             self.guard.wait_for(Wait::Member);
             // In a place of its own, which is gone when a long poll begins to wait.
             let answer = Box::pin(answer(request));

@@ -1,0 +1,91 @@
+//! `etcdserverpb.Cluster`: the same members as under `/v2/members`.
+
+use std::sync::Arc;
+
+use crate::api::context::Context;
+use crate::api::members::peer_url;
+use crate::api::v3::call::Call;
+use crate::api::v3::{header_of_members, refused};
+use crate::model::MemberId;
+use crate::rpc::{
+    Member, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
+    MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest, MemberUpdateResponse, Status,
+    status,
+};
+use crate::store::MemberRecord;
+
+/// Who belongs to the cluster.
+pub(super) async fn list(
+    api: Arc<Context>,
+    _: Call,
+    request: MemberListRequest,
+) -> Result<MemberListResponse, Status> {
+    if request.linearizable {
+        api.replica.read_barrier().await.map_err(refused::unavailable)?;
+    }
+    Ok(MemberListResponse { header: Some(header_of_members(&api)), members: members(&api) })
+}
+
+/// A member may join.
+pub(super) async fn add(
+    api: Arc<Context>,
+    _: Call,
+    request: MemberAddRequest,
+) -> Result<MemberAddResponse, Status> {
+    let urls = urls(&request.peer_urls)?;
+    let added = api.replica.add_member(urls, api.settings.strict_reconfig).await;
+    let (id, record) = added.map_err(refused::member)?;
+    Ok(MemberAddResponse {
+        header: Some(header_of_members(&api)),
+        member: Some(member(&api, id, &record)),
+        members: members(&api),
+    })
+}
+
+/// A member leaves for good.
+pub(super) async fn remove(
+    api: Arc<Context>,
+    _: Call,
+    request: MemberRemoveRequest,
+) -> Result<MemberRemoveResponse, Status> {
+    let removed = api.replica.remove_member(MemberId(request.id), api.settings.strict_reconfig);
+    removed.await.map_err(refused::member)?;
+    Ok(MemberRemoveResponse { header: Some(header_of_members(&api)), members: members(&api) })
+}
+
+/// A member has moved.
+pub(super) async fn update(
+    api: Arc<Context>,
+    _: Call,
+    request: MemberUpdateRequest,
+) -> Result<MemberUpdateResponse, Status> {
+    let urls = urls(&request.peer_urls)?;
+    let updated = api.replica.update_member(MemberId(request.id), urls);
+    updated.await.map_err(refused::member)?;
+    Ok(MemberUpdateResponse { header: Some(header_of_members(&api)), members: members(&api) })
+}
+
+/// At least one, all of them good.
+fn urls(texts: &[String]) -> Result<Vec<String>, Status> {
+    if texts.is_empty() {
+        return Err(status::BAD_MEMBER_URLS);
+    }
+    let urls = texts.iter().map(|text| peer_url(text).map_err(|_| status::BAD_MEMBER_URLS));
+    urls.collect()
+}
+
+/// In the order of their ids.
+fn members(api: &Context) -> Vec<Member> {
+    let view = api.replica.view();
+    view.store.members().iter().map(|(id, record)| member(api, id, record)).collect()
+}
+
+fn member(_: &Context, id: MemberId, record: &MemberRecord) -> Member {
+    Member {
+        id: id.0,
+        name: record.name.clone(),
+        peer_urls: record.peer_urls.clone(),
+        client_urls: record.client_urls.clone(),
+        is_learner: false,
+    }
+}

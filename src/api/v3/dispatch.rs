@@ -1,0 +1,332 @@
+//! The table of calls: what each is called over gRPC and in JSON, and who answers it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream as streams};
+
+use crate::api::context::Context;
+use crate::api::metrics::{CallMeter, Metrics};
+use crate::api::v3::call::{Answers, Call, Requests};
+use crate::api::v3::{cluster, health, maintenance};
+use crate::rpc::{self, Code, Message, Status, json};
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Protobuf behind its length.
+    Framed,
+    /// JSON.
+    Json,
+}
+
+/// A message that came.
+pub(super) enum Came {
+    /// Protobuf.
+    Protobuf(Bytes),
+    /// JSON.
+    Json(json::Value),
+}
+
+impl Came {
+    fn form(&self) -> Form {
+        match self {
+            Self::Protobuf(_) => Form::Framed,
+            Self::Json(_) => Form::Json,
+        }
+    }
+
+    fn read<M: Message>(self) -> Result<M, Status> {
+        match self {
+            Self::Protobuf(bytes) => M::decode(bytes).map_err(|error| {
+                Status::with(Code::Internal, format!("grpc: error unmarshalling request: {error}"))
+            }),
+            Self::Json(value) => json::read(&value)
+                .map_err(|error| Status::with(Code::InvalidArgument, error.to_string())),
+        }
+    }
+}
+
+impl Form {
+    fn write(self, message: &impl Message) -> Bytes {
+        match self {
+            Self::Framed => rpc::framed(message),
+            Self::Json => json::write(message).into(),
+        }
+    }
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Unary = dyn Fn(Arc<Context>, Call, Came) -> Boxed<Result<Bytes, Status>> + Send + Sync;
+type Streaming = dyn Fn(Arc<Context>, Call, Requests<Came>, Form) -> Boxed<Result<Answers<Bytes>, Status>>
+    + Send
+    + Sync;
+
+/// Who answers a call.
+pub(super) enum Handler {
+    /// One message in, one out.
+    Unary(Box<Unary>),
+    /// Any number of either.
+    Streaming(Box<Streaming>),
+}
+
+/// One call.
+pub(super) struct Method {
+    pub(super) service: &'static str,
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) handler: Handler,
+    /// Its paths below `/v3/`.
+    paths: &'static [&'static str],
+}
+
+/// Where a call stands in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(usize);
+
+/// A call, and the count of it.
+pub(super) struct Known {
+    pub(super) place: Place,
+    pub(super) method: Method,
+    pub(super) meter: CallMeter,
+}
+
+/// As metrics name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Unary,
+    /// One request, many answers.
+    Server,
+    /// Many of both.
+    Both,
+}
+
+impl Kind {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Unary => "unary",
+            Self::Server => "server_stream",
+            Self::Both => "bidi_stream",
+        }
+    }
+}
+
+/// A call with one message in and one out.
+pub(super) fn unary<Q, A, F>(
+    service: &'static str,
+    name: &'static str,
+    paths: &'static [&'static str],
+    answer: impl Fn(Arc<Context>, Call, Q) -> F + Copy + Send + Sync + 'static,
+) -> Method
+where
+    Q: Message,
+    A: Message,
+    F: Future<Output = Result<A, Status>> + Send + 'static,
+{
+    let handler = move |api: Arc<Context>, call: Call, came: Came| -> Boxed<_> {
+        Box::pin(async move {
+            let form = came.form();
+            let answered = answer(api, call, came.read()?).await?;
+            Ok(form.write(&answered))
+        })
+    };
+    Method { service, name, kind: Kind::Unary, handler: Handler::Unary(Box::new(handler)), paths }
+}
+
+/// A call with any number of messages in and out.
+pub(super) fn stream<Q, A, F>(
+    service: &'static str,
+    name: &'static str,
+    paths: &'static [&'static str],
+    answer: impl Fn(Arc<Context>, Call, Requests<Q>) -> F + Copy + Send + Sync + 'static,
+) -> Method
+where
+    Q: Message,
+    A: Message,
+    F: Future<Output = Result<Answers<A>, Status>> + Send + 'static,
+{
+    let handler =
+        move |api: Arc<Context>, call: Call, came: Requests<Came>, form: Form| -> Boxed<_> {
+            Box::pin(async move {
+                let requests = match form {
+                    Form::Framed => Box::pin(came.map(|came| came?.read())) as Requests<Q>,
+                    Form::Json => begun(came).await?,
+                };
+                let answers = answer(api, call, requests).await?;
+                let written = answers.map(move |answer| Ok(form.write(&answer?)));
+                Ok(Box::pin(written) as Answers<Bytes>)
+            })
+        };
+    Method {
+        service,
+        name,
+        kind: Kind::Both,
+        handler: Handler::Streaming(Box::new(handler)),
+        paths,
+    }
+}
+
+/// What a stream in JSON is asked. As in etcd, a first value that is wrong is the answer, and a later one ends what is asked.
+async fn begun<Q: Message>(mut came: Requests<Came>) -> Result<Requests<Q>, Status> {
+    let first = match came.next().await {
+        None => return Ok(Box::pin(streams::empty())),
+        Some(first) => first.and_then(Came::read),
+    };
+    let first = first.map_err(|status| Status { code: Code::Unknown, ..status })?;
+    let later = came.map(|came| came?.read());
+    let later = later.take_while(|read: &Result<Q, Status>| {
+        let goes_on = read.as_ref().map_or_else(|status| status.code == Code::Cancelled, |_| true);
+        std::future::ready(goes_on)
+    });
+    Ok(Box::pin(streams::once(std::future::ready(Ok(first))).chain(later)))
+}
+
+/// A call with one message in and any number out.
+pub(super) fn server_stream<Q, A, F>(
+    service: &'static str,
+    name: &'static str,
+    paths: &'static [&'static str],
+    answer: impl Fn(Arc<Context>, Call, Q) -> F + Copy + Send + Sync + 'static,
+) -> Method
+where
+    Q: Message,
+    A: Message,
+    F: Future<Output = Result<Answers<A>, Status>> + Send + 'static,
+{
+    let first = move |api: Arc<Context>, call: Call, mut requests: Requests<Q>| async move {
+        let missing = || Err(Status::new(Code::Internal, "the call ended before its request"));
+        let request = requests.next().await.unwrap_or_else(missing)?;
+        answer(api, call, request).await
+    };
+    Method { kind: Kind::Server, ..stream(service, name, paths, first) }
+}
+
+/// Every call.
+fn table() -> Vec<Method> {
+    const CLUSTER: &str = "etcdserverpb.Cluster";
+    const MAINTENANCE: &str = "etcdserverpb.Maintenance";
+    vec![
+        unary(CLUSTER, "MemberList", &["cluster/member/list"], cluster::list),
+        unary(CLUSTER, "MemberAdd", &["cluster/member/add"], cluster::add),
+        unary(CLUSTER, "MemberRemove", &["cluster/member/remove"], cluster::remove),
+        unary(CLUSTER, "MemberUpdate", &["cluster/member/update"], cluster::update),
+        unary(MAINTENANCE, "Status", &["maintenance/status"], maintenance::status),
+        unary(MAINTENANCE, "Defragment", &["maintenance/defragment"], maintenance::defragment),
+        unary(
+            MAINTENANCE,
+            "MoveLeader",
+            &["maintenance/transfer-leadership"],
+            maintenance::move_leader,
+        ),
+        server_stream(MAINTENANCE, "Snapshot", &["maintenance/snapshot"], maintenance::snapshot),
+        unary("grpc.health.v1.Health", "Check", &[], health::check),
+    ]
+}
+
+/// All calls, to be found by their names.
+pub(in crate::api) struct Methods {
+    all: Vec<Known>,
+    /// By service, then by name.
+    by_name: BTreeMap<&'static str, BTreeMap<&'static str, usize>>,
+    by_path: BTreeMap<&'static str, usize>,
+}
+
+impl Methods {
+    pub(in crate::api) fn new(metrics: &Metrics) -> Self {
+        let mut by_name: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        let mut by_path = BTreeMap::new();
+        let all = table().into_iter().enumerate().map(|(place, method)| {
+            by_name.entry(method.service).or_default().insert(method.name, place);
+            by_path.extend(method.paths.iter().map(|path| (*path, place)));
+            let meter = metrics.calls(method.kind.name(), method.service, method.name);
+            Known { place: Place(place), method, meter }
+        });
+        Self { all: all.collect(), by_name, by_path }
+    }
+
+    /// The call at this place.
+    pub(super) fn get(&self, Place(place): Place) -> &Known {
+        &self.all[place]
+    }
+
+    /// The call with this path over gRPC: `/service/method`.
+    pub(super) fn called(&self, path: &str) -> Result<&Known, Status> {
+        let unknown = |text: String| Err(Status::with(Code::Unimplemented, text));
+        let Some((service, name)) = path.strip_prefix('/').unwrap_or(path).rsplit_once('/') else {
+            return unknown(format!("malformed method name: {path:?}"));
+        };
+        let Some(methods) = self.by_name.get(service) else {
+            return unknown(format!("unknown service {service}"));
+        };
+        match methods.get(name) {
+            Some(place) => Ok(&self.all[*place]),
+            None => unknown(format!("unknown method {name} for service {service}")),
+        }
+    }
+
+    /// The call with this path below `/v3/`.
+    pub(super) fn at(&self, path: &str) -> Option<&Known> {
+        self.by_path.get(path).map(|place| &self.all[*place])
+    }
+}
+
+/// Counts how a stream ended; one whose client goes is cancelled.
+pub(super) struct Ending {
+    api: Arc<Context>,
+    place: Place,
+    counted: bool,
+}
+
+impl Ending {
+    pub(super) fn new(api: &Arc<Context>, place: Place) -> Self {
+        Self { api: Arc::clone(api), place, counted: false }
+    }
+
+    pub(super) fn meter(&self) -> &CallMeter {
+        &self.api.methods.get(self.place).meter
+    }
+
+    pub(super) fn ended(&mut self, code: Code) {
+        self.counted = true;
+        self.meter().handled(code);
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.counted {
+            self.meter().handled(Code::Cancelled);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_call_has_a_name_and_a_path_of_its_own() {
+        let methods = Methods::new(&Metrics::new(false));
+        let names: usize = methods.by_name.values().map(BTreeMap::len).sum();
+        assert_eq!(names, methods.all.len());
+        let paths: usize = methods.all.iter().map(|known| known.method.paths.len()).sum();
+        assert_eq!(paths, methods.by_path.len());
+    }
+
+    #[test]
+    fn what_is_not_there_is_named_as_etcd_names_it() {
+        let methods = Methods::new(&Metrics::new(false));
+        let refused = |path| methods.called(path).map(|_| ()).unwrap_err();
+        assert_eq!(refused("/foo.Bar/Baz").text, "unknown service foo.Bar");
+        assert_eq!(
+            refused("/etcdserverpb.Cluster/Nope").text,
+            "unknown method Nope for service etcdserverpb.Cluster"
+        );
+        assert_eq!(refused("/foo").code, Code::Unimplemented);
+        let found = methods.called("/etcdserverpb.Cluster/MemberList").unwrap();
+        assert_eq!(found.method.name, "MemberList");
+    }
+}
