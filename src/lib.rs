@@ -13,6 +13,7 @@
 //! | [`etcd`] | what etcd keeps on disk, as bytes | its log and snapshots, what its entries do to a store |
 //! | [`rpc`] | the words of the v3 wire | messages in protobuf and JSON, status codes, etcd's texts |
 //! | [`store`] | the key space as a pure value | what each command does, history, who sees which event, who may do what in `store/auth` |
+//! | [`mvcc`] | the v3 key space as a pure value, beside v2's | revisions, transactions, leases, compaction, its own users in `mvcc/auth` |
 //! | [`model`] | words that all share | paths, indexes, log time, every "no" a client can get |
 //! | [`base`] | what all use of the machine | locks, random numbers |
 //!
@@ -53,6 +54,7 @@ pub mod fuzz;
 pub mod health;
 pub mod migrate;
 pub mod model;
+pub mod mvcc;
 pub mod program;
 pub mod proxy;
 pub mod raft;

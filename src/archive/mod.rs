@@ -5,7 +5,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | `cairnbak` |
-//! | 4 | version of the format: 1 |
+//! | 4 | version of the format: 2, or 1 where nothing has happened in the v3 key space: then it has no part in the file |
 //! | | a frame of kind 1: what the backup is of ([`Head`]), with the store's header record: users, roles, members, counters |
 //! | | frames of kind 2: records of the store, about 256 KiB each, as snapshots travel ([`Store::block_after`]) |
 //! | | a frame of kind 3: how many records and blocks there were, and the SHA-256 of everything before this frame |
@@ -31,8 +31,10 @@ pub use read::ArchiveReader;
 pub use write::Archiver;
 
 const MAGIC: &[u8; 8] = b"cairnbak";
-/// The only version so far.
-const VERSION: u32 = 1;
+/// With a v3 key space.
+const VERSION: u32 = 2;
+/// Before there was one. Still written while nothing has happened there.
+const VERSION_WITHOUT_REVISIONS: u32 = 1;
 
 const HEAD: u8 = 1;
 const BLOCK: u8 = 2;
@@ -72,16 +74,16 @@ pub struct Head {
 }
 
 impl Head {
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, version: u32) -> Vec<u8> {
         let mut out = Writer::with_capacity(self.header.0.len() + 128);
         out.u64(self.cluster.0).u64(self.member.0).u64(self.at.0);
         out.varint(self.position.term.0).varint(self.position.index.0).varint(self.index.0);
-        out.varint(self.counts.nodes).varint(self.counts.events);
+        encode_counts(&mut out, version, self.counts);
         out.bytes(self.program.as_bytes()).bytes(&self.header.0);
         out.finish()
     }
 
-    fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+    fn decode(payload: &[u8], version: u32) -> Result<Self, DecodeError> {
         let mut input = Reader::new(payload);
         let cluster = ClusterId(input.u64("cluster")?);
         let member = MemberId(input.u64("member")?);
@@ -89,8 +91,7 @@ impl Head {
         let term = Term(input.varint("term")?);
         let position = LogPosition { term, index: LogIndex(input.varint("log index")?) };
         let index = StoreIndex(input.varint("index")?);
-        let counts =
-            RecordCounts { nodes: input.varint("nodes")?, events: input.varint("events")? };
+        let counts = decode_counts(&mut input, version)?;
         let program = input.text("program")?;
         let header = Header(input.bytes("store header")?.to_vec());
         input.end("head of a backup")?;
@@ -107,22 +108,40 @@ struct End {
 }
 
 impl End {
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, version: u32) -> Vec<u8> {
         let mut out = Writer::default();
-        out.varint(self.counts.nodes).varint(self.counts.events).varint(self.blocks);
+        encode_counts(&mut out, version, self.counts);
+        out.varint(self.blocks);
         out.bytes(&self.sum);
         out.finish()
     }
 
-    fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+    fn decode(payload: &[u8], version: u32) -> Result<Self, DecodeError> {
         let mut input = Reader::new(payload);
-        let counts =
-            RecordCounts { nodes: input.varint("nodes")?, events: input.varint("events")? };
+        let counts = decode_counts(&mut input, version)?;
         let blocks = input.varint("blocks")?;
         let sum = input.bytes("checksum")?.try_into();
         input.end("end of a backup")?;
         Ok(Self { counts, blocks, sum: sum.map_err(|_| DecodeError::Malformed("checksum"))? })
     }
+}
+
+fn encode_counts(out: &mut Writer, version: u32, counts: RecordCounts) {
+    out.varint(counts.nodes).varint(counts.events);
+    if version > VERSION_WITHOUT_REVISIONS {
+        out.varint(counts.revisions);
+    }
+}
+
+fn decode_counts(input: &mut Reader<'_>, version: u32) -> Result<RecordCounts, DecodeError> {
+    Ok(RecordCounts {
+        nodes: input.varint("nodes")?,
+        events: input.varint("events")?,
+        revisions: match version {
+            VERSION_WITHOUT_REVISIONS => 0,
+            _ => input.varint("revisions")?,
+        },
+    })
 }
 
 fn crc_of(kind: u8, length: u32, payload: &[u8]) -> u32 {
@@ -141,7 +160,7 @@ pub enum ArchiveError {
     NoBackup,
     /// A later version wrote it.
     #[error(
-        "the backup file has format {0}, and this version of cairn reads format {VERSION}: use the version of cairn that wrote it, \
+        "the backup file has format {0}, and this version of cairn reads formats up to {VERSION}: use the version of cairn that wrote it, \
          or a newer one"
     )]
     OtherVersion(u32),
@@ -221,7 +240,7 @@ pub(crate) mod fuzz {
         let mut counts = RecordCounts::default();
         let _ = counts.add(block);
         let end = End { counts, blocks: 1, sum: Sha256::digest(&file).into() };
-        write::frame(&mut file, END, &end.encode());
+        write::frame(&mut file, END, &end.encode(VERSION));
         file
     }
 }

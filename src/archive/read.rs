@@ -5,13 +5,15 @@ use std::io::{self, Read};
 use sha2::{Digest, Sha256};
 
 use crate::archive::{
-    ArchiveError, BLOCK, END, End, FRAME_BYTES, FRAME_BYTES_MAX, HEAD, Head, MAGIC, VERSION, crc_of,
+    ArchiveError, BLOCK, END, End, FRAME_BYTES, FRAME_BYTES_MAX, HEAD, Head, MAGIC, VERSION,
+    VERSION_WITHOUT_REVISIONS, crc_of,
 };
 use crate::store::{HistoryLimits, Loader, RecordCounts, Store};
 
 /// Reads a backup file. What it has returned is only known to be right when it has come to the end.
 pub struct ArchiveReader<R> {
     input: R,
+    version: u32,
     head: Head,
     offset: u64,
     sum: Sha256,
@@ -37,7 +39,7 @@ impl<R: Read> ArchiveReader<R> {
             return Err(ArchiveError::NoBackup);
         }
         let version = u32::from_le_bytes(version.try_into().expect("four bytes are left"));
-        if version != VERSION {
+        if !(VERSION_WITHOUT_REVISIONS..=VERSION).contains(&version) {
             return Err(ArchiveError::OtherVersion(version));
         }
         let mut sum = Sha256::new();
@@ -46,11 +48,11 @@ impl<R: Read> ArchiveReader<R> {
         if frame.kind != HEAD {
             return Err(frame.damaged("it is not what a backup is of".to_owned()));
         }
-        let head =
-            Head::decode(&frame.payload).map_err(|error| frame.damaged(error.to_string()))?;
+        let head = Head::decode(&frame.payload, version)
+            .map_err(|error| frame.damaged(error.to_string()))?;
         frame.add_to(&mut sum);
         let counts = RecordCounts::default();
-        Ok(Self { input, head, offset, sum, counts, blocks: 0, done: false })
+        Ok(Self { input, version, head, offset, sum, counts, blocks: 0, done: false })
     }
 
     /// What the backup is of.
@@ -95,7 +97,8 @@ impl<R: Read> ArchiveReader<R> {
     }
 
     fn check_end(&mut self, frame: &Frame) -> Result<(), ArchiveError> {
-        let end = End::decode(&frame.payload).map_err(|error| frame.damaged(error.to_string()))?;
+        let end = End::decode(&frame.payload, self.version)
+            .map_err(|error| frame.damaged(error.to_string()))?;
         let found = End {
             counts: self.counts,
             blocks: self.blocks,
@@ -302,8 +305,8 @@ mod tests {
         }
         assert!(matches!(read(&bytes[..5]), Err(ArchiveError::Cut { .. })));
         let mut later = bytes;
-        later[8] = 2;
+        later[8] = 3;
         let error = read(&later).unwrap_err();
-        assert!(matches!(error, ArchiveError::OtherVersion(2)), "{error}");
+        assert!(matches!(error, ArchiveError::OtherVersion(3)), "{error}");
     }
 }

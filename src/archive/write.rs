@@ -4,7 +4,8 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::archive::{
-    BLOCK, BLOCK_BYTES, END, End, FRAME_BYTES, HEAD, Head, MAGIC, VERSION, crc_of,
+    BLOCK, BLOCK_BYTES, END, End, FRAME_BYTES, HEAD, Head, MAGIC, VERSION,
+    VERSION_WITHOUT_REVISIONS, crc_of,
 };
 use crate::model::{ClusterId, LogPosition, MemberId, WallTime};
 use crate::store::{Position, RecordCounts, Store};
@@ -12,6 +13,7 @@ use crate::store::{Position, RecordCounts, Store};
 /// Writes the backup of one state, and holds on to that state until it is done.
 pub struct Archiver {
     store: Store,
+    version: u32,
     head: Option<Head>,
     after: Option<Position>,
     sum: Sha256,
@@ -28,8 +30,12 @@ impl Archiver {
         (cluster, member): (ClusterId, MemberId),
         at: WallTime,
     ) -> Self {
-        let counts =
-            RecordCounts { nodes: store.nodes_count(), events: store.history().len() as u64 };
+        let counts = RecordCounts {
+            nodes: store.nodes_count(),
+            events: store.history().len() as u64,
+            revisions: store.mvcc().records_count(),
+        };
+        let version = if store.mvcc().is_untouched() { VERSION_WITHOUT_REVISIONS } else { VERSION };
         let head = Head {
             cluster,
             member,
@@ -42,6 +48,7 @@ impl Archiver {
         };
         Self {
             store,
+            version,
             head: Some(head),
             after: None,
             sum: Sha256::new(),
@@ -59,8 +66,8 @@ impl Archiver {
         let mut out = Vec::new();
         if let Some(head) = self.head.take() {
             out.extend_from_slice(MAGIC);
-            out.extend_from_slice(&VERSION.to_le_bytes());
-            frame(&mut out, HEAD, &head.encode());
+            out.extend_from_slice(&self.version.to_le_bytes());
+            frame(&mut out, HEAD, &head.encode(self.version));
         } else {
             let (block, last) = self.store.block_after(self.after.as_ref(), BLOCK_BYTES);
             if last.is_some() {
@@ -71,7 +78,7 @@ impl Archiver {
                 self.done = true;
                 let sum = self.sum.clone().finalize().into();
                 let end = End { counts: self.counts, blocks: self.blocks, sum };
-                frame(&mut out, END, &end.encode());
+                frame(&mut out, END, &end.encode(self.version));
             }
         }
         self.sum.update(&out);

@@ -5,6 +5,7 @@
 //! as well, by the number of their first.
 
 mod paced;
+mod revisions;
 mod runs;
 
 use std::io;
@@ -22,6 +23,7 @@ use crate::disk::files::Files;
 use crate::disk::overlay::Overlay;
 use crate::model::{DecodeError, Reader, Writer, walk_order};
 use paced::PacedFile;
+use revisions::NewRevisions;
 use runs::{CHUNK_BYTES, Chunks, MergeError, Packer, Run};
 
 /// Chunks of nodes, by the number of the run and their place in it.
@@ -104,8 +106,10 @@ pub struct Commit<'a> {
     emptied: redb::Table<'a, u64, &'static [u8]>,
     history: redb::Table<'a, u64, &'static [u8]>,
     meta: redb::Table<'a, &'static str, &'static [u8]>,
+    transaction: &'a redb::WriteTransaction,
     run: NewRun,
     events: NewEvents,
+    revisions: NewRevisions<'a>,
 }
 
 /// The run that a commit adds.
@@ -238,9 +242,14 @@ impl Tables {
                 emptied: transaction.open_table(EMPTIED)?,
                 history: transaction.open_table(HISTORY)?,
                 meta: transaction.open_table(META)?,
+                transaction: &transaction,
+                revisions: NewRevisions::default(),
                 run: NewRun { number, ..NewRun::default() },
                 events: NewEvents::default(),
             };
+            if extent == Extent::Everything {
+                commit.drop_revisions().map_err(|CommitError(source)| source)?;
+            }
             let filled = fill(&mut commit).and_then(|()| commit.finish());
             filled.map_err(|CommitError(source)| source)?;
         }
@@ -440,6 +449,7 @@ impl Commit<'_> {
     fn finish(&mut self) -> Result<(), CommitError> {
         self.put_events()?;
         self.put_chunk()?;
+        self.finish_revisions()?;
         let run = &mut self.run;
         if run.chunks == 0 && run.emptied.is_empty() {
             return Ok(());

@@ -180,7 +180,8 @@ impl Replay {
             | Applied::Known
             | Applied::Outdated
             | Applied::AuthChanged(_)
-            | Applied::AuthRefused(_) => self.done.changes += 1,
+            | Applied::AuthRefused(_)
+            | Applied::Mvcc(_) => self.done.changes += 1,
         }
         Ok(())
     }

@@ -83,7 +83,8 @@ impl Replica {
                 | Applied::Refused(_)
                 | Applied::Expired(_)
                 | Applied::AuthChanged(_)
-                | Applied::AuthRefused(_) => break,
+                | Applied::AuthRefused(_)
+                | Applied::Mvcc(_) => break,
             }
         }
         let record = self.view().store.members().get(id).cloned();
@@ -162,7 +163,8 @@ impl Replica {
                 | Applied::Refused(_)
                 | Applied::Expired(_)
                 | Applied::AuthChanged(_)
-                | Applied::AuthRefused(_) => break,
+                | Applied::AuthRefused(_)
+                | Applied::Mvcc(_) => break,
             }
         }
         self.until_left(id, request_timeout(self.inner.member.election)).await;

@@ -5,11 +5,13 @@
 use std::ops::ControlFlow;
 
 use crate::model::{DecodeError, KeyPath, Reader, StoreIndex, Writer};
+use crate::mvcc;
 use crate::store::Store;
 use crate::store::snapshot::{Loader, Position, Record};
 
 const NODE: u8 = 0;
 const EVENT: u8 = 1;
+const REVISION: u8 = 2;
 
 /// What was in blocks so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,13 +20,16 @@ pub struct RecordCounts {
     pub nodes: u64,
     /// Slots of the history.
     pub events: u64,
+    /// Changes of the v3 key space.
+    pub revisions: u64,
 }
 
 /// A record of a block, not decoded any further.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum RawRecord<'a> {
     Node { key: &'a [u8], record: &'a [u8] },
     Event { index: StoreIndex, record: &'a [u8] },
+    Revision { position: mvcc::Position, record: &'a [u8] },
 }
 
 impl<'a> RawRecord<'a> {
@@ -34,6 +39,10 @@ impl<'a> RawRecord<'a> {
             EVENT => {
                 let index = StoreIndex(input.u64("event index")?);
                 Ok(Self::Event { index, record: input.bytes("event")? })
+            }
+            REVISION => {
+                let position = mvcc::Position::decode(input)?;
+                Ok(Self::Revision { position, record: input.bytes("change")? })
             }
             found => Err(DecodeError::Unknown { what: "record kind", found: found.into() }),
         }
@@ -59,6 +68,11 @@ impl Store {
                 Record::Event(index, bytes) => {
                     out.u8(EVENT).u64(index.0).bytes(&bytes);
                     Position::Event(index)
+                }
+                Record::Revision(position, bytes) => {
+                    position.encode(out.u8(REVISION));
+                    out.bytes(&bytes);
+                    Position::Revision(position)
                 }
             });
             if out.length() >= bytes_max {
@@ -89,6 +103,10 @@ impl Loader {
                     self.event(index, record)?;
                     Position::Event(index)
                 }
+                RawRecord::Revision { position, record } => {
+                    self.revision(record)?;
+                    Position::Revision(position)
+                }
             });
         }
         Ok(last)
@@ -106,6 +124,7 @@ impl RecordCounts {
             match RawRecord::read(&mut input)? {
                 RawRecord::Node { .. } => self.nodes += 1,
                 RawRecord::Event { .. } => self.events += 1,
+                RawRecord::Revision { .. } => self.revisions += 1,
             }
         }
         Ok(())
@@ -113,7 +132,7 @@ impl RecordCounts {
 
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.nodes + self.events
+        self.nodes + self.events + self.revisions
     }
 }
 
@@ -146,7 +165,10 @@ mod tests {
                 let Some(last) = last else { break };
                 after = Some(last);
             }
-            assert_eq!(counts, RecordCounts { nodes: store.nodes_count(), events: 50 });
+            assert_eq!(
+                counts,
+                RecordCounts { nodes: store.nodes_count(), events: 50, revisions: 0 }
+            );
             assert!(blocks > 1 + 3000 / bytes_max.max(60), "{blocks} blocks of {bytes_max}");
             let read = loader.finish().unwrap();
             assert_eq!(read.digest(), store.digest());

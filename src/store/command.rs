@@ -1,6 +1,7 @@
 //! What a log entry may ask of the store, and its stored form.
 
 use crate::model::{DecodeError, KeyPath, MemberId, Reader, StoreIndex, Ttl, Value, Writer};
+use crate::mvcc;
 use crate::store::auth::{self, AuthCommand};
 use crate::store::members::MembersRevision;
 
@@ -105,6 +106,8 @@ pub enum Command {
     },
     /// Users, roles, and whether they count.
     Auth(AuthCommand),
+    /// Something of the v3 key space.
+    Mvcc(mvcc::Command),
 }
 
 /// What a writing command puts into a node.
@@ -131,6 +134,9 @@ pub struct Condition {
 
 const VERSION: u8 = 1;
 
+/// The tag of a command of the v3 key space; behind those of users and roles.
+const MVCC: u8 = 26;
+
 /// Nodes that go in one tick, before other commands get their turn: a few milliseconds of work.
 const TICK_NODES_MAX: u64 = 1000;
 
@@ -156,7 +162,8 @@ impl Command {
             | Self::PublishMember { .. }
             | Self::RemoveMember { .. }
             | Self::SetClusterVersion { .. }
-            | Self::Auth(_) => None,
+            | Self::Auth(_)
+            | Self::Mvcc(_) => None,
         }
     }
 
@@ -206,6 +213,7 @@ impl Command {
                 out.u8(15).varint(revision.0).u64(id.0);
             }
             Self::Auth(command) => command.encode(out),
+            Self::Mvcc(command) => command.encode(out.u8(MVCC)),
         }
     }
 
@@ -236,6 +244,7 @@ impl Command {
             | Self::RemoveMember { .. }
             | Self::SetClusterVersion { .. }
             | Self::Auth(_) => 0,
+            Self::Mvcc(command) => command.encoded_bytes(),
         }
     }
 
@@ -303,6 +312,7 @@ impl Command {
             }
             16 => Self::Tick { nodes_max: Some(input.varint("nodes of a tick")?) },
             tag @ auth::TAG_FIRST..=auth::TAG_LAST => Self::Auth(AuthCommand::decode(tag, input)?),
+            MVCC => Self::Mvcc(mvcc::Command::decode(input)?),
             tag => return Err(DecodeError::Unknown { what: "command", found: tag.into() }),
         })
     }

@@ -84,7 +84,8 @@ impl Store {
             | Command::PublishMember { .. }
             | Command::RemoveMember { .. }
             | Command::SetClusterVersion { .. }
-            | Command::Auth(_) => unreachable!("facts are not replayed one by one"),
+            | Command::Auth(_)
+            | Command::Mvcc(_) => unreachable!("facts are not replayed one by one"),
         };
         self.now = latest;
         // Nobody is served meanwhile, so it can be dropped here.

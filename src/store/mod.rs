@@ -27,6 +27,7 @@ mod summary;
 mod tree;
 
 use crate::model::{KeyPath, LogTime, MemberId, Refusal, Reply, Stamp, StoreIndex, WallOffset};
+use crate::mvcc::{self, Mvcc};
 
 pub use auth::{
     Access, Asker, Auth, AuthChange, AuthCommand, AuthRefusal, AuthRevision, GUEST, Identity,
@@ -41,7 +42,9 @@ pub use filter::Filter;
 pub use history::{Found, History, HistoryLimits, Scan};
 pub use imported::{Import, OutOfOrder};
 pub use members::{MemberRecord, Members, MembersRevision};
-pub use snapshot::{EventLoader, Header, Loader, NodeLoader, Position, Record, RecordChange};
+pub use snapshot::{
+    EventLoader, Header, Loader, NodeLoader, Position, Record, RecordChange, RevisionLoader,
+};
 pub use tree::{Content, Dir, Link, Node, Remains};
 
 use std::sync::Arc;
@@ -64,6 +67,7 @@ pub struct Store {
     members: Members,
     auth: Auth,
     counters: Counters,
+    mvcc: Mvcc,
     /// Of the command that is being applied; nothing at other times.
     remains: Remains,
 }
@@ -87,6 +91,8 @@ pub enum Applied {
     AuthChanged(AuthChange),
     /// Users, roles and the flag stay as they are; all that it may have taken are the indexes of etcd's first record.
     AuthRefused(AuthRefusal),
+    /// The v3 key space was asked for something. Watchers of v2's keys never see it.
+    Mvcc(mvcc::Applied),
 }
 
 impl Applied {
@@ -100,7 +106,8 @@ impl Applied {
             | Self::Known
             | Self::Outdated
             | Self::AuthChanged(_)
-            | Self::AuthRefused(_) => &[],
+            | Self::AuthRefused(_)
+            | Self::Mvcc(_) => &[],
         }
     }
 }
@@ -117,6 +124,7 @@ impl Store {
             members: Members::default(),
             auth: Auth::default(),
             counters: Counters::default(),
+            mvcc: Mvcc::default(),
             remains: Remains::default(),
         }
     }
@@ -144,7 +152,11 @@ impl Store {
         if self.offset.differs_by(stamp.offset) > OFFSET_TOLERANCE {
             self.offset = stamp.offset;
         }
+        if !matches!(command, Command::Mvcc(_)) {
+            self.mvcc.sweep();
+        }
         let applied = match command {
+            Command::Mvcc(command) => Applied::Mvcc(self.mvcc.apply(self.now, command)),
             Command::Tick { nodes_max } => self.expire(*nodes_max),
             Command::AddMember { .. }
             | Command::UpdateMember { .. }
@@ -209,9 +221,10 @@ impl Store {
         self.tree.root().nodes_below()
     }
 
-    /// What the key space weighs: names and values, and 128 bytes for each node. Known at once, whatever the size.
+    /// What both key spaces weigh: names and values, and 128 bytes for each node of v2 and each version of v3. Known at once,
+    /// whatever the size.
     pub fn bytes(&self) -> u64 {
-        self.tree.root().bytes_below()
+        self.tree.root().bytes_below() + self.mvcc.bytes()
     }
 
     /// Could a command make the key space larger? A compare that fails or a create of what is there could not; a value that is no
@@ -239,6 +252,7 @@ impl Store {
             | Command::RemoveMember { .. }
             | Command::SetClusterVersion { .. }
             | Command::Auth(_) => false,
+            Command::Mvcc(command) => command.request.grows(),
         }
     }
 
@@ -255,6 +269,11 @@ impl Store {
     /// Users, roles, and whether they count.
     pub fn auth(&self) -> &Auth {
         &self.auth
+    }
+
+    /// The v3 key space.
+    pub fn mvcc(&self) -> &Mvcc {
+        &self.mvcc
     }
 
     /// Outcomes of all commands since the cluster began.
@@ -279,6 +298,7 @@ impl Store {
     /// everything.
     pub fn check(&self) {
         self.tree.check();
+        self.mvcc.check();
     }
 }
 

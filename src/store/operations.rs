@@ -43,7 +43,8 @@ impl Store {
             | Command::PublishMember { .. }
             | Command::RemoveMember { .. }
             | Command::SetClusterVersion { .. }
-            | Command::Auth(_) => unreachable!("apply sends these elsewhere"),
+            | Command::Auth(_)
+            | Command::Mvcc(_) => unreachable!("apply sends these elsewhere"),
         };
         self.count(command, result.as_ref().err());
         result
@@ -184,7 +185,8 @@ impl Store {
             | Command::Delete { .. }
             | Command::CompareAndDelete { .. }
             | Command::Tick { .. }
-            | Command::Auth(_) => unreachable!("apply sends these elsewhere"),
+            | Command::Auth(_)
+            | Command::Mvcc(_) => unreachable!("apply sends these elsewhere"),
         };
         self.take_indexes(slots as u64);
         if slots > 0 { Applied::Recorded } else { Applied::Known }
@@ -328,7 +330,8 @@ impl Store {
             | Command::PublishMember { .. }
             | Command::RemoveMember { .. }
             | Command::SetClusterVersion { .. }
-            | Command::Auth(_) => return,
+            | Command::Auth(_)
+            | Command::Mvcc(_) => return,
         };
         self.counters.count(if failed { fail } else { success });
     }

@@ -3,6 +3,7 @@
 //! A checkpoint writes the nodes at the keys that changed since the one before: it costs what changed, not what is there.
 
 use crate::model::{DecodeError, KeyPath, LogTime, Reader, StoreIndex, Value, WallOffset, Writer};
+use crate::mvcc::{self, Mvcc, Revision};
 use crate::store::Store;
 use crate::store::auth::Auth;
 use crate::store::changes::Changes;
@@ -33,22 +34,30 @@ pub enum Record {
     Node(KeyPath, Vec<u8>),
     /// What took an index; an empty record is a fact of the cluster.
     Event(StoreIndex, Vec<u8>),
+    /// A change of the v3 key space.
+    Revision(mvcc::Position, Vec<u8>),
 }
 
-/// A place among a store's records, which stand in one order: nodes, each behind its directory, then events by index.
+/// A place among a store's records, which stand in one order: nodes, each behind its directory, then events by index, then changes
+/// of the v3 key space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Position {
     /// At the node with this key.
     Node(KeyPath),
     /// At the event with this index.
     Event(StoreIndex),
+    /// At this change of the v3 key space.
+    Revision(mvcc::Position),
 }
 
-/// Everything that is not a node and not an event: small, and written whole each time.
+/// Everything that is not a node, an event or a change of the v3 key space: small, and written whole each time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header(pub Vec<u8>);
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
+
+/// Before there was a v3 key space. Still written while nothing has happened there: builds of then can read it.
+const VERSION_WITHOUT_MVCC: u8 = 3;
 
 /// Before there were users and roles. Still written while there are none: builds of then can read it.
 const VERSION_WITHOUT_AUTH: u8 = 2;
@@ -97,6 +106,16 @@ impl Store {
         }
     }
 
+    /// Calls `visit` with all changes of the v3 key space that are kept, by revision and place in it, in order.
+    pub fn revisions(&self, visit: &mut impl FnMut((u64, u32), Vec<u8>)) {
+        self.mvcc.records(visit);
+    }
+
+    /// The same, only with those behind a revision.
+    pub fn revisions_since(&self, revision: Revision, visit: &mut impl FnMut((u64, u32), Vec<u8>)) {
+        self.mvcc.records_since(revision, visit);
+    }
+
     /// Calls `visit` with the records behind `after`, or with all, until it breaks. Walks only what it visits.
     pub fn records_after(
         &self,
@@ -105,10 +124,11 @@ impl Store {
     ) -> ControlFlow<()> {
         let names: Vec<_> = match after {
             Some(Position::Node(path)) => path.names().collect(),
-            Some(Position::Event(_)) | None => Vec::new(),
+            Some(Position::Event(_) | Position::Revision(_)) | None => Vec::new(),
         };
         let first_event = match after {
             Some(Position::Event(index)) => index.next(),
+            Some(Position::Revision(_)) => self.index.next(),
             Some(Position::Node(_)) | None => {
                 let root = self.tree.root();
                 tree::walk_after(&KeyPath::root(), root, &names, &mut |path, node| {
@@ -120,19 +140,32 @@ impl Store {
         for (index, slot) in self.history.slots_from(first_event) {
             visit(Record::Event(index, encode_slot(slot)))?;
         }
-        ControlFlow::Continue(())
+        let behind = match after {
+            Some(Position::Revision(position)) => Some(position),
+            Some(Position::Node(_) | Position::Event(_)) | None => None,
+        };
+        self.mvcc.records_after(behind, &mut |position, record| {
+            visit(Record::Revision(position, record))
+        })
     }
 
     /// The header record.
     pub fn header(&self) -> Header {
         let mut out = Writer::default();
-        let version = if self.auth.is_untouched() { VERSION_WITHOUT_AUTH } else { VERSION };
+        let version = match (self.mvcc.is_untouched(), self.auth.is_untouched()) {
+            (false, _) => VERSION,
+            (true, false) => VERSION_WITHOUT_MVCC,
+            (true, true) => VERSION_WITHOUT_AUTH,
+        };
         out.u8(version).varint(self.now.0).signed(self.offset.0);
         out.varint(self.index.0).varint(self.history.oldest().0);
         self.counters.encode(&mut out);
         self.members.encode(&mut out);
-        if version == VERSION {
+        if version >= VERSION_WITHOUT_MVCC {
             self.auth.encode(&mut out);
+        }
+        if version == VERSION {
+            self.mvcc.encode_header(&mut out);
         }
         Header(out.finish())
     }
@@ -153,7 +186,7 @@ impl Store {
             digest = crc32c::crc32c_append(digest, path.as_bytes());
             digest = crc32c::crc32c_append(digest, &encode_node(node));
         });
-        digest
+        if self.mvcc.is_untouched() { digest } else { self.mvcc.digest(digest) }
     }
 }
 
@@ -205,6 +238,7 @@ pub struct Loader {
     /// All but the nodes.
     store: Store,
     nodes: tree::Builder,
+    revisions: mvcc::Loader,
 }
 
 impl Loader {
@@ -233,8 +267,12 @@ impl Loader {
         let counters = Counters::decode(&mut input)?;
         let members = Members::decode(&mut input)?;
         let auth = match version {
-            VERSION => Auth::decode(&mut input)?,
+            VERSION | VERSION_WITHOUT_MVCC => Auth::decode(&mut input)?,
             _ => Auth::default(),
+        };
+        let revisions = match version {
+            VERSION => mvcc::Loader::new(&mut input)?,
+            _ => mvcc::Loader::default(),
         };
         input.end("store header")?;
         let mut history = History::new(limits);
@@ -249,9 +287,11 @@ impl Loader {
                 members,
                 auth,
                 counters,
+                mvcc: Mvcc::default(),
                 remains: Remains::default(),
             },
             nodes: tree::Builder::default(),
+            revisions,
         })
     }
 
@@ -260,9 +300,13 @@ impl Loader {
         self.store.history.next()
     }
 
-    /// Both parts of it, which may be put together side by side.
-    pub fn parts(&mut self) -> (NodeLoader<'_>, EventLoader<'_>) {
-        (NodeLoader(&mut self.nodes), EventLoader(&mut self.store.history))
+    /// All parts of it, which may be put together side by side.
+    pub fn parts(&mut self) -> (NodeLoader<'_>, EventLoader<'_>, RevisionLoader<'_>) {
+        (
+            NodeLoader(&mut self.nodes),
+            EventLoader(&mut self.store.history),
+            RevisionLoader(&mut self.revisions),
+        )
     }
 
     /// Adds a node: see [`NodeLoader::node`].
@@ -281,15 +325,24 @@ impl Loader {
         self.parts().1.event(index, record)
     }
 
+    /// Adds a change of the v3 key space: see [`RevisionLoader::revision`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn revision(&mut self, record: &[u8]) -> Result<(), DecodeError> {
+        self.parts().2.revision(record)
+    }
+
     /// The store.
     ///
     /// # Errors
-    /// When the events do not reach up to the store's index.
+    /// When the events do not reach up to the store's index, or changes of the v3 key space do not fit together.
     pub fn finish(self) -> Result<Store, DecodeError> {
         if self.store.history.next() != self.store.index.next() {
             return Err(DecodeError::Malformed("end of the events"));
         }
-        Ok(Store { tree: self.nodes.finish(), ..self.store })
+        let mvcc = self.revisions.finish()?;
+        Ok(Store { tree: self.nodes.finish(), mvcc, ..self.store })
     }
 }
 
@@ -334,6 +387,20 @@ impl EventLoader<'_> {
         }
         history.push(Arc::new(event));
         Ok(())
+    }
+}
+
+/// The changes of the v3 key space of a store that is put together.
+#[derive(Debug)]
+pub struct RevisionLoader<'a>(&'a mut mvcc::Loader);
+
+impl RevisionLoader<'_> {
+    /// Adds a change; they come in any order, each once.
+    ///
+    /// # Errors
+    /// When the record is malformed, or of a revision that the header does not know.
+    pub fn revision(&mut self, record: &[u8]) -> Result<(), DecodeError> {
+        self.0.record(record)
     }
 }
 
@@ -422,6 +489,7 @@ mod tests {
             let position = match record {
                 Record::Node(path, _) => Position::Node(path.clone()),
                 Record::Event(index, _) => Position::Event(*index),
+                Record::Revision(position, _) => Position::Revision(position.clone()),
             };
             assert_eq!(after(Some(&position)), all[place + 1..], "behind {position:?}");
         }
@@ -432,6 +500,7 @@ mod tests {
             match record {
                 Record::Node(path, record) => loader.node(path.as_bytes(), record).unwrap(),
                 Record::Event(index, record) => loader.event(*index, record).unwrap(),
+                Record::Revision(_, record) => loader.revision(record).unwrap(),
             }
         }
         assert_eq!(loader.finish().unwrap().digest(), store.digest());
@@ -473,7 +542,7 @@ mod tests {
         let command = AuthCommand::PutUser { name: "u".into(), password, roles: None };
         store.apply(LogTime(1), &Command::Auth(command));
         let Header(bytes) = store.header();
-        assert_eq!(bytes[0], VERSION);
+        assert_eq!(bytes[0], VERSION_WITHOUT_MVCC);
         for end in 0..bytes.len() {
             assert!(Loader::new(LIMITS, &Header(bytes[..end].to_vec())).is_err(), "cut at {end}");
         }

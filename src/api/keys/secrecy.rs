@@ -335,7 +335,8 @@ fn answer(store: &Store, decision: &Decision, asker: &Asker, parsed: Parsed) -> 
                 | Applied::Known
                 | Applied::Outdated
                 | Applied::AuthChanged(_)
-                | Applied::AuthRefused(_) => panic!("{applied:?}"),
+                | Applied::AuthRefused(_)
+                | Applied::Mvcc(_) => panic!("{applied:?}"),
             };
             body.to_vec()
         }

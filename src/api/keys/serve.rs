@@ -264,7 +264,8 @@ async fn write(
         | Applied::Known
         | Applied::Outdated
         | Applied::AuthChanged(_)
-        | Applied::AuthRefused(_) => {
+        | Applied::AuthRefused(_)
+        | Applied::Mvcc(_) => {
             unreachable!("no client sends such commands")
         }
     }

@@ -278,7 +278,8 @@ async fn change(api: &Context, command: AuthCommand) -> Result<AuthChange, Refus
         | Applied::Expired(_)
         | Applied::Recorded
         | Applied::Known
-        | Applied::Outdated => unreachable!("a change of users has an outcome of its own"),
+        | Applied::Outdated
+        | Applied::Mvcc(_) => unreachable!("a change of users has an outcome of its own"),
     }
 }
 

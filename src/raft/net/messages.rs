@@ -13,6 +13,7 @@ use openraft::raft::{
 use crate::model::{
     DecodeError, KeyPath, LogIndex, LogTime, MemberId, Reader, StoreIndex, Term, WallTime, Writer,
 };
+use crate::mvcc;
 use crate::raft::Progress;
 use crate::raft::adapter::types::{Entry, LogId, SnapshotMeta, StoredMembership, Types, Vote};
 use crate::raft::clock::Reading;
@@ -256,15 +257,23 @@ impl SnapshotBegin {
 const FROM_THE_START: u8 = 0;
 const AFTER_NODE: u8 = 1;
 const AFTER_EVENT: u8 = 2;
+const AFTER_REVISION: u8 = 3;
 
 /// How much of the announced snapshot is here already.
 pub(in crate::raft) fn encode_resume(after: Option<&Position>) -> Vec<u8> {
     let mut out = Writer::default();
     match after {
-        None => out.u8(FROM_THE_START),
-        Some(Position::Node(path)) => out.u8(AFTER_NODE).bytes(path.as_bytes()),
-        Some(Position::Event(index)) => out.u8(AFTER_EVENT).u64(index.0),
-    };
+        None => {
+            out.u8(FROM_THE_START);
+        }
+        Some(Position::Node(path)) => {
+            out.u8(AFTER_NODE).bytes(path.as_bytes());
+        }
+        Some(Position::Event(index)) => {
+            out.u8(AFTER_EVENT).u64(index.0);
+        }
+        Some(Position::Revision(position)) => position.encode(out.u8(AFTER_REVISION)),
+    }
     out.finish()
 }
 
@@ -275,6 +284,7 @@ pub(in crate::raft) fn decode_resume(payload: &[u8]) -> Result<Option<Position>,
         FROM_THE_START => None,
         AFTER_NODE => Some(Position::Node(KeyPath::clean(input.bytes("key")?))),
         AFTER_EVENT => Some(Position::Event(StoreIndex(input.u64("event index")?))),
+        AFTER_REVISION => Some(Position::Revision(mvcc::Position::decode(&mut input)?)),
         found => return Err(DecodeError::Unknown { what: "resume", found: found.into() }),
     })
 }

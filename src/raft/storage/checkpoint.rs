@@ -21,6 +21,7 @@ use tracing::info;
 use crate::base::lock;
 use crate::disk::{Commit, CommitError, Extent, IoMode, Tables, TablesError};
 use crate::model::{DecodeError, LogIndex, StoreIndex};
+use crate::mvcc::Revision;
 use crate::raft::adapter::types::{self, LogId, StoredMembership, Types};
 use crate::raft::storage::blocking;
 use crate::raft::storage::encoding;
@@ -34,6 +35,9 @@ const MEMBERSHIP: &str = "membership";
 const OLD_HEADER: &str = "store";
 /// In its place: builds of then take it for a version that they do not know, and not the rest for an empty store.
 const NOT_FOR_OLD_BUILDS: u8 = u8::MAX;
+
+/// So many revisions that nobody needs any more are never too many.
+const SPARE_REVISIONS: u64 = 10_000;
 
 /// A follower whose connection broke gets the rest of the same checkpoint if it is back within this time.
 const RESUME: Duration = Duration::from_secs(20);
@@ -52,12 +56,18 @@ pub(in crate::raft) struct Difference {
     /// The last entry of that state.
     pub(in crate::raft) from: Option<LogId>,
     pub(in crate::raft) changes: Changes,
+    /// The revision of the v3 key space in that state.
+    pub(in crate::raft) revision: Revision,
 }
 
 impl Difference {
     /// Nothing yet.
     pub(in crate::raft) fn to(state: &Checkpoint) -> Self {
-        Self { from: state.applied, changes: Changes::since(state.store.index()) }
+        Self {
+            from: state.applied,
+            changes: Changes::since(state.store.index()),
+            revision: state.store.mvcc().revision(),
+        }
     }
 }
 
@@ -226,14 +236,16 @@ impl Checkpoints {
         };
         let mut loader = Loader::new(limits, &Header(header))?;
         let oldest = loader.oldest_event().0;
-        let (mut nodes, mut events) = loader.parts();
+        let (mut nodes, mut events, mut revisions) = loader.parts();
         let read_nodes = || {
             self.tables.nodes(|key, record| nodes.node(key, record).map_err(CheckpointError::from))
         };
         let read_events = || {
             self.tables.events(oldest, |index, record| {
                 events.event(StoreIndex(index), record).map_err(CheckpointError::from)
-            })
+            })?;
+            self.tables
+                .revisions(|record| revisions.revision(record).map_err(CheckpointError::from))
         };
         let (nodes, events) = blocking::both(self.io, read_nodes, read_events);
         nodes?;
@@ -257,8 +269,7 @@ impl Checkpoints {
             return Ok(());
         }
         // To any other state it is no difference.
-        let changes = (difference.from == durable).then_some(&difference.changes);
-        self.write(changes, to)
+        self.write((difference.from == durable).then_some(difference), to)
     }
 
     /// Puts another state in place of everything.
@@ -284,9 +295,14 @@ impl Checkpoints {
         self.write(None, by)
     }
 
-    /// Without a list of changes, everything.
-    fn write(&self, changes: Option<&Changes>, to: &Checkpoint) -> Result<(), CheckpointError> {
+    /// Without a difference, everything.
+    fn write(
+        &self,
+        difference: Option<&Difference>,
+        to: &Checkpoint,
+    ) -> Result<(), CheckpointError> {
         let begun = Instant::now();
+        let changes = difference.map(|difference| &difference.changes);
         let write_rest = |commit: &mut Commit<'_>| {
             commit.drop_events_below(to.store.history().oldest().0)?;
             commit.put_meta(HEADER, &to.store.header().0)?;
@@ -301,6 +317,12 @@ impl Checkpoints {
             Some(changes) if extent != Extent::Everything => changes.start().next(),
             Some(_) | None => StoreIndex(0),
         };
+        let revisions = match difference {
+            Some(difference) if extent != Extent::Everything && !self.is_sparse(&to.store)? => {
+                Some(difference.revision)
+            }
+            Some(_) | None => None,
+        };
         self.tables.commit(extent, |commit| {
             match changes {
                 Some(changes) if extent == Extent::Changes => {
@@ -309,12 +331,22 @@ impl Checkpoints {
                 Some(_) | None => write_nodes(commit, &to.store)?,
             }
             write_events(commit, &to.store, events)?;
+            write_revisions(commit, &to.store, revisions)?;
             write_rest(commit)
         })?;
         (self.committed)(begun.elapsed());
         self.durable.send_replace(to.applied);
         info!(target: "etcdserver", "saved snapshot at index {}", to.index());
         Ok(())
+    }
+}
+
+impl Checkpoints {
+    /// Are most of the revisions on disk such as nobody needs any more? Then it is time to write those anew that are left: it costs
+    /// no more than writing the others did.
+    fn is_sparse(&self, to: &Store) -> Result<bool, CheckpointError> {
+        let left = to.mvcc().versions_count();
+        Ok(self.tables.revisions_count()? > left.saturating_mul(2) + SPARE_REVISIONS)
     }
 }
 
@@ -363,6 +395,28 @@ fn write_events(commit: &mut Commit<'_>, to: &Store, from: StoreIndex) -> Result
             result = commit.put_event(index.0, &record);
         }
     });
+    result
+}
+
+/// Those behind a revision, or all in place of those that are there.
+fn write_revisions(
+    commit: &mut Commit<'_>,
+    to: &Store,
+    behind: Option<Revision>,
+) -> Result<(), CommitError> {
+    if behind.is_none() {
+        commit.drop_revisions()?;
+    }
+    let mut result = Ok(());
+    let mut put = |place, record: Vec<u8>| {
+        if result.is_ok() {
+            result = commit.put_revision(place, &record);
+        }
+    };
+    match behind {
+        Some(revision) => to.revisions_since(revision, &mut put),
+        None => to.revisions(&mut put),
+    }
     result
 }
 

@@ -328,6 +328,7 @@ mod tests {
             match record {
                 Record::Node(path, record) => loader.node(path.as_bytes(), &record).unwrap(),
                 Record::Event(index, record) => loader.event(index, &record).unwrap(),
+                Record::Revision(_, record) => loader.revision(&record).unwrap(),
             }
             ControlFlow::Continue(())
         });
@@ -357,7 +358,8 @@ mod tests {
                     | Applied::Expired(_)
                     | Applied::Recorded
                     | Applied::Known
-                    | Applied::Outdated => prop_assert!(false, "{:?}", applied),
+                    | Applied::Outdated
+                    | Applied::Mvcc(_) => prop_assert!(false, "{:?}", applied),
                 }
                 prop_assert!(!store.auth().enabled() || store.auth().user(ROOT).is_some());
             }

@@ -19,10 +19,11 @@ mod decision;
 mod refusal;
 mod stored;
 
-use std::fmt;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+
+pub use crate::model::PasswordHash;
 
 pub use change::AuthChange;
 pub use command::AuthCommand;
@@ -39,28 +40,6 @@ pub const GUEST: &str = "guest";
 /// Which change of users, roles or the flag came last, as a number that only rises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AuthRevision(pub u64);
-
-/// A finished bcrypt hash. It can be tried offline, so it is not shown in any log.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PasswordHash(Arc<str>);
-
-impl PasswordHash {
-    /// Takes a hash as bcrypt writes it.
-    pub fn new(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    /// As bcrypt reads it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for PasswordHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PasswordHash(..)")
-    }
-}
 
 /// A user as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,53 @@
+//! Compactions: what was superseded or deleted up to a revision goes.
+//!
+//! It cannot be read any more at once; its memory is given back little by little, with the commands behind it, so that no command has
+//! to wait for all of it.
+
+use std::sync::Arc;
+
+use crate::mvcc::key::{KeyValue, Revision};
+use crate::mvcc::request::{Refusal, Reply};
+use crate::mvcc::{Mvcc, Place};
+
+/// Changes that are forgotten with one command: a fraction of a millisecond.
+const SWEEP_CHANGES: usize = 500;
+
+impl Mvcc {
+    pub(super) fn compact(&mut self, revision: Revision) -> Result<Reply, Refusal> {
+        if self.compacted.is_some_and(|compacted| revision <= compacted) {
+            return Err(Refusal::Compacted);
+        }
+        if revision > self.revision {
+            return Err(Refusal::FutureRevision);
+        }
+        self.compacted = Some(revision);
+        self.sweep();
+        Ok(Reply::Compact)
+    }
+
+    /// Gives a part of the memory back that a compaction has made free. Each command does so; a tick of the v2 key space too.
+    pub fn sweep(&mut self) {
+        let Some(compacted) = self.compacted else { return };
+        for _ in 0..SWEEP_CHANGES {
+            // Watches may begin at the compacted revision itself: it goes with the next compaction.
+            let Some(first) = self.log.front().filter(|first| first.modified < compacted) else {
+                return;
+            };
+            let first = Arc::clone(first);
+            if let Some(before) = self.before(&first).map(Arc::clone) {
+                self.forget(&before);
+            }
+            if first.is_deletion() {
+                self.forget(&first);
+            }
+            self.log.pop_front();
+        }
+    }
+
+    fn forget(&mut self, old: &KeyValue) {
+        let (revision, sub) = old.place();
+        if self.past.remove(&Place { key: &old.key, revision, sub }).is_some() {
+            self.bytes -= old.bytes();
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The checksum over all changes up to a revision that members compare: etcd's, to the bit.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::mvcc::Mvcc;
+use crate::mvcc::key::{KeyValue, Revision};
+use crate::mvcc::request::Refusal;
+
+impl Mvcc {
+    /// The checksum at a revision, zero for now; and the compacted revision then. Walks everything.
+    ///
+    /// # Errors
+    /// [`Refusal::Compacted`], also for the compacted revision itself; [`Refusal::FutureRevision`].
+    pub fn hash(&self, revision: Revision) -> Result<(u32, Option<Revision>), Refusal> {
+        let asked = revision != Revision(0);
+        if asked && self.compacted.is_some_and(|compacted| revision <= compacted) {
+            return Err(Refusal::Compacted);
+        }
+        if revision > self.revision {
+            return Err(Refusal::FutureRevision);
+        }
+        let last = if asked { revision } else { self.revision };
+        let compacted = self.compacted.unwrap_or_default();
+        let old = self.old_versions();
+        let all = || old.iter().chain(&self.log);
+        // Of what was compacted, only the newest version of each key that was there still counts.
+        let mut seen: BTreeSet<&[u8]> = BTreeSet::new();
+        let mut kept = BTreeSet::new();
+        let compacted_ones: Vec<&Arc<KeyValue>> =
+            all().take_while(|kv| kv.modified <= compacted).collect();
+        for kv in compacted_ones.iter().rev() {
+            if seen.insert(&kv.key) && !kv.is_deletion() {
+                kept.insert(kv.place());
+            }
+        }
+        let mut crc = crc32c::crc32c(b"key");
+        for kv in all().take_while(|kv| kv.modified <= last) {
+            if kv.modified <= compacted && !kept.contains(&kv.place()) {
+                continue;
+            }
+            crc = crc32c::crc32c_append(crc, &stored_key(kv));
+            crc = crc32c::crc32c_append(crc, &stored_value(kv));
+        }
+        Ok((crc, self.compacted))
+    }
+}
+
+/// The key under which etcd stores a change.
+fn stored_key(kv: &KeyValue) -> Vec<u8> {
+    let mut key = Vec::with_capacity(18);
+    key.extend_from_slice(&kv.modified.0.to_be_bytes());
+    key.push(b'_');
+    key.extend_from_slice(&u64::from(kv.sub).to_be_bytes());
+    if kv.is_deletion() {
+        key.push(b't');
+    }
+    key
+}
+
+/// What etcd stores there: a `mvccpb.KeyValue`, fields in the order of their numbers, zeros left out.
+fn stored_value(kv: &KeyValue) -> Vec<u8> {
+    const BYTES: u64 = 2;
+    let mut out = crate::model::Writer::with_capacity(32 + kv.key.len() + kv.value.len());
+    let mut bytes = |field: u64, value: &[u8]| {
+        if !value.is_empty() {
+            out.varint(field << 3 | BYTES).bytes(value);
+        }
+    };
+    bytes(1, &kv.key);
+    if kv.is_deletion() {
+        return out.finish();
+    }
+    let mut number = |field: u64, value: u64| {
+        if value != 0 {
+            out.varint(field << 3).varint(value);
+        }
+    };
+    number(2, kv.created.0);
+    number(3, kv.modified.0);
+    number(4, kv.version);
+    if !kv.value.is_empty() {
+        out.varint(5 << 3 | BYTES).bytes(&kv.value);
+    }
+    if !kv.lease.is_none() {
+        out.varint(6 << 3).varint(kv.lease.0.cast_unsigned());
+    }
+    out.finish()
+}
