@@ -19,7 +19,7 @@
 //!
 //! Beside them [`config`]: flags, variables and file, in one table; and [`discovery`]: how founders find each other, in a
 //! directory of another cluster or by DNS, with the HTTP client for asking other members; and [`tls`]: certificates, and who may
-//! connect as far as they say it; and [`proxy`]: a server without data, in front of a cluster. The binary is several programs:
+//! connect as far as they say it; and [`proxy`]: a server without data, in front of a cluster; and [`client`]: asks servers over gRPC. The binary is several programs:
 //! [`program`] tells them apart, [`health`] is the one that a container's health check calls, [`configuration`] is `cairn config`,
 //! [`ctl`] is `etcdctl`: commands and options in `ctl/table`, what each does in `ctl/commands`, who is asked in `ctl/client`;
 //! [`backup`] makes backups, restores and verifies them; [`migrate`] makes a data directory from one of etcd; and [`bench`](mod@bench) puts load on servers and measures them.
@@ -41,6 +41,7 @@ pub mod archive;
 pub mod backup;
 pub mod base;
 pub mod bench;
+pub mod client;
 pub mod config;
 pub mod configuration;
 #[cfg(test)]

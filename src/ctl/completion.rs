@@ -10,9 +10,8 @@ use crate::ctl::failure::Failure;
 use crate::ctl::keys::{self, Reading};
 use crate::ctl::parse::{self, Asked};
 use crate::ctl::settings::Settings;
-use crate::ctl::table::{
-    self, ALWAYS, Argument, Command, Flag, GLOBALS, GROUPS, HELP, Kind, SHELLS,
-};
+use crate::ctl::table::{API_VARIABLE, Api, Argument, Command, Flag, Kind, SHELLS, V2, V3};
+use crate::ctl::v3;
 
 /// The word that shells ask with; no command is called so.
 pub(super) const QUESTION: &str = "__complete";
@@ -111,14 +110,27 @@ pub(super) async fn answer(words: &[String], variables: &[(String, String)]) -> 
         Some((last, before)) => (last.as_str(), before),
         None => ("", words),
     };
-    match next(before, last) {
+    let api = api(variables);
+    match next(api, before, last) {
         Next::File => ":file\n".to_owned(),
         Next::Words(candidates) => lines(candidates, last),
         Next::Key => {
-            let keys = tokio::time::timeout(KEYS_MAX, keys_below(before, last, variables)).await;
+            let keys = async {
+                match api.version {
+                    3 => v3::keys_below(before, last, variables).await,
+                    _ => keys_below(before, last, variables).await,
+                }
+            };
+            let keys = tokio::time::timeout(KEYS_MAX, keys).await;
             lines(keys.ok().flatten().unwrap_or_default(), last)
         }
     }
+}
+
+/// The version whose words are completed.
+fn api(variables: &[(String, String)]) -> &'static Api {
+    let said = variables.iter().find(|(name, _)| name == API_VARIABLE);
+    if said.is_some_and(|(_, value)| value == "3") { &V3 } else { &V2 }
 }
 
 fn lines(candidates: Vec<String>, begin: &str) -> String {
@@ -138,7 +150,7 @@ enum Place {
     Arguments(&'static Command, usize),
 }
 
-fn next(before: &[String], last: &str) -> Next {
+fn next(api: &'static Api, before: &[String], last: &str) -> Next {
     let (mut place, mut ended) = (Place::Command(""), false);
     let mut words = before.iter();
     while let Some(word) = words.next() {
@@ -148,17 +160,17 @@ fn next(before: &[String], last: &str) -> Next {
         }
         if !ended && word.len() > 1 && word.starts_with('-') {
             let takes_next = !word.contains('=')
-                && found(&place, word).is_some_and(|flag| flag.kind != Kind::Switch);
+                && found(api, &place, word).is_some_and(|flag| flag.kind != Kind::Switch);
             if takes_next && words.next().is_none() {
-                return found(&place, word).map_or(Next::Words(Vec::new()), values);
+                return found(api, &place, word).map_or(Next::Words(Vec::new()), values);
             }
             continue;
         }
         place = match place {
             Place::Command(group) => {
                 let name = if group.is_empty() { word.clone() } else { format!("{group} {word}") };
-                let inner = GROUPS.iter().find(|known| group.is_empty() && known.name == word);
-                match (table::command_of(&name), inner) {
+                let inner = api.groups.iter().find(|known| group.is_empty() && known.name == word);
+                match (api.command(&name), inner) {
                     (Some(command), _) => Place::Arguments(command, 0),
                     (None, Some(inner)) => Place::Command(inner.name),
                     (None, None) => return Next::Words(Vec::new()),
@@ -168,13 +180,13 @@ fn next(before: &[String], last: &str) -> Next {
         };
     }
     if !ended && last.starts_with('-') {
-        return Next::Words(flags(&place).flat_map(spellings).collect());
+        return Next::Words(flags(api, &place).flat_map(spellings).collect());
     }
     match place {
         Place::Command(group) => {
-            let commands = table::commands_of(group).map(|(name, _)| name.to_owned());
+            let commands = api.commands_of(group).map(|(name, _)| name.to_owned());
             let groups =
-                GROUPS.iter().filter(|_| group.is_empty()).map(|group| group.name.to_owned());
+                api.groups.iter().filter(|_| group.is_empty()).map(|group| group.name.to_owned());
             Next::Words(commands.chain(groups).chain(["help".to_owned()]).collect())
         }
         Place::Arguments(command, count) => match command.arguments.get(count) {
@@ -188,17 +200,17 @@ fn next(before: &[String], last: &str) -> Next {
     }
 }
 
-fn flags(place: &Place) -> impl Iterator<Item = &'static Flag> + use<> {
+fn flags(api: &'static Api, place: &Place) -> impl Iterator<Item = &'static Flag> + use<> {
     let (own, always) = match place {
-        Place::Command(_) => (&[][..], ALWAYS),
-        Place::Arguments(command, _) => (command.flags, HELP),
+        Place::Command(_) => (&[][..], api.always),
+        Place::Arguments(command, _) => (command.flags, api.help),
     };
-    own.iter().chain(GLOBALS).chain(always)
+    own.iter().chain(api.globals).chain(always)
 }
 
-fn found(place: &Place, word: &str) -> Option<&'static Flag> {
+fn found(api: &'static Api, place: &Place, word: &str) -> Option<&'static Flag> {
     let name = word.trim_start_matches('-').split('=').next().unwrap_or_default();
-    flags(place).find(|flag| flag.names.contains(&name))
+    flags(api, place).find(|flag| flag.names.contains(&name))
 }
 
 fn spellings(flag: &'static Flag) -> impl Iterator<Item = String> {
@@ -242,13 +254,16 @@ async fn keys_below(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ctl::table::COMMANDS;
 
     /// What could follow these words; the last may be unfinished.
     fn after(text: &str) -> Next {
+        after_in(&V2, text)
+    }
+
+    fn after_in(api: &'static Api, text: &str) -> Next {
         let words: Vec<_> = text.split(' ').map(str::to_owned).collect();
         let (last, before) = words.split_last().unwrap();
-        match next(before, last) {
+        match next(api, before, last) {
             Next::Words(words) => {
                 Next::Words(words.into_iter().filter(|word| word.starts_with(last)).collect())
             }
@@ -287,14 +302,19 @@ mod tests {
 
     #[test]
     fn every_command_can_be_completed() {
-        for command in COMMANDS {
-            let (group, word) = match command.name.split_once(' ') {
-                Some((group, word)) => (format!("{group} "), word),
-                None => (String::new(), command.name),
-            };
-            let Next::Words(found) = after(&format!("{group}{word}")) else { panic!("{word}") };
-            assert!(found.iter().any(|found| found == word), "{}", command.name);
+        for api in [&V2, &V3] {
+            for command in api.commands {
+                let (group, word) = match command.name.split_once(' ') {
+                    Some((group, word)) => (format!("{group} "), word),
+                    None => (String::new(), command.name),
+                };
+                let line = format!("{group}{word}");
+                let Next::Words(found) = after_in(api, &line) else { panic!("{word}") };
+                assert!(found.iter().any(|found| found == word), "{}", command.name);
+            }
         }
+        assert_eq!(after_in(&V3, "get --sort-by V"), words("VALUE VERSION"));
+        assert_eq!(after_in(&V3, "endpoint status --cl"), words("--cluster"));
     }
 
     #[test]

@@ -5,52 +5,50 @@
 use std::fmt::Write as _;
 
 use crate::ctl::parse::Topic;
-use crate::ctl::table::{self, ALWAYS, Command, Flag, GLOBALS, GROUPS, Group, HELP, Kind};
-
-/// What the tool is, in a phrase.
-pub(super) const ABOUT: &str = "the command line client for the version 2 API";
+use crate::ctl::table::{Api, Command, Flag, Group, Kind, WHICH_API};
 
 /// What `help` prints; `program` is the name the tool was called under.
-pub(super) fn text(program: &str, topic: Topic) -> String {
+pub(super) fn text(program: &str, api: &Api, topic: Topic) -> String {
     match topic {
-        Topic::Tool => tool(program),
-        Topic::Group(group) => of_group(program, group),
-        Topic::Command(command) => of_command(program, command),
+        Topic::Tool => tool(program, api),
+        Topic::Group(group) => of_group(program, api, group),
+        Topic::Command(command) => of_command(program, api, command),
     }
 }
 
-fn tool(program: &str) -> String {
+fn tool(program: &str, api: &Api) -> String {
     let mut text = format!(
-        "NAME:\n   {program} - {ABOUT}\n\nUSAGE:\n   {program} [global options] command [command options] [arguments...]\n\n\
+        "NAME:\n   {program} - {}\n\n   {WHICH_API}\n\nUSAGE:\n   {program} [global options] command [command options] [arguments...]\n\n\
          VERSION:\n   {}\n\nCOMMANDS:\n",
+        api.about,
         env!("CARGO_PKG_VERSION")
     );
-    let single = table::commands_of("").map(|(name, command)| (name.to_owned(), command.about));
-    let groups = GROUPS.iter().map(|group| (group.name.to_owned(), group.about));
+    let single = api.commands_of("").map(|(name, command)| (name.to_owned(), command.about));
+    let groups = api.groups.iter().map(|group| (group.name.to_owned(), group.about));
     let help = ("help, h".to_owned(), "show the commands, or the help of one");
     columns(&mut text, single.chain(groups).chain([help]).collect());
     text.push_str("\nGLOBAL OPTIONS:\n");
-    columns(&mut text, GLOBALS.iter().chain(ALWAYS).map(row).collect());
+    columns(&mut text, api.globals.iter().chain(api.always).map(row).collect());
     text
 }
 
-fn of_group(program: &str, group: &Group) -> String {
+fn of_group(program: &str, api: &Api, group: &Group) -> String {
     let mut text = format!(
         "NAME:\n   {program} {0} - {1}\n\nUSAGE:\n   {program} {0} command [command options] [arguments...]\n\nCOMMANDS:\n",
         group.name, group.about
     );
     columns(
         &mut text,
-        table::commands_of(group.name)
+        api.commands_of(group.name)
             .map(|(name, command)| (name.to_owned(), command.about))
             .collect(),
     );
     text.push_str("\nOPTIONS:\n");
-    columns(&mut text, HELP.iter().map(row).collect());
+    columns(&mut text, api.help.iter().map(row).collect());
     text
 }
 
-fn of_command(program: &str, command: &Command) -> String {
+fn of_command(program: &str, api: &Api, command: &Command) -> String {
     let mut text =
         format!("NAME:\n   {program} {} - {}\n\nUSAGE:\n   ", command.name, command.about);
     text.push_str(usage(program, command).trim_end());
@@ -64,6 +62,11 @@ fn of_command(program: &str, command: &Command) -> String {
     if !command.flags.is_empty() {
         text.push_str("\nOPTIONS:\n");
         columns(&mut text, command.flags.iter().map(row).collect());
+    }
+    if api.version == 3 {
+        // As etcd's tool for this version does.
+        text.push_str("\nGLOBAL OPTIONS:\n");
+        columns(&mut text, api.globals.iter().map(row).collect());
     }
     text
 }
@@ -111,28 +114,31 @@ fn columns<T: AsRef<str>>(text: &mut String, rows: Vec<(String, T)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ctl::table::{V2, V3};
 
     #[test]
     fn everything_in_the_table_is_in_the_help() {
-        let all = text("etcdctl", Topic::Tool);
-        for command in table::COMMANDS {
-            let own = text("etcdctl", Topic::Command(command));
-            assert!(own.contains(&format!("etcdctl {} - {}", command.name, command.about)));
-            for flag in command.flags {
-                assert!(own.contains(&spelled(flag)) && own.contains(flag.help), "{own}");
-            }
-            match command.name.split_once(' ') {
-                None => assert!(all.contains(&format!("\n   {} ", command.name)), "{all}"),
-                Some((group, word)) => {
-                    let group = GROUPS.iter().find(|known| known.name == group).unwrap();
-                    assert!(
-                        text("etcdctl", Topic::Group(group)).contains(&format!("\n   {word} "))
-                    );
+        for api in [&V2, &V3] {
+            let all = text("etcdctl", api, Topic::Tool);
+            for command in api.commands {
+                let own = text("etcdctl", api, Topic::Command(command));
+                assert!(own.contains(&format!("etcdctl {} - {}", command.name, command.about)));
+                for flag in command.flags {
+                    assert!(own.contains(&spelled(flag)) && own.contains(flag.help), "{own}");
+                }
+                match command.name.split_once(' ') {
+                    None => assert!(all.contains(&format!("\n   {} ", command.name)), "{all}"),
+                    Some((group, word)) => {
+                        let group = api.groups.iter().find(|known| known.name == group).unwrap();
+                        let of_group = text("etcdctl", api, Topic::Group(group));
+                        assert!(of_group.contains(&format!("\n   {word} ")));
+                    }
                 }
             }
-        }
-        for flag in GLOBALS {
-            assert!(all.contains(&spelled(flag)) && all.contains(flag.help), "{all}");
+            for flag in api.globals {
+                assert!(all.contains(&spelled(flag)) && all.contains(flag.help), "{all}");
+            }
+            assert!(all.contains("ETCDCTL_API=3"), "{all}");
         }
     }
 }

@@ -45,11 +45,16 @@ pub(super) fn flag(name: &str) -> Option<String> {
     said(FLAGS, name)
 }
 
+/// What to say about a command that only version 2 has.
+pub(super) fn of_version_2(word: &str) -> String {
+    format!("`{word}` is of the version 2 API: set ETCDCTL_API=2 to use that")
+}
+
 fn said(table: &[(&str, Option<&str>)], word: &str) -> Option<String> {
     let (_, instead) = table.iter().find(|(known, _)| *known == word)?;
     let instead = instead.map(|instead| format!("; version 2 has `{instead}`"));
     let instead = instead.unwrap_or_default();
-    Some(format!("`{word}` is of the version 3 API, which is not served yet{instead}"))
+    Some(format!("`{word}` is of the version 3 API: set ETCDCTL_API=3 to use that{instead}"))
 }
 
 #[cfg(test)]

@@ -6,27 +6,31 @@ use std::fmt::Write as _;
 
 use crate::ctl::failure::code;
 use crate::ctl::help;
-use crate::ctl::table::{ALWAYS, COMMANDS, Flag, GLOBALS};
+use crate::ctl::table::{self, Api, Flag};
 
 const DESCRIPTION: &str = "It reads and writes keys of a cluster that speaks the version 2 API, watches them, and administers members, \
 users and roles. Before a command it asks the members of the endpoints where clients reach all of them, and then one after the \
 other until one answers. Options may stand before and behind arguments; -- ends them.";
 
+const DESCRIPTION_3: &str = "It reads and writes keys of a cluster that speaks the version 3 API over gRPC, watches them, holds leases, locks and \
+elections, and administers members, users and roles. It asks the endpoints one after the other until one takes a connection.";
+
 /// The page, for `man -l -`; `program` is the name the tool was called under.
-pub(super) fn page(program: &str) -> String {
+pub(super) fn page(program: &str, api: &Api) -> String {
+    let description = if api.version == 3 { DESCRIPTION_3 } else { DESCRIPTION };
     let mut page = format!(
         ".TH {} 1 \"\" \"cairn {}\" \"User Commands\"\n.SH NAME\n{} \\- {}\n.SH SYNOPSIS\n.B {}\n[global options] command [command options] [arguments...]\n.SH DESCRIPTION\n{}\n",
         escaped(&program.to_uppercase()),
         env!("CARGO_PKG_VERSION"),
         escaped(program),
-        escaped(help::ABOUT),
+        escaped(api.about),
         escaped(program),
-        escaped(DESCRIPTION)
+        escaped(&format!("{description} {}", table::WHICH_API))
     );
     page.push_str(".SH GLOBAL OPTIONS\n");
-    GLOBALS.iter().chain(ALWAYS).for_each(|flag| option(&mut page, flag));
+    api.globals.iter().chain(api.always).for_each(|flag| option(&mut page, flag));
     page.push_str(".SH COMMANDS\n");
-    for command in COMMANDS {
+    for command in api.commands {
         let usage = help::usage(program, command);
         let usage = usage.strip_prefix(program).unwrap_or(&usage).trim();
         let _ = writeln!(page, ".SS {}\n{}.", escaped(usage), escaped(&capitalized(command.about)));
@@ -39,21 +43,33 @@ pub(super) fn page(program: &str) -> String {
         command.flags.iter().for_each(|flag| option(&mut page, flag));
     }
     page.push_str(".SH EXIT STATUS\n");
-    for (code, meaning) in [
-        (0, "It is done."),
-        (
-            code::BAD_ARGUMENTS,
-            "Wrong arguments; get of a directory; every error of member, user, role and auth.",
-        ),
-        (code::NO_CONNECTION, "No member could be reached."),
-        (code::NO_COMMAND, "There is no such command."),
-        (code::SERVER, "The members refused a command on keys, or did not answer it."),
-        (code::NOT_HEALTHY, "cluster-health: not all members are healthy."),
-    ] {
+    for (code, meaning) in if api.version == 3 { CODES_3 } else { CODES_2 } {
         let _ = writeln!(page, ".TP\n.B {code}\n{}", escaped(meaning));
     }
     page
 }
+
+const CODES_2: &[(u8, &str)] = &[
+    (0, "It is done."),
+    (
+        code::BAD_ARGUMENTS,
+        "Wrong arguments; get of a directory; every error of member, user, role and auth.",
+    ),
+    (code::NO_CONNECTION, "No member could be reached."),
+    (code::NO_COMMAND, "There is no such command."),
+    (code::SERVER, "The members refused a command on keys, or did not answer it."),
+    (code::NOT_HEALTHY, "cluster-health: not all members are healthy."),
+];
+
+const CODES_3: &[(u8, &str)] = &[
+    (0, "It is done."),
+    (1, "The members refused it or did not answer in time; an unknown command or option."),
+    (2, "No connection; a lease that is not there."),
+    (3, "Input that cannot be read, as of txn and watch -i."),
+    (4, "A format, an order or a size that there is not."),
+    (5, "A watch that the server has ended."),
+    (128, "Wrong arguments."),
+];
 
 fn option(page: &mut String, flag: &Flag) {
     let _ = writeln!(
@@ -85,13 +101,15 @@ mod tests {
 
     #[test]
     fn everything_in_the_table_is_in_the_page() {
-        let page = page("etcdctl");
-        for command in COMMANDS {
-            assert!(page.contains(&format!(".SS {}", escaped(command.name))), "{}", command.name);
-            for flag in command.flags {
-                assert!(page.contains(&format!(".B {}\n", escaped(&help::spelled(flag)))));
+        for api in [&table::V2, &table::V3] {
+            let page = page("etcdctl", api);
+            for command in api.commands {
+                assert!(page.contains(&format!(".SS {}", escaped(command.name))), "{page}");
+                for flag in command.flags {
+                    assert!(page.contains(&format!(".B {}\n", escaped(&help::spelled(flag)))));
+                }
             }
+            assert!(page.lines().all(|line| !line.starts_with('.') || line.len() >= 3), "{page}");
         }
-        assert!(page.lines().all(|line| !line.starts_with('.') || line.len() >= 3), "{page}");
     }
 }

@@ -1,4 +1,4 @@
-//! `etcdctl`: the command line tool for the version 2 API.
+//! `etcdctl`: the command line tool, for the version 2 API and, in `v3`, for version 3.
 //!
 //! Owns: commands, their options, how answers look, exit codes, all as those of etcd's tool, which scripts depend on. Never knows:
 //! the server; it asks any that speaks the API, and has its own picture of what answers look like.
@@ -18,6 +18,7 @@ mod scheme;
 mod settings;
 mod table;
 mod terminal;
+mod v3;
 mod values;
 mod watch;
 mod wire;
@@ -28,7 +29,7 @@ use failure::{Failure, code};
 use parse::{Asked, Line, Misuse, Topic};
 use print::{Format, note};
 use settings::Settings;
-use table::{Action, OnKeys};
+use table::{Action, OnKeys, V2};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The version of etcd's tool whose ways these are.
@@ -43,12 +44,14 @@ pub async fn run(program: &str, words: &[String], variables: &[(String, String)]
     {
         return ended(print::out(&completion::answer(rest, variables).await).map(|()| 0), false);
     }
-    let api = variables.iter().find(|(name, _)| name == "ETCDCTL_API").map(|(_, value)| value);
-    if api.is_some_and(|api| api == "3") {
-        note(
-            "ETCDCTL_API=3: the version 3 API is not served yet; unset ETCDCTL_API or set it to 2 for the version 2 API",
-        );
-        return code::BAD_ARGUMENTS;
+    let api = variables.iter().find(|(name, _)| name == table::API_VARIABLE);
+    match api.map(|(_, value)| value.as_str()) {
+        None | Some("" | "2") => {}
+        Some("3") => return v3::run(program, words, variables).await,
+        Some(other) => {
+            note(&format!("unsupported API version {other}"));
+            return code::BAD_ARGUMENTS;
+        }
     }
     match parse::line(words) {
         Ok(Asked::Do(line)) => {
@@ -61,7 +64,7 @@ pub async fn run(program: &str, words: &[String], variables: &[(String, String)]
             }
             code
         }
-        Ok(Asked::Help(topic)) => ended(print::out(&help::text(program, topic)).map(|()| 0), false),
+        Ok(Asked::Help(topic)) => ended(print::out(&help::text(program, &V2, topic)).map(|()| 0), false),
         Ok(Asked::Version) => {
             let own = env!("CARGO_PKG_VERSION");
             let text = format!("etcdctl version: {LIKE}\nAPI version: 2\ncairn version: {own}\n");
@@ -82,7 +85,7 @@ fn misused(program: &str, misuse: Misuse) -> u8 {
         }
         Misuse::Flag { why, topic } => {
             let dot = if matches!(topic, Topic::Tool) { "." } else { ":" };
-            let text = format!("Incorrect Usage{dot} {why}\n\n{}", help::text(program, topic));
+            let text = format!("Incorrect Usage{dot} {why}\n\n{}", help::text(program, &V2, topic));
             let shown = print::out(&text);
             note(&why);
             ended(shown.map(|()| code::BAD_ARGUMENTS), false)

@@ -19,7 +19,7 @@ pub(super) struct Said {
 }
 
 impl Said {
-    fn add(&mut self, flag: &'static Flag, value: String) {
+    pub(super) fn add(&mut self, flag: &'static Flag, value: String) {
         self.values.entry(flag.names[0]).or_default().push(value);
     }
 
@@ -320,7 +320,7 @@ mod tests {
             ("--foo ls", "flag provided but not defined: -foo"),
             (
                 "get --prefix /",
-                "flag provided but not defined: -prefix (`prefix` is of the version 3 API, which is not served yet; version 2 has `ls --recursive`)",
+                "flag provided but not defined: -prefix (`prefix` is of the version 3 API: set ETCDCTL_API=3 to use that; version 2 has `ls --recursive`)",
             ),
             ("set /k v --ttl x", "invalid value \"x\" for flag -ttl: parse error"),
             ("set /k v --ttl", "flag needs an argument: -ttl"),

@@ -44,8 +44,16 @@ impl Format {
 /// # Errors
 /// When the reading end of the pipe is closed: the tool ends without a word, as programs do in a pipe; or when it cannot be written.
 pub(super) fn out(text: &str) -> Result<(), Failure> {
+    out_bytes(text.as_bytes())
+}
+
+/// As [`out`], of what need not be text.
+///
+/// # Errors
+/// As there.
+pub(super) fn out_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
             Err(Failure::code(code::NOBODY_READS))

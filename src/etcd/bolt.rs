@@ -65,13 +65,7 @@ pub enum BoltError {
 pub fn count(
     mut read: impl FnMut(u64, usize) -> std::io::Result<Vec<u8>>,
 ) -> Result<Held, BoltError> {
-    let first = read(0, PAGE_HEAD + META + 8)?;
-    let size = number::<4>(&first, PAGE_HEAD + 8).unwrap_or(0);
-    let size = u32::try_from(size).ok().filter(|size| PAGE_SIZES.contains(size));
-    let size = size.ok_or(BoltError::NoBolt)?;
-    let second = read(size.into(), PAGE_HEAD + META + 8)?;
-    let newest = [&first, &second].into_iter().filter_map(|page| meta(page)).max_by_key(|m| m.txid);
-    let newest = newest.ok_or(BoltError::NoBolt)?;
+    let (size, newest) = newest(&mut read)?;
     let mut walker = Walker { read, size, pages_left: newest.pages };
     let mut held = Held::default();
     let mut buckets = Vec::new();
@@ -92,6 +86,63 @@ pub fn count(
         }
     }
     Ok(held)
+}
+
+/// What etcd's tool says of a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// CRC-32C of the names of all buckets, their keys and values, in order.
+    pub hash: u32,
+    /// The last revision.
+    pub revision: i64,
+    /// Keys of all buckets.
+    pub keys: u64,
+    /// Bytes of all pages.
+    pub bytes: u64,
+}
+
+/// Reads all of the file that `read` reads, from an offset and as many bytes as are asked for.
+///
+/// # Errors
+/// See [`BoltError`].
+pub fn summary(
+    mut read: impl FnMut(u64, usize) -> std::io::Result<Vec<u8>>,
+) -> Result<Summary, BoltError> {
+    let (size, newest) = newest(&mut read)?;
+    let bytes = newest.pages.saturating_mul(size.into());
+    let mut walker = Walker { read, size, pages_left: newest.pages };
+    let mut buckets = Vec::new();
+    walker.walk(newest.root, 0, &mut |flags, name, head| {
+        if flags & BUCKET != 0 {
+            buckets.push((name.to_vec(), head.to_vec()));
+        }
+    })?;
+    let mut summary = Summary { bytes, ..Summary::default() };
+    for (name, head) in buckets {
+        summary.hash = crc32c::crc32c_append(summary.hash, &name);
+        walker.bucket(&head, &mut |_, key, value| {
+            summary.hash = crc32c::crc32c_append(summary.hash, key);
+            summary.hash = crc32c::crc32c_append(summary.hash, value);
+            summary.keys += 1;
+            if let (b"key", Some(Ok(main))) = (&name[..], key.get(..8).map(<[u8; 8]>::try_from)) {
+                summary.revision = i64::from_be_bytes(main);
+            }
+        })?;
+    }
+    Ok(summary)
+}
+
+/// The size of a page, and the newest of the two meta pages.
+fn newest(
+    read: &mut impl FnMut(u64, usize) -> std::io::Result<Vec<u8>>,
+) -> Result<(u32, Meta), BoltError> {
+    let first = read(0, PAGE_HEAD + META + 8)?;
+    let size = number::<4>(&first, PAGE_HEAD + 8).unwrap_or(0);
+    let size = u32::try_from(size).ok().filter(|size| PAGE_SIZES.contains(size));
+    let size = size.ok_or(BoltError::NoBolt)?;
+    let second = read(size.into(), PAGE_HEAD + META + 8)?;
+    let newest = [&first, &second].into_iter().filter_map(|page| meta(page)).max_by_key(|m| m.txid);
+    newest.map(|newest| (size, newest)).ok_or(BoltError::NoBolt)
 }
 
 /// An empty version 3 store that has come as far as entry `index`.
@@ -320,6 +371,7 @@ mod tests {
             }
             let _ = elements(&page, &mut |_, _, _| {});
             let _ = count(reader(&page));
+            let _ = summary(reader(&page));
         }
     }
 }

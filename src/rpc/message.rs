@@ -173,7 +173,7 @@ macro_rules! oneof_variants {
 
         impl $name {
             fn write_json(&self, out: &mut crate::rpc::json::Object<'_>) {
-                match self { $( Self::$variant(value) => crate::rpc::json::Field::write_set(value, out, $shown), )* }
+                match self { $( Self::$variant(value) => out.alternative($shown, (stringify!($name), stringify!($variant)), value), )* }
             }
 
             fn read_json(

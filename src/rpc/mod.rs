@@ -47,3 +47,8 @@ pub use watch::*;
 pub trait Message: prost::Message + Json + Default + Send + 'static {}
 
 impl<M: prost::Message + Json + Default + Send + 'static> Message for M {}
+
+/// A message as it is on the wire.
+pub fn encoded(message: &impl Message) -> Vec<u8> {
+    message.encode_to_vec()
+}

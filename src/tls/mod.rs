@@ -55,6 +55,8 @@ pub enum Trust {
     ConfiguredOrPublic,
     /// The one that this member shows and no other, whatever names and authority that has: it asks itself.
     Itself,
+    /// Any: a person has said so, for a test.
+    Anybody,
 }
 
 struct Current {
@@ -114,14 +116,21 @@ impl Tls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
-        let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let client = Arc::clone(&self.current.load().client);
-        let connected = tokio_rustls::TlsConnector::from(client).connect(name, stream).await;
-        match connected {
-            Ok(stream) => Ok(ClientStream::new(stream, host)),
-            Err(error) => Err(verify::explained(error, host)),
-        }
+        connect(client, host, stream).await
+    }
+
+    /// As [`Tls::connect`], for HTTP/2 and nothing else.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect_http2<S>(&self, host: &str, stream: S) -> io::Result<ClientStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut client = ClientConfig::clone(&self.current.load().client);
+        client.alpn_protocols = vec![b"h2".to_vec()];
+        connect(Arc::new(client), host, stream).await
     }
 
     /// Reads the files again if any of them has changed since; `true` if they were.
@@ -168,6 +177,19 @@ impl Tls {
 pub fn common_name<S>(stream: &ServerStream<S>) -> Option<String> {
     let own = stream.get_ref().1.peer_certificates()?.first()?;
     certificate::common_name(own)
+}
+
+async fn connect<S>(client: Arc<ClientConfig>, host: &str, stream: S) -> io::Result<ClientStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+    let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let connected = tokio_rustls::TlsConnector::from(client).connect(name, stream).await;
+    match connected {
+        Ok(stream) => Ok(ClientStream::new(stream, host)),
+        Err(error) => Err(verify::explained(error, host)),
+    }
 }
 
 fn read(flags: &TlsFlags, trust: Trust, hosts: &[String]) -> Result<Current, TlsError> {

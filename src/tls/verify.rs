@@ -128,7 +128,7 @@ pub(super) struct Servers {
 
 #[derive(Debug)]
 enum Whose {
-    /// Anybody's: for `--peer-auto-tls`, where each member signs for itself.
+    /// Anybody's: for `--peer-auto-tls`, where each member signs for itself, and where a person does not care.
     Any,
     /// Exactly this one; none if there is none.
     Only(Option<CertificateDer<'static>>),
@@ -154,6 +154,7 @@ impl Servers {
                 Whose::Only(own.cloned())
             }
             (Trust::Configured, None) if flags.auto.is_some() => Whose::Any,
+            (Trust::Anybody, _) => Whose::Any,
             (Trust::Configured | Trust::ConfiguredOrPublic, roots) => {
                 let verifier = |roots: &Arc<RootCertStore>| {
                     let (roots, provider) = (Arc::clone(roots), Arc::clone(&provider));

@@ -20,7 +20,7 @@ use crate::ctl::man;
 use crate::ctl::parse::{Line, Said};
 use crate::ctl::print;
 use crate::ctl::settings::Settings;
-use crate::ctl::table::{Action, OnKeys};
+use crate::ctl::table::{Action, OnKeys, V2};
 
 /// What a command works with.
 struct Job<'a> {
@@ -86,8 +86,9 @@ pub(super) async fn run(program: &str, line: &Line, settings: &Settings) -> Resu
             let shell = job.argument("Provide a shell: bash, zsh or fish")?;
             completion::script(shell).and_then(|script| print::out(&script))
         }
-        Action::Man => job.no_arguments().and_then(|()| print::out(&man::page(program))),
+        Action::Man => job.no_arguments().and_then(|()| print::out(&man::page(program, &V2))),
         Action::Backup => backup::run(&job).await,
+        Action::V3(_) => unreachable!("the table of version 2 has none of them"),
     };
     done.map(|()| 0)
 }

@@ -25,6 +25,16 @@ pub trait Json: Default {
     fn read_field(&mut self, name: &str, value: &Value) -> Result<(), JsonError>;
 }
 
+/// Who reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    /// A client of the gateway.
+    Gateway,
+    /// A script that reads what etcd's tool prints: Go's own way with structs. Numbers are numbers, choices too, and
+    /// alternatives stand in an object each under their names in Go.
+    Go,
+}
+
 /// A message as JSON.
 pub fn write(message: &impl Json) -> Vec<u8> {
     let mut out = Vec::new();
@@ -32,11 +42,29 @@ pub fn write(message: &impl Json) -> Vec<u8> {
     out
 }
 
+/// A message as etcd's tool prints it.
+pub fn write_go(message: &impl Json) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_object(message, Out { bytes: &mut out, dialect: Dialect::Go });
+    out
+}
+
 /// Appends a message as JSON.
 pub fn write_to(message: &impl Json, out: &mut Vec<u8>) {
-    out.push(b'{');
-    message.write_fields(&mut Object { out, begun: false });
-    out.push(b'}');
+    write_object(message, Out { bytes: out, dialect: Dialect::Gateway });
+}
+
+fn write_object(message: &impl Json, out: Out<'_>) {
+    let Out { bytes, dialect } = out;
+    bytes.push(b'{');
+    message.write_fields(&mut Object { out: bytes, dialect, begun: false });
+    bytes.push(b'}');
+}
+
+/// Where a value goes.
+pub(in crate::rpc) struct Out<'a> {
+    bytes: &'a mut Vec<u8>,
+    dialect: Dialect,
 }
 
 /// A message out of JSON.
@@ -83,18 +111,38 @@ pub(in crate::rpc) fn is_name(given: &str, name: &str) -> bool {
 /// The fields of a message that is being written.
 pub struct Object<'a> {
     out: &'a mut Vec<u8>,
+    dialect: Dialect,
     begun: bool,
 }
 
 impl Object<'_> {
-    fn name(&mut self, name: &str) -> &mut Vec<u8> {
+    fn name(&mut self, name: &str) -> Out<'_> {
         if std::mem::replace(&mut self.begun, true) {
             self.out.push(b',');
         }
         self.out.push(b'"');
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
-        self.out
+        Out { bytes: self.out, dialect: self.dialect }
+    }
+
+    /// One of several alternatives: `name` to the gateway, `variant` of `choice` to Go.
+    pub(in crate::rpc) fn alternative(
+        &mut self,
+        name: &str,
+        (choice, variant): (&str, &str),
+        value: &impl Field,
+    ) {
+        match self.dialect {
+            Dialect::Gateway => value.write_set(self, name),
+            Dialect::Go => {
+                let Out { bytes, dialect } = self.name(choice);
+                bytes.push(b'{');
+                let mut object = Object { out: bytes, dialect, begun: false };
+                value.write_set(&mut object, &format!("{choice}{variant}"));
+                object.out.push(b'}');
+            }
+        }
     }
 
     /// A field that is one of several.
@@ -120,10 +168,11 @@ pub(in crate::rpc) trait Choice {
     const NAMES: &'static [(&'static str, i32)];
 }
 
-fn write_choice<C: Choice>(number: i32, out: &mut Vec<u8>) {
-    match C::NAMES.iter().find(|(_, known)| *known == number) {
-        Some((name, _)) => json::string(out, name.as_bytes()),
-        None => json::number(out, number),
+fn write_choice<C: Choice>(number: i32, out: Out<'_>) {
+    let known = C::NAMES.iter().find(|(_, known)| *known == number);
+    match known.filter(|_| out.dialect == Dialect::Gateway) {
+        Some((name, _)) => json::string(out.bytes, name.as_bytes()),
+        None => json::number(out.bytes, number),
     }
 }
 
@@ -178,21 +227,27 @@ fn long<N: std::str::FromStr + Default>(value: &Value, type_: &str) -> Result<N,
     }
 }
 
-fn list<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&T, &mut Vec<u8>)) {
-    out.push(b'[');
+fn list<T>(out: Out<'_>, items: &[T], mut write: impl FnMut(&T, Out<'_>)) {
+    let Out { bytes, dialect } = out;
+    bytes.push(b'[');
     for (place, item) in items.iter().enumerate() {
         if place > 0 {
-            out.push(b',');
+            bytes.push(b',');
         }
-        write(item, out);
+        write(item, Out { bytes, dialect });
     }
-    out.push(b']');
+    bytes.push(b']');
 }
 
-fn quoted(out: &mut Vec<u8>, number: impl std::fmt::Display) {
-    out.push(b'"');
-    json::number(out, number);
-    out.push(b'"');
+fn long_number(out: Out<'_>, number: impl std::fmt::Display) {
+    match out.dialect {
+        Dialect::Gateway => {
+            out.bytes.push(b'"');
+            json::number(out.bytes, number);
+            out.bytes.push(b'"');
+        }
+        Dialect::Go => json::number(out.bytes, number),
+    }
 }
 
 /// What can stand in a field.
@@ -210,7 +265,7 @@ pub(in crate::rpc) trait Field: Sized {
 pub(in crate::rpc) trait Item: Sized {
     fn is_zero(&self) -> bool;
 
-    fn write_item(&self, out: &mut Vec<u8>);
+    fn write_item(&self, out: Out<'_>);
 
     fn read_item(value: &Value) -> Result<Self, JsonError>;
 }
@@ -256,7 +311,7 @@ impl<M: Json> Field for Option<M> {
 
     fn write_set(&self, out: &mut Object<'_>, name: &str) {
         if let Some(message) = self {
-            write_to(message, out.name(name));
+            write_object(message, out.name(name));
         }
     }
 
@@ -278,8 +333,8 @@ impl<M: Json> Item for M {
         false
     }
 
-    fn write_item(&self, out: &mut Vec<u8>) {
-        write_to(self, out);
+    fn write_item(&self, out: Out<'_>) {
+        write_object(self, out);
     }
 
     fn read_item(value: &Value) -> Result<Self, JsonError> {
@@ -292,8 +347,8 @@ impl Item for bool {
         !self
     }
 
-    fn write_item(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(if *self { b"true" } else { b"false" });
+    fn write_item(&self, out: Out<'_>) {
+        out.bytes.extend_from_slice(if *self { b"true" } else { b"false" });
     }
 
     fn read_item(value: &Value) -> Result<Self, JsonError> {
@@ -312,8 +367,8 @@ impl Item for i64 {
         *self == 0
     }
 
-    fn write_item(&self, out: &mut Vec<u8>) {
-        quoted(out, *self);
+    fn write_item(&self, out: Out<'_>) {
+        long_number(out, *self);
     }
 
     fn read_item(value: &Value) -> Result<Self, JsonError> {
@@ -326,8 +381,8 @@ impl Item for u64 {
         *self == 0
     }
 
-    fn write_item(&self, out: &mut Vec<u8>) {
-        quoted(out, *self);
+    fn write_item(&self, out: Out<'_>) {
+        long_number(out, *self);
     }
 
     fn read_item(value: &Value) -> Result<Self, JsonError> {
@@ -340,8 +395,8 @@ impl Item for u32 {
         *self == 0
     }
 
-    fn write_item(&self, out: &mut Vec<u8>) {
-        json::number(out, self);
+    fn write_item(&self, out: Out<'_>) {
+        json::number(out.bytes, self);
     }
 
     fn read_item(value: &Value) -> Result<Self, JsonError> {
@@ -354,8 +409,8 @@ impl Item for String {
         self.is_empty()
     }
 
-    fn write_item(&self, out: &mut Vec<u8>) {
-        json::string(out, self.as_bytes());
+    fn write_item(&self, out: Out<'_>) {
+        json::string(out.bytes, self.as_bytes());
     }
 
     fn read_item(value: &Value) -> Result<Self, JsonError> {
@@ -374,8 +429,8 @@ impl Item for Bytes {
         self.is_empty()
     }
 
-    fn write_item(&self, out: &mut Vec<u8>) {
-        base64::write(out, self);
+    fn write_item(&self, out: Out<'_>) {
+        base64::write(out.bytes, self);
     }
 
     fn read_item(value: &Value) -> Result<Self, JsonError> {
