@@ -64,7 +64,9 @@ pub async fn run(program: &str, words: &[String], variables: &[(String, String)]
             }
             code
         }
-        Ok(Asked::Help(topic)) => ended(print::out(&help::text(program, &V2, topic)).map(|()| 0), false),
+        Ok(Asked::Help(topic)) => {
+            ended(print::out(&help::text(program, &V2, topic)).map(|()| 0), false)
+        }
         Ok(Asked::Version) => {
             let own = env!("CARGO_PKG_VERSION");
             let text = format!("etcdctl version: {LIKE}\nAPI version: 2\ncairn version: {own}\n");

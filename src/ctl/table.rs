@@ -183,8 +183,9 @@ pub(super) struct Command {
 impl Command {
     /// How many arguments can mean something; `None` when any number can.
     pub(super) fn arguments_max(&self) -> Option<usize> {
-        let any = [Action::Keys(OnKeys::ExecWatch), Action::V3(OfV3::Watch), Action::V3(OfV3::Lock)]
-            .contains(&self.action);
+        let any =
+            [Action::Keys(OnKeys::ExecWatch), Action::V3(OfV3::Watch), Action::V3(OfV3::Lock)]
+                .contains(&self.action);
         (!any).then_some(self.arguments.len())
     }
 }
@@ -274,7 +275,6 @@ pub(super) const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 pub(super) fn command_of(name: &str) -> Option<&'static Command> {
     V2.command(name)
 }
-
 
 /// The option of these that is called so.
 pub(super) fn flag_of(flags: &'static [Flag], name: &str) -> Option<&'static Flag> {

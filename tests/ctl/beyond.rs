@@ -184,12 +184,27 @@ fn shells_complete_commands_and_keys() {
 }
 
 #[test]
-fn the_version_3_api_is_refused_in_words() {
-    let said = Tool::Ours.run(&["get", "/a"], &[("ETCDCTL_API", "3")], "");
-    assert!(
-        said.code == Some(1) && said.err.contains("version 3 API is not served yet"),
-        "{said:?}"
-    );
+fn a_variable_says_for_which_version_of_the_api_it_is() {
+    let ask = |words: &[&str], api: &str| Tool::Ours.run(words, &[("ETCDCTL_API", api)], "");
+    for (api, expected) in [("", "API version: 2\n"), ("2", "API version: 2\n")] {
+        assert!(ask(&["-v"], api).out.contains(expected), "{api:?}");
+    }
+    let said = ask(&["version"], "3");
+    assert!(said.out.starts_with("etcdctl version: 3.4.23\nAPI version: 3.4\n"), "{said:?}");
+    let said = ask(&["ls"], "3");
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.starts_with("`ls` is of the version 2 API: set ETCDCTL_API=2"), "{said:?}");
+    let said = ask(&["put", "a", "b"], "2");
+    assert_eq!(said.code, Some(3));
+    assert!(said.err.contains("`put` is of the version 3 API: set ETCDCTL_API=3"), "{said:?}");
+    let said = ask(&["ls"], "4");
+    assert!(said.code == Some(1) && said.err == "unsupported API version 4\n", "{said:?}");
+    for words in [&["--help"][..], &["help", "put"], &["member"], &["role", "get", "-h"], &["man"]]
+    {
+        let said = ask(words, "3");
+        assert!(said.code == Some(0) && said.err.is_empty() && !said.out.is_empty(), "{said:?}");
+    }
+    assert!(ask(&["--help"], "3").out.contains("ETCDCTL_API=3"));
 }
 
 #[test]

@@ -10,5 +10,6 @@ mod pki;
 mod beyond;
 mod secured;
 mod session;
+mod session3;
 mod tool;
 mod watching;

@@ -44,7 +44,7 @@ fn steps(text: &str) -> Vec<Step> {
     steps
 }
 
-fn split(text: &str) -> Vec<String> {
+pub(crate) fn split(text: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
     for letter in text.chars() {
         match letter {

@@ -176,7 +176,9 @@ impl Printer {
 
     fn bytes(&self, text: &mut Vec<u8>, bytes: &[u8]) {
         match self.hex {
-            true => bytes.iter().for_each(|byte| text.extend_from_slice(format!("\\x{byte:02x}").as_bytes())),
+            true => bytes
+                .iter()
+                .for_each(|byte| text.extend_from_slice(format!("\\x{byte:02x}").as_bytes())),
             false => text.extend_from_slice(bytes),
         }
         text.push(b'\n');

@@ -215,13 +215,19 @@ mod tests {
     #[test]
     fn quotes_are_read_as_in_go() {
         let read = |text| unquoted(text).map(|(bytes, rest)| (bytes, rest.to_owned()));
-        assert_eq!(read("\"a\\\"b\\x41\\101\\u00e9\") > "), Some(("a\"bAAé".into(), ") > ".to_owned())));
+        assert_eq!(
+            read("\"a\\\"b\\x41\\101\\u00e9\") > "),
+            Some(("a\"bAAé".into(), ") > ".to_owned()))
+        );
         assert_eq!(read("`a\\` x"), Some((b"a\\".to_vec(), " x".to_owned())));
         for text in ["a", "\"a", "\"\\q\"", "\"\\x4\""] {
             assert_eq!(read(text), None, "{text}");
         }
         let split = |line| words(line).unwrap();
-        assert_eq!(split("put \"x y\" 'a  b' c\"d\t--e=\"f g\""), ["put", "x y", "a  b", "c\"d", "--e=\"f", "g\""]);
+        assert_eq!(
+            split("put \"x y\" 'a  b' c\"d\t--e=\"f g\""),
+            ["put", "x y", "a  b", "c\"d", "--e=\"f", "g\""]
+        );
         assert!(words("put \"\\q\"").is_err());
     }
 

@@ -16,8 +16,8 @@ use crate::ctl::parse::Topic;
 use crate::ctl::print::{self, note};
 use crate::ctl::table::{self, V3};
 use crate::ctl::{help, later};
-use crate::rpc::{RangeRequest, Status};
 use crate::rpc::status as texts;
+use crate::rpc::{RangeRequest, Status};
 use commands::keys;
 use parse::{Asked, Misuse};
 use settings::Settings;
@@ -34,8 +34,6 @@ pub(in crate::ctl) mod code {
     pub(in crate::ctl) const BAD_FEATURE: u8 = 4;
     /// The server has ended it.
     pub(in crate::ctl) const INTERRUPTED: u8 = 5;
-    /// A file.
-    pub(in crate::ctl) const IO: u8 = 6;
     /// Wrong arguments.
     pub(in crate::ctl) const BAD_ARGUMENTS: u8 = 128;
 }
@@ -113,8 +111,13 @@ pub(in crate::ctl) async fn keys_below(
     }
     let client = settings.client().await.ok()?;
     let (key, range_end) = keys::prefix(begin);
-    let request =
-        RangeRequest { key, range_end, keys_only: true, limit: KEYS_SHOWN_MAX, ..Default::default() };
+    let request = RangeRequest {
+        key,
+        range_end,
+        keys_only: true,
+        limit: KEYS_SHOWN_MAX,
+        ..Default::default()
+    };
     let terms = Terms::within(settings.command_timeout());
     let found = client.ask(&request, terms).await.ok()?;
     let text = |kv: crate::rpc::KeyValue| String::from_utf8(kv.key.to_vec()).ok();

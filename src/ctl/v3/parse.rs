@@ -51,7 +51,9 @@ pub(in crate::ctl) fn line(words: &[String]) -> Result<Asked, Misuse> {
     let mut rest = words.to_vec();
     let word = rest.remove(first);
     if word == "help" {
-        return Ok(about(&rest.into_iter().filter(|word| !word.starts_with('-')).collect::<Vec<_>>()));
+        return Ok(about(
+            &rest.into_iter().filter(|word| !word.starts_with('-')).collect::<Vec<_>>(),
+        ));
     }
     if let Some(group) = V3.groups.iter().find(|group| group.name == word) {
         return in_group(group, rest);
@@ -113,7 +115,9 @@ fn first_argument(words: &[String]) -> Option<usize> {
             Some(_) => 1,
             None if word.len() > 1 && word.starts_with('-') => {
                 let flag = word.get(1..2).and_then(|name| table::flag_of(V3.globals, name));
-                1 + usize::from(word.len() == 2 && flag.is_some_and(|flag| flag.kind != Kind::Switch))
+                1 + usize::from(
+                    word.len() == 2 && flag.is_some_and(|flag| flag.kind != Kind::Switch),
+                )
             }
             None => return Some(place),
         };
@@ -265,7 +269,8 @@ fn set(flag: &'static Flag, value: String, said: &mut Said) -> Result<(), String
 }
 
 fn not_a_duration(value: &str) -> String {
-    let unit = !value.is_empty() && value.chars().all(|letter| letter.is_ascii_digit() || letter == '.');
+    let unit =
+        !value.is_empty() && value.chars().all(|letter| letter.is_ascii_digit() || letter == '.');
     let what = if unit { "missing unit in" } else { "invalid" };
     format!("time: {what} duration {value:?}")
 }

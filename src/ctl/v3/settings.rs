@@ -139,7 +139,9 @@ impl Settings {
                     .await
                     .map_err(|why| error(code::ERROR, why.to_string()))?;
                 let secure_only = !self.is_on("insecure-discovery");
-                urls.into_iter().filter(|url| !(secure_only && url.starts_with("http://"))).collect()
+                urls.into_iter()
+                    .filter(|url| !(secure_only && url.starts_with("http://")))
+                    .collect()
             }
         };
         let named = self.text("endpoints").split(',').map(str::to_owned);
@@ -177,15 +179,19 @@ impl Settings {
     ///
     /// # Errors
     /// As [`Settings::client`].
-    pub(in crate::ctl) fn client_of(&self, destination: &str, said: &Said) -> Result<Client, Failure> {
+    pub(in crate::ctl) fn client_of(
+        &self,
+        destination: &str,
+        said: &Said,
+    ) -> Result<Client, Failure> {
         let path = |name| said.text(name).filter(|text| !text.is_empty()).map(PathBuf::from);
         let credentials = Credentials {
             cert: path("dest-cert"),
             key: path("dest-key"),
             cacert: path("dest-cacert"),
-            insecure_transport: said.text("dest-insecure-transport").is_none_or(|text| {
-                values::switch(text).unwrap_or(true)
-            }),
+            insecure_transport: said
+                .text("dest-insecure-transport")
+                .is_none_or(|text| values::switch(text).unwrap_or(true)),
         };
         let endpoint = self.endpoint(destination, credentials.secure())?;
         self.client_for(vec![endpoint], &credentials)
@@ -201,7 +207,8 @@ impl Settings {
                 path.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
             };
             let (key, cert) = (shown(&credentials.key), shown(&credentials.cert));
-            let why = format!("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]");
+            let why =
+                format!("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]");
             return Err(error(code::BAD_ARGUMENTS, why));
         }
         if endpoints.is_empty() {

@@ -14,7 +14,8 @@ pub(in crate::ctl) fn draw(heads: &[&str], rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<_> = (0..heads.len()).map(width).collect();
     let rule = widths.iter().map(|width| "-".repeat(width + 2)).collect::<Vec<_>>().join("+");
-    let heads = heads.iter().zip(&widths).map(|(head, width)| format!(" {} ", centred(head, *width)));
+    let heads =
+        heads.iter().zip(&widths).map(|(head, width)| format!(" {} ", centred(head, *width)));
     let heads = heads.collect::<Vec<_>>().join("|");
     let mut text = format!("+{rule}+\n|{heads}|\n+{rule}+\n");
     for row in &rows {

@@ -45,9 +45,8 @@ pub(super) async fn disable(job: &Job<'_>) -> Result<(), Failure> {
 
 /// Typed twice, or read as the first word of standard input.
 fn typed_password(job: &Job<'_>, name: &str) -> Result<String, Failure> {
-    let interactive = job.said.text("interactive").is_none_or(|text| {
-        values::switch(text).unwrap_or(true)
-    });
+    let interactive =
+        job.said.text("interactive").is_none_or(|text| values::switch(text).unwrap_or(true));
     if !interactive {
         let mut line = String::new();
         let read = std::io::stdin().lock().read_line(&mut line);

@@ -12,11 +12,11 @@ use tokio::time::{Instant, interval, sleep_until};
 
 use crate::base::{SplitMix, system_random};
 use crate::client::{Client, Terms};
-use crate::ctl::client::read_page;
 use crate::ctl::failure::Failure;
 use crate::ctl::print;
 use crate::ctl::v3::commands::{Job, keys};
 use crate::ctl::v3::{code, error, words};
+use crate::discovery::HttpClient;
 use crate::rpc::{
     CompactionRequest, DefragmentRequest, DeleteRangeRequest, PutRequest, RangeRequest,
 };
@@ -199,7 +199,10 @@ fn judge(load: &Load, taken: &[Taken], seconds: f64) -> Result<(), Failure> {
     if let Some(why) = failed.first() {
         line(false, String::new(), format!("too many errors: {} of {why:?}", failed.len()))?;
     }
-    #[expect(clippy::cast_precision_loss, reason = "a minute has no more writes than a float counts")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a minute has no more writes than a float counts"
+    )]
     let count = times.len() as f64;
     let rate = count / seconds;
     let wanted = f64::from(load.writes_a_second);
@@ -231,7 +234,12 @@ fn judge(load: &Load, taken: &[Taken], seconds: f64) -> Result<(), Failure> {
 /// The memory that a member says it takes.
 async fn resident(client: &Client) -> Option<f64> {
     let endpoint = client.endpoints().first()?;
-    let page = read_page(&endpoint.url("/metrics"), client).await?;
+    let mut http = HttpClient::new();
+    if let Some(tls) = client.tls() {
+        http = http.with_tls(tls);
+    }
+    let answer = http.get(&endpoint.url("/metrics")).await.ok()?;
+    let page = String::from_utf8_lossy(&answer.body);
     let line = page.lines().find(|line| line.starts_with("process_resident_memory_bytes "))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }

@@ -16,7 +16,9 @@ use crate::ctl::v3::format::{Format, Printer, head};
 use crate::ctl::v3::{code, error, go, refused, tables, words};
 use crate::rpc::json::write_go;
 use crate::rpc::status::{AUTH_FAILED, PERMISSION_DENIED};
-use crate::rpc::{HashKvRequest, HashKvResponse, MemberListRequest, RangeRequest, StatusRequest, StatusResponse};
+use crate::rpc::{
+    HashKvRequest, HashKvResponse, MemberListRequest, RangeRequest, StatusRequest, StatusResponse,
+};
 
 /// Those that were named, or with `--cluster` those that the members publish.
 pub(super) async fn asked(job: &Job<'_>, client: &Client) -> Result<Vec<Endpoint>, Failure> {
@@ -80,9 +82,9 @@ fn print_health(printer: &Printer, all: &[Health]) -> Result<(), Failure> {
                     None => note(&format!(
                         "{endpoint} is healthy: successfully committed proposal: took = {took}"
                     )),
-                    Some(why) => note(&format!(
-                        "{endpoint} is unhealthy: failed to commit proposal: {why}"
-                    )),
+                    Some(why) => {
+                        note(&format!("{endpoint} is unhealthy: failed to commit proposal: {why}"))
+                    }
                 }
             }
             Ok(())
@@ -139,7 +141,10 @@ pub(super) async fn status(job: &Job<'_>) -> Result<(), Failure> {
             Err(status) if status == AUTH_FAILED => return Err(refused(&status)),
             Err(status) => {
                 failed = true;
-                complain(&format!("Failed to get the status of endpoint {name} ({})", words(&status)));
+                complain(&format!(
+                    "Failed to get the status of endpoint {name} ({})",
+                    words(&status)
+                ));
             }
         }
     }
@@ -247,7 +252,9 @@ pub(super) async fn hash_kv(job: &Job<'_>) -> Result<(), Failure> {
     let rows: Vec<_> = all.iter().map(row).collect();
     match printer.format {
         Format::Simple => {
-            print::out(&rows.iter().map(|row| format!("{}\n", row.join(", "))).collect::<String>())?;
+            print::out(
+                &rows.iter().map(|row| format!("{}\n", row.join(", "))).collect::<String>(),
+            )?;
         }
         Format::Table => print::out(&tables::draw(&["ENDPOINT", "HASH"], &rows))?,
         Format::Json => json_of(&all, "HashKV")?,

@@ -40,7 +40,11 @@ pub(in crate::ctl) fn behind_prefix(key: &[u8]) -> Bytes {
 }
 
 fn from_key(key: &str) -> (Bytes, Bytes) {
-    let key = if key.is_empty() { Bytes::from_static(ZERO) } else { Bytes::copy_from_slice(key.as_bytes()) };
+    let key = if key.is_empty() {
+        Bytes::from_static(ZERO)
+    } else {
+        Bytes::copy_from_slice(key.as_bytes())
+    };
     (key, Bytes::from_static(ZERO))
 }
 
@@ -57,16 +61,17 @@ fn range_of(said: &Said, arguments: &[String], command: &str) -> Result<(Bytes, 
     };
     let (by_prefix, from) = (said.is_on("prefix"), said.is_on("from-key"));
     if by_prefix && from {
-        return Err(wrong("`--prefix` and `--from-key` cannot be set at the same time, choose one"));
+        return Err(wrong(
+            "`--prefix` and `--from-key` cannot be set at the same time, choose one",
+        ));
     }
     match end {
         Some(_) if by_prefix || from => Err(wrong(
             "too many arguments, only accept one argument when `--prefix` or `--from-key` is set",
         )),
-        Some(end) => Ok((
-            Bytes::copy_from_slice(key.as_bytes()),
-            Bytes::copy_from_slice(end.as_bytes()),
-        )),
+        Some(end) => {
+            Ok((Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(end.as_bytes())))
+        }
         None if by_prefix => Ok(prefix(key)),
         None if from => Ok(from_key(key)),
         None => Ok((Bytes::copy_from_slice(key.as_bytes()), Bytes::new())),

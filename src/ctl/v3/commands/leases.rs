@@ -163,7 +163,8 @@ pub(super) async fn keep_alive(job: &Job<'_>) -> Result<(), Failure> {
     };
     if job.said.is_on("once") {
         let limit = job.settings.command_timeout();
-        let renewed = timeout(limit, async { KeepAlive::open(&client, id).await?.renew().await }).await;
+        let renewed =
+            timeout(limit, async { KeepAlive::open(&client, id).await?.renew().await }).await;
         let renewed = renewed.unwrap_or(Err(DEADLINE_EXCEEDED));
         let answer = renewed.map_err(|status| error(code::BAD_CONNECTION, words(&status)))?;
         return print(&answer);

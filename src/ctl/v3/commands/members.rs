@@ -33,7 +33,8 @@ fn peer_urls(job: &Job<'_>) -> Result<Vec<String>, Failure> {
         if !matches!(scheme, "http" | "https" | "unix" | "unixs") {
             return Err(fail("URL scheme must be http, https, unix, or unixs"));
         }
-        let uri: Uri = url.parse().map_err(|_| fail("URL address does not have the form \"host:port\""))?;
+        let uri: Uri =
+            url.parse().map_err(|_| fail("URL address does not have the form \"host:port\""))?;
         if uri.port().is_none() {
             return Err(fail("URL address does not have the form \"host:port\""));
         }
@@ -70,7 +71,8 @@ pub(super) async fn add(job: &Job<'_>) -> Result<(), Failure> {
     };
     let peer_urls = peer_urls(job)?;
     let (client, printer) = job.client().await?;
-    let request = MemberAddRequest { peer_urls: peer_urls.clone(), is_learner: job.said.is_on("learner") };
+    let request =
+        MemberAddRequest { peer_urls: peer_urls.clone(), is_learner: job.said.is_on("learner") };
     let answer = job.ask(&client, &request).await?;
     let id = answer.member.as_ref().map_or(0, |member| member.id);
     changed(job, &answer, answer.header.as_ref(), id, "added to")?;

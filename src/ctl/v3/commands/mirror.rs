@@ -42,7 +42,8 @@ pub(super) async fn run(job: &Job<'_>) -> Result<(), Failure> {
     let text = |name| job.said.text(name).unwrap_or_default().to_owned();
     let no_prefix = job.said.is_on("no-dest-prefix");
     if no_prefix && !text("dest-prefix").is_empty() {
-        let why = "`--dest-prefix` and `--no-dest-prefix` cannot be set at the same time, choose one";
+        let why =
+            "`--dest-prefix` and `--no-dest-prefix` cannot be set at the same time, choose one";
         return Err(wrong(why));
     }
     let destination = job.settings.client_of(destination, job.said)?;
@@ -53,8 +54,7 @@ pub(super) async fn run(job: &Job<'_>) -> Result<(), Failure> {
         (false, empty) if empty.is_empty() => prefix.clone(),
         (false, given) => given,
     };
-    let mirror =
-        Mirror { job, source, destination, prefix, instead, written: AtomicU64::new(0) };
+    let mirror = Mirror { job, source, destination, prefix, instead, written: AtomicU64::new(0) };
     tokio::select! {
         done = mirror.keep() => done,
         failed = mirror.report() => failed,
@@ -90,7 +90,9 @@ impl Mirror<'_> {
             progress_notify: true,
             ..WatchCreateRequest::default()
         });
-        while let Some(seen) = watching.next(&self.source).await.map_err(|status| refused(&status))? {
+        while let Some(seen) =
+            watching.next(&self.source).await.map_err(|status| refused(&status))?
+        {
             if seen.compact_revision != 0 {
                 return Err(error(code::ERROR, COMPACTED.text));
             }

@@ -135,7 +135,7 @@ pub(in crate::ctl) async fn run(
         OfV3::Defrag => maintenance::defragment(job).await?,
         OfV3::SnapshotSave => snapshots::save(job).await?,
         OfV3::SnapshotStatus => snapshots::status(job)?,
-        OfV3::SnapshotRestore => snapshots::restore(job)?,
+        OfV3::SnapshotRestore => snapshots::restore(job).await?,
         OfV3::MakeMirror => return until_signalled(mirror::run(job)).await,
         OfV3::Migrate => return Err(error(code::ERROR, MIGRATE)),
         OfV3::Lock => sessions::lock(job).await?,
@@ -159,7 +159,9 @@ pub(in crate::ctl) async fn run(
         OfV3::RoleRevokePermission => roles::revoke(job).await?,
         OfV3::Version => {
             let own = env!("CARGO_PKG_VERSION");
-            print::out(&format!("etcdctl version: {LIKE}\nAPI version: 3.4\ncairn version: {own}\n"))?;
+            print::out(&format!(
+                "etcdctl version: {LIKE}\nAPI version: 3.4\ncairn version: {own}\n"
+            ))?;
         }
         OfV3::Completion => {
             let shell = job.argument("provide a shell: bash, zsh or fish")?;

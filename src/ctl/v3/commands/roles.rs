@@ -98,7 +98,10 @@ pub(super) async fn list(job: &Job<'_>) -> Result<(), Failure> {
     printer.answer(&answer, simple.as_bytes(), |text| {
         head(text, answer.header.as_ref());
         text.push_str("\"Roles\" :");
-        answer.roles.iter().for_each(|role| text.push_str(&format!(" {}", go::quoted(role.as_bytes()))));
+        answer
+            .roles
+            .iter()
+            .for_each(|role| text.push_str(&format!(" {}", go::quoted(role.as_bytes()))));
         text.push('\n');
         true
     })

@@ -7,7 +7,6 @@ use tokio::time::sleep;
 
 use crate::client::Client;
 use crate::ctl::failure::Failure;
-use crate::ctl::print;
 use crate::ctl::v3::commands::leases::{KeepAlive, pause};
 use crate::ctl::v3::commands::watching::Watching;
 use crate::ctl::v3::commands::{Job, Signals, execute, keys, wrong};
@@ -40,7 +39,12 @@ fn one(key: Bytes) -> RangeRequest {
 }
 
 impl<'a> Session<'a> {
-    async fn begin(job: &'a Job<'a>, client: &'a Client, name: &str, ttl: i64) -> Result<Self, Failure> {
+    async fn begin(
+        job: &'a Job<'a>,
+        client: &'a Client,
+        name: &str,
+        ttl: i64,
+    ) -> Result<Self, Failure> {
         let granted = job.ask(client, &LeaseGrantRequest { ttl, id: 0 }).await?;
         let lease = granted.id;
         let prefix = Bytes::from(format!("{name}/"));

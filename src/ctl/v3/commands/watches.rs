@@ -175,8 +175,7 @@ fn print_answer(printer: &Printer, answer: &WatchResponse) -> Result<(), Failure
         }
         Format::Json => {
             let texts = |bytes: Vec<u8>| String::from_utf8(bytes).expect("JSON is text");
-            let events: Vec<_> =
-                answer.events.iter().map(|event| texts(write_go(event))).collect();
+            let events: Vec<_> = answer.events.iter().map(|event| texts(write_go(event))).collect();
             let header = texts(answer.header.as_ref().map(write_go).unwrap_or(b"{}".to_vec()));
             print::out(&format!(
                 "{{\"Header\":{header},\"Events\":[{}],\"CompactRevision\":{},\"Canceled\":{},\"Created\":{}}}\n",
@@ -288,7 +287,8 @@ mod tests {
         assert_eq!(why("watch"), "Invalid command watch (command type or key is not provided)");
         assert_eq!(why(""), "Invalid command  (watch and progress supported)");
         assert!(matches!(command("progress"), Ok(Command::Progress)));
-        let Ok(Command::Watch(plan)) = command("watch \"x y\" --rev 3 --prefix -- sh -c 'a b'") else {
+        let Ok(Command::Watch(plan)) = command("watch \"x y\" --rev 3 --prefix -- sh -c 'a b'")
+        else {
             panic!("it is one")
         };
         assert_eq!(plan.request.key, "x y");

@@ -1,0 +1,408 @@
+//! A session of commands of the version 3 API, as the real tool has it: what is printed where, and the exit codes.
+//!
+//! `tests/fixtures/etcdctl/session-v3` was recorded with the real tool at the real etcd. Ours has to say the same to the real etcd,
+//! byte for byte, in every format. `UPDATE=1` records it again.
+//!
+//! `$` begins a command, `^` one that goes on until it has said what it should and is interrupted then, `<` is input. Numbers that
+//! the server makes up are written `{id1}`, `{id2}` in the order in which they are first seen, however they are written; in a
+//! command that stands for the number with letters. Protobuf is written as its fields.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::session::split;
+use crate::support::server::{Flavor, Server, etcd_is_there};
+use crate::tool::{PATIENCE, Tool};
+
+const POLL: Duration = Duration::from_millis(20);
+/// How long a command that goes on may take for its output while it is recorded.
+const RECORDED_FOR: Duration = Duration::from_secs(2);
+/// Numbers with fewer digits are no ids.
+const HEX_DIGITS: std::ops::RangeInclusive<usize> = 14..=16;
+const DECIMAL_DIGITS: std::ops::RangeInclusive<usize> = 17..=20;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/etcdctl").join(name)
+}
+
+/// One command of the session.
+struct Step {
+    /// As it stands in the file, input too.
+    head: String,
+    words: Vec<String>,
+    input: String,
+    goes_on: bool,
+    /// What was recorded.
+    recorded: String,
+}
+
+fn steps(text: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for line in text.lines() {
+        let goes_on = line.starts_with("^ ");
+        if let (true, Some(words)) = (goes_on || line.starts_with("$ "), line.get(2..)) {
+            let head = format!("{line}\n");
+            let words = split(words);
+            steps.push(Step {
+                head,
+                words,
+                input: String::new(),
+                goes_on,
+                recorded: String::new(),
+            });
+        } else if let (Some(input), Some(step)) = (line.strip_prefix("< "), steps.last_mut()) {
+            let _ = writeln!(step.head, "{line}");
+            let _ = writeln!(step.input, "{input}");
+        } else if let Some(step) = steps.last_mut() {
+            let _ = writeln!(step.recorded, "{line}");
+        }
+    }
+    steps
+}
+
+/// What differs from one run to the next, made the same.
+#[derive(Default)]
+struct Same {
+    places: Vec<(String, &'static str)>,
+    ids: BTreeMap<u64, String>,
+}
+
+impl Same {
+    fn of(server: &Server) -> Self {
+        let places = vec![
+            (server.addr().to_string(), "{client}"),
+            (server.peer_addr().to_string(), "{peer}"),
+        ];
+        Self { places, ids: BTreeMap::new() }
+    }
+
+    /// A word of a command, with what is really meant.
+    fn word(&self, word: &str) -> String {
+        let mut word = word.to_owned();
+        for (address, name) in &self.places {
+            word = word.replace(name, address);
+        }
+        for (id, name) in &self.ids {
+            word = word.replace(name, &format!("{id:016x}"));
+        }
+        word
+    }
+
+    fn name(&mut self, id: u64) -> String {
+        let next = format!("{{id{}}}", self.ids.len() + 1);
+        self.ids.entry(id).or_insert(next).clone()
+    }
+
+    /// Text with the ids in it named.
+    fn text(&mut self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (address, name) in &self.places {
+            text = text.replace(address, name);
+        }
+        let mut same = String::new();
+        let mut rest = text.as_str();
+        while let Some(at) = rest.find(|letter: char| letter.is_ascii_hexdigit()) {
+            let (before, from) = rest.split_at(at);
+            let end = from.find(|letter: char| !letter.is_ascii_alphanumeric());
+            let (word, after) = from.split_at(end.unwrap_or(from.len()));
+            same.push_str(before);
+            let inside = before.ends_with(|letter: char| letter.is_ascii_alphanumeric());
+            let decimal = word.bytes().all(|letter| letter.is_ascii_digit());
+            let hex = word.bytes().all(|l| l.is_ascii_digit() || (b'a'..=b'f').contains(&l));
+            let id = match word.len() {
+                length if decimal && DECIMAL_DIGITS.contains(&length) => word.parse().ok(),
+                length if hex && HEX_DIGITS.contains(&length) => u64::from_str_radix(word, 16).ok(),
+                _ => None,
+            };
+            match id.filter(|id| !inside && *id > u64::from(u32::MAX)) {
+                Some(id) => same.push_str(&self.name(id)),
+                None => same.push_str(word),
+            }
+            rest = after;
+        }
+        times(&(same + rest))
+    }
+
+    /// What a message of protobuf holds, each field with its number.
+    fn fields(&mut self, bytes: &[u8]) -> Option<String> {
+        let mut rest = bytes;
+        let mut all = Vec::new();
+        while !rest.is_empty() {
+            let key = varint(&mut rest)?;
+            let value = match key & 7 {
+                0 => {
+                    let number = varint(&mut rest)?;
+                    let id = number > 1 << 53 && number < u64::MAX - (1 << 32);
+                    if id { self.name(number) } else { number.to_string() }
+                }
+                2 => {
+                    let length = usize::try_from(varint(&mut rest)?).ok()?;
+                    let inside = rest.get(..length)?;
+                    rest = &rest[length..];
+                    let known = self.ids.clone();
+                    match self.fields(inside).filter(|fields| !fields.is_empty()) {
+                        Some(fields) if key >> 3 != 0 && !is_text(inside) => {
+                            format!("{{{fields}}}")
+                        }
+                        _ => {
+                            self.ids = known;
+                            format!("{:?}", self.text(&String::from_utf8_lossy(inside)))
+                        }
+                    }
+                }
+                _ => return None,
+            };
+            all.push(format!("{}: {value}", key >> 3));
+        }
+        Some(all.join(" "))
+    }
+}
+
+fn is_text(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ')
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for place in 0..10 {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+/// How long something took, or has left, is another time each time.
+fn times(text: &str) -> String {
+    let mut text = text.to_owned();
+    for (before, after, name) in [
+        ("took = ", "\n", "{took}"),
+        ("\"took\":\"", "\"", "{took}"),
+        ("\"Took\" : ", "\n", "{took}"),
+        ("remaining(", "s)", "{left}"),
+        ("\"ttl\":", ",\"granted", "{left}"),
+        ("\"TTL\" : ", "\n\"Granted", "{left}"),
+    ] {
+        let mut from = 0;
+        while let Some(at) = text[from..].find(before).map(|at| from + at + before.len()) {
+            let Some(length) = text[at..].find(after) else { break };
+            if !text[at..at + length].contains(['\n', ' ', '{', '-']) {
+                text.replace_range(at..at + length, name);
+            }
+            from = at;
+        }
+    }
+    text
+}
+
+/// A program with what it has said so far.
+struct Talking {
+    child: Child,
+    streams: [Arc<Mutex<Vec<u8>>>; 2],
+    readers: Vec<thread::JoinHandle<()>>,
+}
+
+impl Talking {
+    fn start(tool: Tool, server: &Server, words: &[String], input: &str) -> Self {
+        let set = words.iter().take_while(|word| {
+            word.split_once('=').is_some_and(|(name, _)| name.starts_with("ETCDCTL_"))
+        });
+        let set: Vec<_> = set.filter_map(|word| word.split_once('=')).collect();
+        let mut command = tool.command();
+        let elsewhere = words.iter().any(|word| word.starts_with("--endpoints"));
+        if !elsewhere {
+            command.env("ETCDCTL_ENDPOINTS", server.addr().to_string());
+        }
+        command.env("ETCDCTL_API", "3").envs(set.iter().copied()).args(&words[set.len()..]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it can be started");
+        // Who does not read its input may be gone by now.
+        let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
+        let mut readers = Vec::new();
+        let mut listen = |mut from: Box<dyn std::io::Read + Send>| {
+            let said = Arc::new(Mutex::new(Vec::new()));
+            let copy = Arc::clone(&said);
+            readers.push(thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(length @ 1..) = from.read(&mut buffer) {
+                    copy.lock().expect("no reader panics").extend_from_slice(&buffer[..length]);
+                }
+            }));
+            said
+        };
+        let streams = [
+            listen(Box::new(child.stdout.take().expect("it is piped"))),
+            listen(Box::new(child.stderr.take().expect("it is piped"))),
+        ];
+        Self { child, streams, readers }
+    }
+
+    fn said(&self) -> [Vec<u8>; 2] {
+        self.streams.each_ref().map(|stream| stream.lock().expect("no reader panics").clone())
+    }
+
+    /// Ends it if it goes on.
+    fn end(mut self, step: &Step, same: &mut Same, recording: bool) -> String {
+        let begun = Instant::now();
+        loop {
+            let ended = self.child.try_wait().expect("a child can be asked").is_some();
+            if ended {
+                break;
+            }
+            let waited = begun.elapsed();
+            let so_far = step.goes_on && {
+                let mut copy = Same { places: same.places.clone(), ids: same.ids.clone() };
+                let text = shown(&step.words, &self.said(), None, &mut copy);
+                if recording {
+                    waited > RECORDED_FOR
+                } else {
+                    step.recorded.starts_with(&text) && step.recorded[text.len()..].starts_with('[')
+                }
+            };
+            if so_far || waited > PATIENCE {
+                kill_process(Pid::from_child(&self.child), Signal::INT)
+                    .expect("it can be signalled");
+                self.child.wait().expect("it ends");
+                break;
+            }
+            thread::sleep(POLL);
+        }
+        let status = self.child.wait().expect("it has ended");
+        self.readers.drain(..).for_each(|reader| reader.join().expect("no reader panics"));
+        // As a shell counts it.
+        let code = status.code().unwrap_or_else(|| {
+            use std::os::unix::process::ExitStatusExt as _;
+            128 + status.signal().unwrap_or_default()
+        });
+        shown(&step.words, &self.said(), Some(code), same)
+    }
+}
+
+/// What a command has said, as it is written down.
+fn shown(
+    words: &[String],
+    [out, err]: &[Vec<u8>; 2],
+    code: Option<i32>,
+    same: &mut Same,
+) -> String {
+    let mut text = String::new();
+    let protobuf = words.iter().any(|word| word == "protobuf");
+    // What stands before a message are lines of text.
+    let out = match protobuf.then(|| same.fields(out)).flatten() {
+        Some(fields) if !out.is_empty() => format!("{fields}\n"),
+        _ => same.text(&String::from_utf8_lossy(out)),
+    };
+    match out.starts_with("NAME:\n") {
+        // The help is in our own words.
+        true => text.push_str("{help}\n"),
+        false => text.push_str(&out),
+    }
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push_str("{no end of line}\n");
+    }
+    // The real tool's libraries write lines of a log, and complain where a password is not typed at a terminal.
+    let log = |line: &&str| ["stty: ", "{\"level\":"].iter().any(|begin| line.starts_with(begin));
+    for line in same.text(&String::from_utf8_lossy(err)).lines().filter(|line| !log(line)) {
+        let _ = writeln!(text, "! {line}");
+    }
+    if let Some(code) = code {
+        let _ = writeln!(text, "[{code}]\n");
+    }
+    text
+}
+
+/// Runs the session and writes down what it says.
+fn play(tool: Tool, flavor: Flavor, steps: &[Step], recording: bool) -> Vec<String> {
+    let server = Server::start(flavor);
+    let mut same = Same::of(&server);
+    let one = |step: &Step| {
+        let words: Vec<_> = step.words.iter().map(|word| same.word(word)).collect();
+        let said =
+            Talking::start(tool, &server, &words, &step.input).end(step, &mut same, recording);
+        step.head.clone() + &said
+    };
+    steps.iter().map(one).collect()
+}
+
+fn recorded(step: &Step) -> String {
+    let recorded = step.recorded.trim_end_matches('\n');
+    format!("{}{recorded}\n\n", step.head)
+}
+
+/// How many steps were the same; shows those that were not.
+fn assert_same(steps: &[Step], said: &[String], who: &str) {
+    let mut wrong = String::new();
+    let mut same = 0;
+    for (step, said) in steps.iter().zip(said) {
+        if recorded(step) == *said {
+            same += 1;
+        } else {
+            let _ = write!(wrong, "--- recorded\n{}--- said\n{said}", recorded(step));
+        }
+    }
+    println!("{who}: {same} of {} steps are the same", steps.len());
+    assert!(wrong.is_empty(), "{who}: {same} of {} steps are the same\n{wrong}", steps.len());
+}
+
+fn session(name: &str) {
+    if !etcd_is_there() {
+        eprintln!("skipped: there is no etcd here");
+        return;
+    }
+    let text = fs::read_to_string(fixture(name)).expect("the recording is there");
+    let steps = steps(&text);
+    if env::var_os("UPDATE").is_some_and(|v| v == "1") {
+        let said = play(Tool::Real, Flavor::Etcd, &steps, true);
+        fs::write(fixture(name), said.concat()).expect("it can be written");
+        return;
+    }
+    assert_same(&steps, &play(Tool::Ours, Flavor::Etcd, &steps, false), "our tool at etcd");
+}
+
+#[test]
+fn keys_transactions_and_watches_are_byte_for_byte_those_of_the_real_tool() {
+    session("session-v3-keys");
+}
+
+#[test]
+fn leases_and_locks_are_byte_for_byte_those_of_the_real_tool() {
+    session("session-v3-leases");
+}
+
+#[test]
+fn members_endpoints_and_maintenance_are_byte_for_byte_those_of_the_real_tool() {
+    session("session-v3-cluster");
+}
+
+#[test]
+fn users_and_roles_are_byte_for_byte_those_of_the_real_tool() {
+    session("session-v3-users");
+}
+
+#[test]
+fn what_differs_each_time_is_named() {
+    let mut same = Same::default();
+    assert_eq!(
+        same.text(
+            "lease 4770a22443764914 \"ID\":5147792650718824724, a/4770a22443764914 688da22432bf4320"
+        ),
+        "lease {id1} \"ID\":{id1}, a/{id1} {id2}"
+    );
+    assert_eq!(same.word("{id2}"), "688da22432bf4320");
+    assert_eq!(
+        times("took = 2.06ms\n\"ttl\":99,\"granted-ttl\":100"),
+        "took = {took}\n\"ttl\":{left},\"granted-ttl\":100"
+    );
+    assert_eq!(same.fields(&[0x0a, 2, 8, 5, 0x12, 1, b'a']), Some("1: {1: 5} 2: \"a\"".to_owned()));
+}
