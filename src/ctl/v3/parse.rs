@@ -277,7 +277,8 @@ fn not_a_duration(value: &str) -> String {
 
 /// Commands and groups that a mistyped word may have meant.
 pub(in crate::ctl) fn meant(word: &str) -> Vec<&'static str> {
-    let single = V3.commands_of("").map(|(name, _)| name);
+    // The manual page is our own.
+    let single = V3.commands_of("").map(|(name, _)| name).filter(|name| *name != "man");
     let mut known: Vec<_> = single.chain(V3.groups.iter().map(|group| group.name)).collect();
     known.sort_unstable();
     let word = word.to_lowercase();

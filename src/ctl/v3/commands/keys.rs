@@ -83,8 +83,9 @@ pub(in crate::ctl::v3) fn get_request(
     said: &Said,
     arguments: &[String],
 ) -> Result<RangeRequest, Failure> {
-    // The order of the checks is that of etcd's tool.
-    if arguments.is_empty() || arguments.len() > 2 {
+    // The order of the checks is that of etcd's tool; so is it that a third argument means nothing.
+    let arguments = &arguments[..arguments.len().min(2)];
+    if arguments.is_empty() {
         range_of(said, arguments, "get")?;
     }
     if said.is_on("prefix") && said.is_on("from-key") {

@@ -209,7 +209,7 @@ fn command(line: &str) -> Result<Command, String> {
     let invalid = |why: &str| format!("Invalid command {line} ({why})");
     let words = go::words(line).map_err(|why| invalid(&why))?;
     match words.as_slice() {
-        [] => Err(invalid("watch and progress supported")),
+        [] => Err(format!("Invalid command: {line} (watch and progress supported)")),
         [word] if word == "progress" => Ok(Command::Progress),
         [word, ..] if word != "watch" => Err(invalid("only support watch")),
         [_] => Err(invalid("command type or key is not provided")),
@@ -285,7 +285,7 @@ mod tests {
         let why = |line| command(line).err().unwrap_or_default();
         assert_eq!(why("foo"), "Invalid command foo (only support watch)");
         assert_eq!(why("watch"), "Invalid command watch (command type or key is not provided)");
-        assert_eq!(why(""), "Invalid command  (watch and progress supported)");
+        assert_eq!(why(""), "Invalid command:  (watch and progress supported)");
         assert!(matches!(command("progress"), Ok(Command::Progress)));
         let Ok(Command::Watch(plan)) = command("watch \"x y\" --rev 3 --prefix -- sh -c 'a b'")
         else {
