@@ -116,7 +116,8 @@ impl Client {
     /// # Errors
     /// What the server says; [`DEADLINE_EXCEEDED`] when the time is over.
     pub async fn ask<C: Call>(&self, request: &C, terms: Terms) -> Result<C::Answer, Status> {
-        let asked = self.ask_until_answered(request, terms);
+        // What waits here waits with many others: a question is made apart from it.
+        let asked = Box::pin(self.ask_until_answered(request, terms));
         match terms.deadline {
             None => asked.await,
             Some(deadline) => match timeout_at(deadline, asked).await {
@@ -163,7 +164,7 @@ impl Client {
         requests: impl Stream<Item = C> + Send + 'static,
         terms: Terms,
     ) -> Result<Answers<C::Answer>, Status> {
-        let opened = async {
+        let opened = Box::pin(async {
             let (channel, token, generation) = self.channel().await?;
             let mut grpc = ready(channel).await.map_err(|unanswered| unanswered.status)?;
             let request = carrying(requests, token, terms, false);
@@ -180,7 +181,7 @@ impl Client {
                     Err(status)
                 }
             }
-        };
+        });
         match terms.deadline {
             None => opened.await,
             Some(deadline) => match timeout_at(deadline, opened).await {

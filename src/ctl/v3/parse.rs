@@ -212,8 +212,7 @@ fn short<'a>(
     flags: &[&'static [Flag]],
     said: &mut Said,
 ) -> Result<&'a [String], String> {
-    let mut letters = body.char_indices();
-    while let Some((place, letter)) = letters.next() {
+    for (place, letter) in body.char_indices() {
         let name = letter.to_string();
         let Some(flag) = find(flags, &name) else {
             return Err(format!("unknown shorthand flag: {letter:?} in -{}", &body[place..]));

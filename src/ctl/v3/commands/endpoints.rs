@@ -222,11 +222,7 @@ fn json_of<M: crate::rpc::Message>(all: &[(String, M)], name: &str) -> Result<()
         format!("{{\"Endpoint\":{},\"{name}\":{answer}}}", json!(endpoint))
     };
     let objects: Vec<_> = all.iter().map(object).collect();
-    // An empty list is none to Go.
-    match objects.is_empty() {
-        true => print::out("null\n"),
-        false => print::out(&format!("[{}]\n", objects.join(","))),
-    }
+    print::out(&format!("[{}]\n", objects.join(",")))
 }
 
 pub(super) async fn hash_kv(job: &Job<'_>) -> Result<(), Failure> {

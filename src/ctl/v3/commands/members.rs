@@ -20,13 +20,13 @@ fn id(job: &Job<'_>) -> Result<u64, Failure> {
     hex_u64(word).map_err(|why| wrong(&format!("bad member ID arg ({why}), expecting ID in Hex")))
 }
 
-/// Where peers reach a member, in order.
+/// Where peers reach a member.
 fn peer_urls(job: &Job<'_>) -> Result<Vec<String>, Failure> {
     let text = job.said.text("peer-urls").unwrap_or_default();
     if text.is_empty() {
         return Err(wrong("member peer urls not provided"));
     }
-    let mut urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();
+    let urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();
     for url in &urls {
         let fail = |why: &str| error(code::ERROR, format!("{why}: {url}"));
         let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
@@ -42,7 +42,6 @@ fn peer_urls(job: &Job<'_>) -> Result<Vec<String>, Failure> {
             return Err(fail("URL must not contain a path"));
         }
     }
-    urls.sort();
     Ok(urls)
 }
 

@@ -212,11 +212,15 @@ async fn hold(
     lost: &str,
     expired: &str,
 ) -> Result<(), Failure> {
-    let own = session.own().await?;
-    if own.kvs.is_empty() {
-        return Err(error(code::ERROR, lost));
+    let shown = match session.own().await {
+        Ok(own) if own.kvs.is_empty() => Err(error(code::ERROR, lost)),
+        Ok(own) => printer.range(&own),
+        Err(failure) => Err(failure),
+    };
+    if let Err(failure) = shown {
+        let _ = session.end().await;
+        return Err(failure);
     }
-    printer.range(&own)?;
     match session.while_alive(signals, std::future::pending::<()>()).await {
         Won::Done(()) | Won::Signalled => session.end().await,
         Won::Expired => Err(error(code::ERROR, expired)),
