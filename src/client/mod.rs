@@ -66,6 +66,8 @@ struct State {
     token: Option<MetadataValue<Ascii>>,
     /// Nobody needs a token, or there is one.
     authenticated: bool,
+    /// Why the last endpoint that was tried took no connection.
+    unreachable: Option<String>,
 }
 
 /// How a question is to be asked.
@@ -104,6 +106,11 @@ impl Client {
     /// The endpoints.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.settings.endpoints
+    }
+
+    /// Why no endpoint takes a connection, if none does: a deadline alone says nothing of that.
+    pub async fn unreachable(&self) -> Option<String> {
+        self.state.lock().await.unreachable.clone()
     }
 
     /// What endpoints are spoken to with that speak TLS.
@@ -205,8 +212,11 @@ impl Client {
                     Ok(channel) => {
                         state.channel = Some(channel);
                         state.generation += 1;
+                        state.unreachable = None;
                     }
-                    Err(_) => {
+                    Err(status) => {
+                        let why = format!("no connection to {}: {status}", endpoint.written);
+                        state.unreachable = Some(why);
                         state.channel = None;
                         state.at = (state.at + 1) % count;
                     }

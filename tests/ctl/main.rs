@@ -11,5 +11,6 @@ mod beyond;
 mod secured;
 mod session;
 mod session3;
+mod several;
 mod tool;
 mod watching;

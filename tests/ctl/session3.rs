@@ -338,8 +338,11 @@ fn shown(
     if !text.is_empty() && !text.ends_with('\n') {
         text.push_str("{no end of line}\n");
     }
-    // The real tool's libraries write lines of a log, and complain where a password is not typed at a terminal.
-    let log = |line: &&str| ["stty: ", "{\"level\":"].iter().any(|begin| line.starts_with(begin));
+    // The real tool's libraries write lines of a log, and complain where a password is not typed at a terminal; what that log
+    // says of connections, ours says in a line.
+    let log = |line: &&str| {
+        ["stty: ", "{\"level\":", "no connection to "].iter().any(|begin| line.starts_with(begin))
+    };
     for line in same.text(&String::from_utf8_lossy(err)).lines().filter(|line| !log(line)) {
         let _ = writeln!(text, "! {line}");
     }

@@ -92,6 +92,17 @@ impl Running {
         Self { child: child.expect("it can be started"), dir }
     }
 
+    /// The same for the version 3 API.
+    pub(crate) fn start_v3(endpoints: &str, words: &[&str]) -> Self {
+        let dir = tempfile::Builder::new().prefix("cairn-test-").tempdir().expect("a folder");
+        let file = |name: &str| fs::File::create(dir.path().join(name)).expect("a file");
+        let mut command = Tool::Ours.command();
+        command.env("ETCDCTL_API", "3").env("ETCDCTL_ENDPOINTS", endpoints).args(words);
+        command.current_dir(dir.path());
+        let child = command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err")).spawn();
+        Self { child: child.expect("it can be started"), dir }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

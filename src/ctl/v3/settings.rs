@@ -214,6 +214,14 @@ impl Settings {
         if endpoints.is_empty() {
             return Err(error(code::BAD_CONNECTION, "etcdclient: no available endpoints"));
         }
+        let files = [&credentials.cert, &credentials.key, &credentials.cacert];
+        for path in files.into_iter().flatten() {
+            if let Err(why) = std::fs::File::open(path) {
+                let why = why.to_string();
+                let why = why.split(" (os error").next().unwrap_or_default().to_lowercase();
+                return Err(error(code::BAD_ARGUMENTS, format!("open {}: {why}", path.display())));
+            }
+        }
         let any = self.is_on("insecure-skip-tls-verify");
         let tls = match credentials.named() || endpoints.iter().any(Endpoint::speaks_tls) {
             true => {

@@ -32,6 +32,7 @@ use crate::ctl::v3::parse::Line;
 use crate::ctl::v3::settings::Settings;
 use crate::ctl::v3::{code, error, refused};
 use crate::ctl::{LIKE, completion, man};
+use crate::rpc::status::DEADLINE_EXCEEDED;
 
 /// What a shell says of a program that SIGINT has ended, and of one that SIGTERM has.
 const INTERRUPTED: u8 = 130;
@@ -74,7 +75,17 @@ impl Job<'_> {
     }
 
     async fn ask<C: Call>(&self, client: &Client, request: &C) -> Result<C::Answer, Failure> {
-        client.ask(request, self.terms()).await.map_err(|status| refused(&status))
+        match client.ask(request, self.terms()).await {
+            Ok(answer) => Ok(answer),
+            Err(status) => {
+                if status == DEADLINE_EXCEEDED
+                    && let Some(why) = client.unreachable().await
+                {
+                    note(&why);
+                }
+                Err(refused(&status))
+            }
+        }
     }
 }
 
