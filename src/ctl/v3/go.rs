@@ -33,11 +33,30 @@ pub(in crate::ctl) fn quoted(bytes: &[u8]) -> String {
     text
 }
 
-/// The library says it of a letter behind another: at the front, accents would be escaped.
+/// Accents and the like, which the library escapes and Go does not.
+const MARKS: &[std::ops::RangeInclusive<char>] = &[
+    '\u{300}'..='\u{36f}',
+    '\u{483}'..='\u{489}',
+    '\u{591}'..='\u{5bd}',
+    '\u{610}'..='\u{61a}',
+    '\u{64b}'..='\u{65f}',
+    '\u{900}'..='\u{903}',
+    '\u{93a}'..='\u{94f}',
+    '\u{e31}'..='\u{e3a}',
+    '\u{e47}'..='\u{e4e}',
+    '\u{1ab0}'..='\u{1ace}',
+    '\u{1dc0}'..='\u{1dff}',
+    '\u{20d0}'..='\u{20f0}',
+    '\u{3099}'..='\u{309a}',
+    '\u{fe00}'..='\u{fe0f}',
+    '\u{fe20}'..='\u{fe2f}',
+];
+
 fn is_printable(letter: char) -> bool {
+    let plain = letter.escape_debug().count() == 1 || matches!(letter, '\'');
     !letter.is_control()
         && !letter.is_whitespace()
-        && format!("{:?}", format!("a{letter}")) == format!("\"a{letter}\"")
+        && (plain || MARKS.iter().any(|marks| marks.contains(&letter)))
 }
 
 /// A list of words as `%q` writes it.

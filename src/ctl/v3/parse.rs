@@ -47,7 +47,7 @@ pub(in crate::ctl) enum Misuse {
 /// # Errors
 /// See [`Misuse`].
 pub(in crate::ctl) fn line(words: &[String]) -> Result<Asked, Misuse> {
-    let Some(first) = first_argument(words) else { return tool_alone(words) };
+    let Some(first) = first_argument(words, None) else { return tool_alone(words) };
     let mut rest = words.to_vec();
     let word = rest.remove(first);
     if word == "help" {
@@ -64,7 +64,7 @@ pub(in crate::ctl) fn line(words: &[String]) -> Result<Asked, Misuse> {
 
 fn in_group(group: &'static Group, words: Vec<String>) -> Result<Asked, Misuse> {
     let mut rest = words;
-    let inner = first_argument(&rest).and_then(|place| {
+    let inner = first_argument(&rest, Some(group)).and_then(|place| {
         V3.command(&format!("{} {}", group.name, rest[place])).map(|command| (place, command))
     });
     match inner {
@@ -103,13 +103,19 @@ fn about(words: &[String]) -> Asked {
 
 /// Where the first word stands that is neither an option nor the value of one. Of an option that is not known it cannot be told
 /// whether it takes a value; like etcd's tool, this takes it that it does.
-fn first_argument(words: &[String]) -> Option<usize> {
+fn first_argument(words: &[String], group: Option<&Group>) -> Option<usize> {
+    // An option of a group's commands may stand before the command too.
+    let inner = |name: &str| {
+        let commands = group.into_iter().flat_map(|group| V3.commands_of(group.name));
+        commands.map(|(_, command)| command.flags).find_map(|flags| table::flag_of(flags, name))
+    };
     let mut place = 0;
     while let Some(word) = words.get(place) {
         place += match word.strip_prefix("--") {
             Some("") => return None,
             Some(name) if !name.contains('=') => {
-                let known = table::flag_of(V3.globals, name).or(table::flag_of(V3.help, name));
+                let known = table::flag_of(V3.globals, name);
+                let known = known.or(table::flag_of(V3.help, name)).or_else(|| inner(name));
                 1 + usize::from(known.is_none_or(|flag| flag.kind != Kind::Switch))
             }
             Some(_) => 1,
