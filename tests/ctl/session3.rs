@@ -224,7 +224,10 @@ fn sizes(line: &str) -> String {
 
 /// Lines of a table, whose columns are as wide as the longest id; and an id that is filled up with blanks.
 fn squeezed(line: &str) -> String {
-    let (table, member) = (line.starts_with(['+', '|']), line.starts_with("Member "));
+    let (table, member) = (
+        line.starts_with(['+', '|']),
+        line.starts_with("Member ") || line.starts_with("Leadership "),
+    );
     // Members come in the order of their ids, which follow from their addresses.
     if let Some((name, list)) = line.trim_end().split_once("INITIAL_CLUSTER=\"") {
         let mut list: Vec<_> = list.trim_end_matches('"').split(',').collect();

@@ -54,9 +54,12 @@ fn who_observes_an_election_sees_each_leader() {
     let mut one = start(&server, &["elect", "e", "one"]);
     observer.wait("out", "the first leads", |out| out.ends_with("\none\n"));
     let mut two = start(&server, &["elect", "e", "two"]);
+    // Who is told to end before it knows that it leads has failed.
+    one.wait("out", "it knows", |out| out.ends_with("\none\n"));
     one.signal(Signal::INT);
     assert_eq!(one.end(), Some(0));
     observer.wait("out", "the second leads", |out| out.ends_with("\ntwo\n"));
+    two.wait("out", "it knows", |out| out.ends_with("\ntwo\n"));
     two.signal(Signal::INT);
     observer.signal(Signal::INT);
     assert_eq!((two.end(), observer.end()), (Some(0), Some(0)));
