@@ -30,6 +30,8 @@ mod lease;
 mod read;
 mod records;
 mod request;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::cmp::Ordering;

@@ -1,0 +1,169 @@
+//! The v3 key space against a model that keeps every revision whole, and against answers of the real etcd.
+
+mod auth;
+mod model;
+mod recorded;
+
+use std::ops::ControlFlow;
+
+use super::*;
+use crate::model::{Reader, Writer};
+
+const NOW: LogTime = LogTime(1);
+
+/// A new key space of its own records, as a restart and a follower make it.
+fn reloaded(mvcc: &Mvcc) -> Mvcc {
+    let mut header = Writer::default();
+    mvcc.encode_header(&mut header);
+    let header = header.finish();
+    let mut input = Reader::new(&header);
+    let mut loader = Loader::new(&mut input).unwrap();
+    assert!(input.is_empty());
+    // In pieces that begin behind any of them.
+    let (mut after, mut count) = (None, 0);
+    loop {
+        let (before, mut piece) = (after.clone(), 0);
+        let _ = mvcc.records_after(before.as_ref(), &mut |position, record| {
+            loader.record(&record).unwrap();
+            after = Some(position);
+            piece += 1;
+            if piece == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        count += piece;
+        if piece == 0 {
+            break;
+        }
+    }
+    assert_eq!(count, mvcc.records_count());
+    loader.finish().unwrap()
+}
+
+fn apply(mvcc: &mut Mvcc, request: Request) -> Result<Reply, Refusal> {
+    mvcc.apply(NOW, &Command::internal(request)).reply
+}
+
+fn put(key: &str, value: &str) -> Put {
+    Put::new(key.as_bytes(), value.as_bytes())
+}
+
+#[test]
+fn a_compaction_gives_memory_back_little_by_little_and_is_seen_at_once() {
+    let mut mvcc = Mvcc::default();
+    for number in 0..2000 {
+        apply(&mut mvcc, Request::Put(put("k", &number.to_string()))).unwrap();
+    }
+    let before = mvcc.bytes();
+    apply(&mut mvcc, Request::Compact(Revision(2001))).unwrap();
+    let old = RangeQuery { revision: Revision(2000), ..RangeQuery::of(KeyRange::all()) };
+    assert_eq!(mvcc.range(&old), Err(Refusal::Compacted));
+    assert!(mvcc.bytes() < before && mvcc.versions_count() > 1000);
+    mvcc.check();
+    // What is read from disk meanwhile has nothing of it left.
+    let fresh = reloaded(&mvcc);
+    assert_eq!(fresh.versions_count(), 1);
+    assert_eq!(fresh.hash(Revision(0)), mvcc.hash(Revision(0)));
+    for _ in 0..4 {
+        mvcc.sweep();
+    }
+    assert_eq!(mvcc.versions_count(), 2, "what the compacted revision superseded goes with the next");
+    mvcc.check();
+}
+
+#[test]
+fn an_alarm_for_space_refuses_what_grows_and_one_for_damage_nearly_everything() {
+    let mut mvcc = Mvcc::default();
+    apply(&mut mvcc, Request::Put(put("a", "1"))).unwrap();
+    apply(&mut mvcc, Request::LeaseGrant { id: LeaseId(7), ttl_s: 9 }).unwrap();
+    let alarm = |kind| Alarm { member: crate::model::MemberId(3), kind };
+    let raise = |kind| Request::Alarm(AlarmRequest::Activate(alarm(kind)));
+    let txn = |op| Request::Txn(Txn { success: vec![op], ..Txn::default() });
+    let delete = || DeleteRange { range: KeyRange::all(), prev_kv: false };
+    apply(&mut mvcc, raise(AlarmKind::NoSpace)).unwrap();
+    for (request, refused) in [
+        (Request::Put(put("b", "1")), true),
+        (txn(Op::Put(put("b", "1"))), true),
+        (Request::LeaseGrant { id: LeaseId(8), ttl_s: 9 }, true),
+        (txn(Op::DeleteRange(delete())), false),
+        (Request::DeleteRange(delete()), false),
+        (Request::LeaseRevoke(LeaseId(7)), false),
+        (Request::Compact(Revision(2)), false),
+    ] {
+        let mut after = mvcc.clone();
+        let reply = apply(&mut after, request.clone());
+        assert_eq!(reply == Err(Refusal::NoSpace), refused, "{request:?}");
+        assert_eq!(reply.is_err(), refused, "{request:?}");
+    }
+    apply(&mut mvcc, raise(AlarmKind::Corrupt)).unwrap();
+    for request in [Request::DeleteRange(delete()), Request::Compact(Revision(2))] {
+        assert_eq!(apply(&mut mvcc, request), Err(Refusal::Corrupt));
+    }
+    assert_eq!(reloaded(&mvcc).alarms().collect::<Vec<_>>(), mvcc.alarms().collect::<Vec<_>>());
+    let disarm = AlarmRequest::Deactivate { member: None, kind: None };
+    let both = vec![alarm(AlarmKind::NoSpace), alarm(AlarmKind::Corrupt)];
+    assert_eq!(apply(&mut mvcc, Request::Alarm(disarm)), Ok(Reply::Alarm(both)));
+    apply(&mut mvcc, Request::Put(put("b", "1"))).unwrap();
+}
+
+#[test]
+fn what_is_malformed_is_refused_before_the_log() {
+    let limits = TxnLimits { ops_max: 3 };
+    let txn = |success: Vec<Op>| Txn { success, ..Txn::default() };
+    let put_op = |key: &str| Op::Put(put(key, ""));
+    let delete = |from: &str, to: &str| {
+        let range = KeyRange::new(from.as_bytes().into(), to.as_bytes().into());
+        Op::DeleteRange(DeleteRange { range, prev_kv: false })
+    };
+    let nested = |success: Vec<Op>, failure: Vec<Op>| {
+        Op::Txn(Txn { success, failure, compares: Vec::new() })
+    };
+    let many = |count: usize| (0..count).map(|number| put_op(&format!("k{number}"))).collect();
+    let duplicate = Err(Refusal::DuplicateKey);
+    for (case, (ops, expected)) in [
+        (vec![], Ok(())),
+        (many(3), Ok(())),
+        (many(4), Err(Refusal::TooManyOps)),
+        (vec![put_op("a"), nested(many(2), vec![])], Err(Refusal::TooManyOps)),
+        (vec![nested(many(2), many(2))], Ok(())),
+        (vec![put_op("")], Err(Refusal::KeyEmpty)),
+        (vec![put_op("a"), put_op("a")], duplicate),
+        (vec![put_op("b"), delete("a", "c")], duplicate),
+        (vec![delete("a", "c"), delete("b", "d")], Ok(())),
+        (vec![put_op("c"), delete("a", "c")], Ok(())),
+        (vec![put_op("a"), nested(vec![put_op("a")], vec![])], duplicate),
+        (vec![nested(vec![put_op("a")], vec![put_op("a")])], Ok(())),
+        (vec![nested(vec![], vec![put_op("b")]), delete("a", "c")], duplicate),
+        (vec![nested(vec![delete("a", "c")], vec![]), put_op("b")], duplicate),
+        (
+            vec![nested(vec![put_op("a")], vec![]), nested(vec![], vec![put_op("a")])],
+            duplicate,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(check_txn(&txn(ops), limits), expected, "case {case}");
+    }
+    let with_value = Put { ignore_value: true, ..put("a", "1") };
+    assert_eq!(check_put(&with_value), Err(Refusal::ValueProvided));
+    let with_lease = Put { ignore_lease: true, lease: LeaseId(1), ..put("a", "") };
+    assert_eq!(check_put(&with_lease), Err(Refusal::LeaseProvided));
+    assert_eq!(check_lease_grant(9_000_000_001), Err(Refusal::TtlTooLarge));
+}
+
+#[test]
+fn the_stored_forms_are_fixed() {
+    let stored = |asker, request| {
+        let mut out = Writer::default();
+        Command { asker, request }.encode(&mut out);
+        out.finish()
+    };
+    let kept = Put { lease: LeaseId(-2), prev_kv: true, ..put("k", "v") };
+    assert_eq!(stored(Asker::Internal, Request::Put(kept)), [1, 0, 1, 1, 3, 1, b'k', 1, b'v']);
+    let asker = Asker::User { name: "u".to_owned(), revision: AuthRevision(300) };
+    assert_eq!(stored(asker, Request::Compact(Revision(7))), [1, 2, 1, b'u', 0xac, 2, 4, 7]);
+    let mut mvcc = Mvcc::default();
+    apply(&mut mvcc, Request::Put(put("k", "v"))).unwrap();
+    let mut records = Vec::new();
+    mvcc.records(&mut |place, record| records.push((place, record)));
+    assert_eq!(records, [((2, 0), vec![0, 2, 0, 1, b'k', 2, 1, 0, 1, b'v'])]);
+}
