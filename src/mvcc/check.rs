@@ -94,41 +94,42 @@ struct Writes<'a> {
     deletes: Vec<&'a KeyRange>,
 }
 
-impl Writes<'_> {
-    fn deletes(&self, key: &[u8]) -> bool {
-        self.deletes.iter().any(|range| range.contains(key))
+impl<'a> Writes<'a> {
+    /// Adds puts, none of which may be there or deleted.
+    fn add_puts(&mut self, keys: impl IntoIterator<Item = &'a [u8]>) -> Result<(), Refusal> {
+        for key in keys {
+            let is_deleted = self.deletes.iter().any(|range| range.contains(key));
+            if is_deleted || !self.puts.insert(key) {
+                return Err(Refusal::DuplicateKey);
+            }
+        }
+        Ok(())
     }
 }
 
-/// What a branch and all in it may write; no key twice, but by the two branches of one inside.
+/// What a branch and all in it may write; no key twice, but by the two branches of one inside. As in etcd, two kinds of
+/// deletions do not count, and delete in the same revision what was put before: those without an end, and those inside of a
+/// transaction behind the one that puts.
 fn writes(branch: &[Op]) -> Result<Writes<'_>, Refusal> {
     let mut all = Writes::default();
     for op in branch {
-        if let Op::DeleteRange(delete) = op {
+        if let Op::DeleteRange(delete) = op
+            && !matches!(delete.range, KeyRange::From(_))
+        {
             all.deletes.push(&delete.range);
         }
     }
     for op in branch {
         let Op::Txn(txn) = op else { continue };
-        let (mut success, failure) = (writes(&txn.success)?, writes(&txn.failure)?);
-        for inside in [&success, &failure] {
-            let twice = |key: &&&[u8]| all.puts.contains(**key) || all.deletes(key);
-            if inside.puts.iter().any(|key| twice(&key))
-                || all.puts.iter().any(|key| inside.deletes(key))
-            {
-                return Err(Refusal::DuplicateKey);
-            }
-        }
-        success.puts.extend(failure.puts);
-        all.puts.append(&mut success.puts);
-        all.deletes.append(&mut success.deletes);
-        all.deletes.extend(failure.deletes);
+        let (success, failure) = (writes(&txn.success)?, writes(&txn.failure)?);
+        // Only one of the two is done.
+        all.add_puts(success.puts.union(&failure.puts).copied())?;
+        all.deletes.extend(success.deletes.iter().chain(&failure.deletes));
     }
-    for op in branch {
-        let Op::Put(put) = op else { continue };
-        if all.deletes(&put.key) || !all.puts.insert(&put.key) {
-            return Err(Refusal::DuplicateKey);
-        }
-    }
+    let puts = branch.iter().filter_map(|op| match op {
+        Op::Put(put) => Some(&*put.key),
+        Op::Range(_) | Op::DeleteRange(_) | Op::Txn(_) => None,
+    });
+    all.add_puts(puts)?;
     Ok(all)
 }

@@ -1,6 +1,6 @@
 //! The checksum over all changes up to a revision that members compare: etcd's, to the bit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::mvcc::Mvcc;
@@ -24,16 +24,13 @@ impl Mvcc {
         let compacted = self.compacted.unwrap_or_default();
         let old = self.old_versions();
         let all = || old.iter().chain(&self.log);
-        // Of what was compacted, only the newest version of each key that was there still counts.
-        let mut seen: BTreeSet<&[u8]> = BTreeSet::new();
-        let mut kept = BTreeSet::new();
-        let compacted_ones: Vec<&Arc<KeyValue>> =
-            all().take_while(|kv| kv.modified <= compacted).collect();
-        for kv in compacted_ones.iter().rev() {
-            if seen.insert(&kv.key) && !kv.is_deletion() {
-                kept.insert(kv.place());
-            }
-        }
+        // Of what was compacted, etcd counts the keys that are there now and have not changed since. If no key is there now, it counts
+        // what the compaction left.
+        let now = newest(all().take_while(|kv| kv.modified <= last));
+        let kept = match now.is_empty() {
+            false => now,
+            true => newest(all().take_while(|kv| kv.modified <= compacted)),
+        };
         let mut crc = crc32c::crc32c(b"key");
         for kv in all().take_while(|kv| kv.modified <= last) {
             if kv.modified <= compacted && !kept.contains(&kv.place()) {
@@ -44,6 +41,12 @@ impl Mvcc {
         }
         Ok((crc, self.compacted))
     }
+}
+
+/// Of changes in their order, the last one of each key that it did not delete.
+fn newest<'a>(changes: impl Iterator<Item = &'a Arc<KeyValue>>) -> BTreeSet<(Revision, u32)> {
+    let last: BTreeMap<&[u8], &KeyValue> = changes.map(|kv| (&*kv.key, &**kv)).collect();
+    last.values().filter(|kv| !kv.is_deletion()).map(|kv| kv.place()).collect()
 }
 
 /// The key under which etcd stores a change.

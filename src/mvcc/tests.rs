@@ -65,7 +65,11 @@ fn a_compaction_gives_memory_back_little_by_little_and_is_seen_at_once() {
     for _ in 0..4 {
         mvcc.sweep();
     }
-    assert_eq!(mvcc.versions_count(), 2, "what the compacted revision superseded goes with the next");
+    assert_eq!(
+        mvcc.versions_count(),
+        2,
+        "what the compacted revision superseded goes with the next"
+    );
     mvcc.check();
 }
 
@@ -131,12 +135,12 @@ fn what_is_malformed_is_refused_before_the_log() {
         (vec![put_op("c"), delete("a", "c")], Ok(())),
         (vec![put_op("a"), nested(vec![put_op("a")], vec![])], duplicate),
         (vec![nested(vec![put_op("a")], vec![put_op("a")])], Ok(())),
+        (vec![nested(vec![put_op("a")], vec![delete("a", "")])], Ok(())),
+        (vec![nested(vec![delete("a", "")], vec![]), nested(vec![put_op("a")], vec![])], duplicate),
+        (vec![put_op("b"), delete("a", "\0")], Ok(())),
         (vec![nested(vec![], vec![put_op("b")]), delete("a", "c")], duplicate),
         (vec![nested(vec![delete("a", "c")], vec![]), put_op("b")], duplicate),
-        (
-            vec![nested(vec![put_op("a")], vec![]), nested(vec![], vec![put_op("a")])],
-            duplicate,
-        ),
+        (vec![nested(vec![put_op("a")], vec![]), nested(vec![], vec![put_op("a")])], duplicate),
     ]
     .into_iter()
     .enumerate()

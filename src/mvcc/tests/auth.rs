@@ -88,10 +88,7 @@ fn names_that_are_missing_taken_or_unknown_are_refused() {
         (AuthRequest::UserDelete { name: name("x") }, Refusal::UserNotFound),
         (grant_role("x", "r"), Refusal::UserNotFound),
         (grant_role("u", "x"), Refusal::RoleNotFound),
-        (
-            AuthRequest::UserRevokeRole { user: name("u"), role: name("x") },
-            Refusal::RoleNotGranted,
-        ),
+        (AuthRequest::UserRevokeRole { user: name("u"), role: name("x") }, Refusal::RoleNotGranted),
         (AuthRequest::RoleAdd { name: name("") }, Refusal::RoleEmpty),
         (AuthRequest::RoleAdd { name: name("r") }, Refusal::RoleExists),
         (AuthRequest::RoleDelete { name: name("x") }, Refusal::RoleNotFound),
@@ -159,10 +156,7 @@ fn writes_are_checked_when_they_are_applied() {
     assert_eq!(ask(&mut mvcc, u.clone(), Request::Put(put("c", "1"))), denied);
     let shown = Put { prev_kv: true, ..put("a", "1") };
     assert_eq!(ask(&mut mvcc, u.clone(), Request::Put(shown)), denied, "that is a read");
-    assert_eq!(
-        ask(&mut mvcc, Asker::Nobody, Request::Put(put("a", "1"))),
-        Err(Refusal::UserEmpty)
-    );
+    assert_eq!(ask(&mut mvcc, Asker::Nobody, Request::Put(put("a", "1"))), Err(Refusal::UserEmpty));
     assert_eq!(ask(&mut mvcc, Asker::Internal, Request::Put(put("c", "1"))), done);
     // Both branches count, and what is inside.
     let inside = Op::Txn(Txn { failure: vec![Op::Put(put("c", "2"))], ..Txn::default() });
@@ -180,10 +174,7 @@ fn writes_are_checked_when_they_are_applied() {
     assert_eq!(ask(&mut mvcc, u.clone(), Request::Auth(AuthRequest::Disable)), denied);
     // Whatever was concluded from users before they changed is looked at anew.
     change(&mut mvcc, add_user("v")).unwrap();
-    assert_eq!(
-        ask(&mut mvcc, u, Request::Put(put("a", "1"))),
-        Err(Refusal::AuthOldRevision)
-    );
+    assert_eq!(ask(&mut mvcc, u, Request::Put(put("a", "1"))), Err(Refusal::AuthOldRevision));
 }
 
 #[test]

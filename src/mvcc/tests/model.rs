@@ -84,8 +84,7 @@ impl Model {
             }
             Op::Range(query) => {
                 query.revision.0 <= self.revision()
-                    && (query.revision.0 == 0
-                        || query.revision.0 >= self.compacted.unwrap_or(0))
+                    && (query.revision.0 == 0 || query.revision.0 >= self.compacted.unwrap_or(0))
             }
             Op::DeleteRange(_) | Op::Txn(_) => true,
         }
@@ -280,9 +279,8 @@ fn txns() -> impl Strategy<Value = Txn> {
     ];
     let ops = simple.prop_recursive(2, 12, 3, |inner| {
         let branch = || prop::collection::vec(inner.clone(), 0..3);
-        (prop::collection::vec(compares(), 0..2), branch(), branch()).prop_map(
-            |(compares, success, failure)| Op::Txn(Txn { compares, success, failure }),
-        )
+        (prop::collection::vec(compares(), 0..2), branch(), branch())
+            .prop_map(|(compares, success, failure)| Op::Txn(Txn { compares, success, failure }))
     });
     let branch = || prop::collection::vec(ops.clone(), 0..4);
     (prop::collection::vec(compares(), 0..2), branch(), branch())
@@ -320,8 +318,7 @@ fn agree(mvcc: &Mvcc, model: &Model) -> Result<(), TestCaseError> {
     for revision in 1..=model.revision() + 1 {
         let at = Revision(revision);
         for range in [KeyRange::all(), KeyRange::Between(b"aa"[..].into(), b"b"[..].into())] {
-            let found =
-                mvcc.range(&RangeQuery { revision: at, ..RangeQuery::of(range.clone()) });
+            let found = mvcc.range(&RangeQuery { revision: at, ..RangeQuery::of(range.clone()) });
             if revision > model.revision() {
                 prop_assert_eq!(found, Err(Refusal::FutureRevision));
             } else if revision < first {
