@@ -10,7 +10,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("mvcc", &["model"]),
     ("store", &["model", "mvcc"]),
     ("rpc", &["model"]),
-    ("archive", &["model", "store"]),
+    ("archive", &["model", "mvcc", "store"]),
     ("etcd", &["model", "store"]),
     ("disk", &["base", "model"]),
     ("tls", &["config", "model"]),

@@ -237,6 +237,7 @@ mod tests {
     use crate::model::{
         ClusterId, KeyPath, LogIndex, LogPosition, LogTime, MemberId, Term, WallTime,
     };
+    use crate::mvcc;
     use crate::store::{Command, Write};
 
     fn store() -> Store {
@@ -275,6 +276,27 @@ mod tests {
             assert_eq!((head.position.index, head.at), (LogIndex(900), WallTime(5)));
             assert_eq!(head.counts.nodes, store.nodes_count());
         }
+    }
+
+    #[test]
+    fn a_key_space_of_version_3_comes_along_and_one_that_was_never_used_leaves_no_trace() {
+        let mut store = store();
+        assert_eq!(file(&store)[8], 1, "earlier builds read it");
+        for number in 0..500_u32 {
+            let key = format!("k{}", number % 90);
+            let put = mvcc::Request::Put(mvcc::Put::new(key.as_bytes(), &[7; 2000][..]));
+            store.apply(LogTime(1), &Command::Mvcc(mvcc::Command::internal(put)));
+        }
+        let compact = mvcc::Request::Compact(mvcc::Revision(300));
+        store.apply(LogTime(1), &Command::Mvcc(mvcc::Command::internal(compact)));
+        let bytes = file(&store);
+        assert_eq!(bytes[8], 2);
+        let (head, read) = read(&bytes).unwrap();
+        read.check();
+        assert_eq!(head.counts.revisions, store.mvcc().records_count());
+        assert_eq!(read.digest(), store.digest());
+        let hash = |store: &Store| store.mvcc().hash(mvcc::Revision(0));
+        assert_eq!(hash(&read), hash(&store));
     }
 
     #[test]

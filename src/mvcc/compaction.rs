@@ -44,6 +44,20 @@ impl Mvcc {
         }
     }
 
+    /// The next change takes a revision that is higher by `by` than it would be, and all before is compacted: who watches from one of
+    /// these reads everything anew. Keys stay as they are. `None` when there is no such revision.
+    pub(crate) fn bumped(mut self, by: u64) -> Option<Self> {
+        // There must be room for changes to come.
+        let revision =
+            self.revision.0.checked_add(by).filter(|revision| *revision < u64::MAX / 2)?;
+        self.revision = Revision(revision);
+        self.compacted = Some(self.revision);
+        self.log.clear();
+        self.past.clear();
+        self.bytes = self.live_bytes;
+        Some(self)
+    }
+
     fn forget(&mut self, old: &KeyValue) {
         let (revision, sub) = old.place();
         if self.past.remove(&Place { key: &old.key, revision, sub }).is_some() {

@@ -131,7 +131,10 @@ impl Mvcc {
             }
         }
         let log_from = match after {
-            Some(Position::Log(revision, sub)) => (*revision, *sub + 1),
+            Some(Position::Log(revision, sub)) => match sub.checked_add(1) {
+                Some(next) => (*revision, next),
+                None => (Revision(revision.0.saturating_add(1)), 0),
+            },
             None | Some(Position::Live(_) | Position::Past(..)) => (Revision(0), 0),
         };
         let first = self.log.binary_search_by(|kv| kv.place().cmp(&log_from));

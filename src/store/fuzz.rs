@@ -6,7 +6,7 @@ use crate::store::{Header, HistoryLimits, Loader};
 
 pub(crate) const TARGETS: &[Target] = &[Target { name: "records", read: read_records }];
 
-/// The header, then nodes and events, each with its length before it and its key or index.
+/// The header, then nodes, events and changes of the v3 key space, each with its length before it; the first two with key or index.
 ///
 /// A store that was read can be written, and is the same then.
 fn read_records(input: &[u8]) {
@@ -15,14 +15,18 @@ fn read_records(input: &[u8]) {
     let Ok(header) = input.bytes("header") else { return };
     let Ok(mut loader) = Loader::new(limits, &Header(header.to_vec())) else { return };
     while let Ok(kind) = input.u8("kind") {
-        let read = match kind % 2 {
+        let read = match kind % 3 {
             0 => match (input.bytes("key"), input.bytes("node")) {
                 (Ok(key), Ok(record)) => loader.node(key, record),
                 _ => break,
             },
-            _ => match (input.varint("index"), input.bytes("event")) {
+            1 => match (input.varint("index"), input.bytes("event")) {
                 (Ok(index), Ok(record)) => loader.event(StoreIndex(index), record),
                 _ => break,
+            },
+            _ => match input.bytes("change") {
+                Ok(record) => loader.revision(record),
+                Err(_) => break,
             },
         };
         if read.is_err() {
@@ -38,5 +42,9 @@ fn read_records(input: &[u8]) {
     store.events_since(oldest, &mut |index, record| {
         again.event(index, &record).expect("its own event");
     });
+    store.revisions(&mut |_, record| {
+        again.revision(&record).expect("its own change");
+    });
+    store.mvcc().check();
     assert_eq!(again.finish().expect("its own records").digest(), store.digest());
 }

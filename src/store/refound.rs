@@ -25,7 +25,8 @@ impl Store {
     }
 
     /// The next change takes an index that is higher by `by` than it would be, and nothing is known of the changes before: who
-    /// waits for one of them is told that the history is gone, and reads everything anew. Indexes of keys stay as they are.
+    /// waits for one of them is told that the history is gone, and reads everything anew. Indexes of keys stay as they are. The
+    /// same goes for the revision of the v3 key space, if anything has happened there.
     ///
     /// `None` when there is no such index.
     pub fn bumped(mut self, by: u64) -> Option<Self> {
@@ -36,6 +37,9 @@ impl Store {
         let index = self.index.0.checked_add(by).filter(|index| *index < u64::MAX / 2)?;
         self.index = StoreIndex(index);
         self.history.restart(self.index.next());
+        if !self.mvcc.is_untouched() {
+            self.mvcc = self.mvcc.bumped(by)?;
+        }
         Some(self)
     }
 }
@@ -44,6 +48,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::model::{KeyPath, LogTime, Refusal};
+    use crate::mvcc;
     use crate::store::{Command, Filter, Header, HistoryLimits, Loader, Scan, Write};
 
     const LIMITS: HistoryLimits = HistoryLimits { events_max: 1000, bytes_max: 1 << 20 };
@@ -75,6 +80,30 @@ mod tests {
         assert_eq!(loader.finish().unwrap().digest(), bumped.digest());
         assert_eq!(store.clone().bumped(0).unwrap().history().len(), 2, "no bump, no loss");
         assert!(store.bumped(u64::MAX - 2).is_none());
+    }
+
+    #[test]
+    fn a_revision_that_was_skipped_is_compacted_and_keys_stay() {
+        let mut store = Store::new(LIMITS);
+        let put = |store: &mut Store| {
+            let put = mvcc::Request::Put(mvcc::Put::new(&b"k"[..], &b"v"[..]));
+            store.apply(LogTime(1), &Command::Mvcc(mvcc::Command::internal(put)));
+        };
+        assert_eq!(store.clone().bumped(9).unwrap().mvcc().revision().0, 1, "nothing is there");
+        put(&mut store);
+        put(&mut store);
+        let mut bumped = store.bumped(1000).unwrap();
+        bumped.check();
+        assert_eq!(bumped.mvcc().revision().0, 1003);
+        assert!(bumped.mvcc().changes_since(mvcc::Revision(1002)).is_err());
+        let range = mvcc::RangeQuery::of(mvcc::KeyRange::all());
+        assert_eq!(bumped.mvcc().range(&range).unwrap().kvs[0].modified.0, 3);
+        put(&mut bumped);
+        assert_eq!(bumped.mvcc().get(b"k").unwrap().modified.0, 1004);
+        let mut loader = Loader::new(LIMITS, &bumped.header()).unwrap();
+        let (block, _) = bumped.block_after(None, 1 << 20);
+        loader.block(&block).unwrap();
+        assert_eq!(loader.finish().unwrap().digest(), bumped.digest());
     }
 
     #[test]

@@ -551,6 +551,32 @@ mod tests {
     }
 
     #[test]
+    fn a_store_in_which_version_3_was_never_used_is_what_it_was_before_and_another_one_is_not() {
+        let mut store = store();
+        assert_eq!(store.header().0[0], VERSION_WITHOUT_AUTH);
+        let compact = mvcc::Request::Compact(Revision(9));
+        store.apply(LogTime(1), &Command::Mvcc(mvcc::Command::internal(compact)));
+        assert_eq!(store.header().0[0], VERSION_WITHOUT_AUTH, "a refused request leaves nothing");
+        let (digest, bytes) = (store.digest(), store.bytes());
+        let put = mvcc::Request::Put(mvcc::Put::new(&b"k"[..], &b"v"[..]));
+        store.apply(LogTime(1), &Command::Mvcc(mvcc::Command::internal(put)));
+        assert_eq!(store.index(), StoreIndex(4), "version 2 does not count it");
+        assert_ne!(store.digest(), digest);
+        assert_eq!(store.bytes() - bytes, 128 + 2);
+        let Header(bytes) = store.header();
+        assert_eq!(bytes[0], VERSION);
+        for end in 0..bytes.len() {
+            assert!(Loader::new(LIMITS, &Header(bytes[..end].to_vec())).is_err(), "cut at {end}");
+        }
+        let mut loader = Loader::new(LIMITS, &store.header()).unwrap();
+        let (block, _) = store.block_after(None, 1 << 20);
+        loader.block(&block).unwrap();
+        let read = loader.finish().unwrap();
+        assert_eq!(read.digest(), store.digest());
+        assert_eq!(read.mvcc().get(b"k"), store.mvcc().get(b"k"));
+    }
+
+    #[test]
     fn a_header_whose_indexes_cannot_be_is_refused() {
         for (index, oldest) in [(u64::MAX, 1), (3, 0), (3, 5), (0, u64::MAX)] {
             let mut out = Writer::default();

@@ -472,8 +472,9 @@ mod tests {
     use super::*;
     use crate::disk::RealFiles;
     use crate::model::{KeyPath, LogTime};
+    use crate::mvcc;
     use crate::raft::adapter::types::Membership;
-    use crate::store::{Command, Write};
+    use crate::store::{Applied, Command, Write};
 
     const LIMITS: HistoryLimits = HistoryLimits { events_max: 10, bytes_max: 1000 };
 
@@ -576,6 +577,62 @@ mod tests {
             found.store.check();
             assert_eq!(found.store.digest(), state.store.digest(), "round {round}");
         }
+    }
+
+    #[test]
+    fn a_checkpoint_of_new_revisions_is_one_of_all_and_compacted_ones_go_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(&RealFiles, &dir.path().join("checkpoint")).unwrap();
+        let checkpoints = Checkpoints::new(tables, IoMode::Inline, Box::new(|_| {}));
+        let mut state = checkpoint(1);
+        let mut difference = Difference::default();
+        let mut most = 0;
+        for round in 0..12_u64 {
+            let mut apply = |request| {
+                let command = Command::Mvcc(mvcc::Command::internal(request));
+                let Applied::Mvcc(applied) = state.store.apply(LogTime(1), &command) else {
+                    panic!("it is one of version 3")
+                };
+                applied.reply.unwrap();
+            };
+            apply(mvcc::Request::LeaseGrant {
+                id: mvcc::LeaseId(round.cast_signed() + 1),
+                ttl_s: 9,
+            });
+            for number in 0..3000_u64 {
+                let key = (round * 7 + number % 500).to_be_bytes();
+                let lease =
+                    mvcc::LeaseId(if number % 5 == 0 { round.cast_signed() + 1 } else { 0 });
+                let put = mvcc::Put::new(&key[..], &number.to_be_bytes()[..]);
+                apply(mvcc::Request::Put(mvcc::Put { lease, ..put }));
+            }
+            if round % 3 == 2 {
+                apply(mvcc::Request::LeaseRevoke(mvcc::LeaseId(round.cast_signed())));
+                let revision = state.store.mvcc().revision();
+                apply(mvcc::Request::Compact(Revision(revision.0 - round % 2 * 900)));
+            }
+            state.applied = Some(encoding::log_id(1, round));
+            assert_eq!(
+                difference.from,
+                checkpoints.durable(),
+                "it is a difference to what is there"
+            );
+            checkpoints.advance(&state, &difference).unwrap();
+            difference = Difference::to(&state);
+            most = most.max(checkpoints.tables.revisions_count().unwrap());
+            let found = checkpoints.load(LIMITS).unwrap();
+            found.store.check();
+            assert_eq!(found.store.digest(), state.store.digest(), "round {round}");
+            let all = mvcc::RangeQuery::of(mvcc::KeyRange::all());
+            let first = state.store.mvcc().compacted().unwrap_or(Revision::FIRST);
+            for at in (first.0..state.store.mvcc().revision().0).step_by(1117) {
+                let all = mvcc::RangeQuery { revision: Revision(at), ..all.clone() };
+                assert_eq!(found.store.mvcc().range(&all), state.store.mvcc().range(&all));
+            }
+            let hash = |store: &Store| store.mvcc().hash(Revision(0));
+            assert_eq!(hash(&found.store), hash(&state.store), "round {round}");
+        }
+        assert!((10_000..30_000).contains(&most), "of 36,000 there were once {most}");
     }
 
     /// A member joined while the log was long. The leader sent its checkpoint, wrote the next one and purged the log behind
