@@ -10,7 +10,7 @@ use crate::mvcc::request::{Refusal, Reply};
 use crate::mvcc::{Mvcc, Place};
 
 /// Changes that are forgotten with one command: a fraction of a millisecond.
-const SWEEP_CHANGES: usize = 500;
+const SWEEP_CHANGES: usize = 64;
 
 impl Mvcc {
     pub(super) fn compact(&mut self, revision: Revision) -> Result<Reply, Refusal> {

@@ -588,28 +588,28 @@ mod tests {
         let mut difference = Difference::default();
         let mut most = 0;
         for round in 0..12_u64 {
-            let mut apply = |request| {
+            let apply = |state: &mut Checkpoint, request| {
                 let command = Command::Mvcc(mvcc::Command::internal(request));
                 let Applied::Mvcc(applied) = state.store.apply(LogTime(1), &command) else {
                     panic!("it is one of version 3")
                 };
                 applied.reply.unwrap();
             };
-            apply(mvcc::Request::LeaseGrant {
-                id: mvcc::LeaseId(round.cast_signed() + 1),
-                ttl_s: 9,
-            });
+            apply(
+                &mut state,
+                mvcc::Request::LeaseGrant { id: mvcc::LeaseId(round.cast_signed() + 1), ttl_s: 9 },
+            );
             for number in 0..3000_u64 {
                 let key = (round * 7 + number % 500).to_be_bytes();
                 let lease =
                     mvcc::LeaseId(if number % 5 == 0 { round.cast_signed() + 1 } else { 0 });
                 let put = mvcc::Put::new(&key[..], &number.to_be_bytes()[..]);
-                apply(mvcc::Request::Put(mvcc::Put { lease, ..put }));
+                apply(&mut state, mvcc::Request::Put(mvcc::Put { lease, ..put }));
             }
             if round % 3 == 2 {
-                apply(mvcc::Request::LeaseRevoke(mvcc::LeaseId(round.cast_signed())));
+                apply(&mut state, mvcc::Request::LeaseRevoke(mvcc::LeaseId(round.cast_signed())));
                 let revision = state.store.mvcc().revision();
-                apply(mvcc::Request::Compact(Revision(revision.0 - round % 2 * 900)));
+                apply(&mut state, mvcc::Request::Compact(Revision(revision.0 - round % 2 * 900)));
             }
             state.applied = Some(encoding::log_id(1, round));
             assert_eq!(
