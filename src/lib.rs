@@ -22,7 +22,7 @@
 //! connect as far as they say it; and [`proxy`]: a server without data, in front of a cluster; and [`client`]: asks servers over gRPC. The binary is several programs:
 //! [`program`] tells them apart, [`health`] is the one that a container's health check calls, [`configuration`] is `cairn config`,
 //! [`ctl`] is `etcdctl`: commands and options in `ctl/table`, what each does in `ctl/commands`, who is asked in `ctl/client`;
-//! [`backup`] makes backups, restores and verifies them; [`migrate`] makes a data directory from one of etcd; and [`bench`](mod@bench) puts load on servers and measures them.
+//! [`backup`] makes backups, restores and verifies them; [`migrate`] makes a data directory from one of etcd; [`mirror`] copies a running server into another; and [`bench`](mod@bench) puts load on servers and measures them.
 //!
 //! For tests alone: `costs` counts what work takes in instructions, `fuzz` reads what strangers can send.
 //!
@@ -54,6 +54,7 @@ pub mod etcd;
 pub mod fuzz;
 pub mod health;
 pub mod migrate;
+pub mod mirror;
 pub mod model;
 pub mod mvcc;
 pub mod program;

@@ -12,10 +12,12 @@ use cairn::ctl;
 use cairn::disk::DataDir;
 use cairn::health::{self, Surroundings};
 use cairn::migrate;
+use cairn::mirror;
 use cairn::model::codes;
 use cairn::program::Program;
 use cairn::server::telemetry::{self, LogHandle, LogOptions};
 use cairn::server::{self, ServerError, Service, Signals};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -50,6 +52,9 @@ fn main() -> ExitCode {
         Program::Export(arguments) => {
             on_a_large_stack(async move || told(&migrate::export(arguments, variables)))
         }
+        Program::Mirror(arguments) => on_a_large_stack(async move || {
+            told(&mirror::run(arguments, variables, asked_to_end()).await)
+        }),
         Program::Tool(..) if std::env::args_os().any(|word| word.to_str().is_none()) => {
             // With replacements it would be another key or another value.
             eprintln!(
@@ -154,6 +159,26 @@ fn ask_config(words: Vec<String>, variables: Vec<(String, String)>) -> ExitCode 
     ExitCode::from(said.code)
 }
 
+/// Ends with Ctrl-C, or with what a service manager sends.
+async fn asked_to_end() {
+    let signals = SignalKind::terminate();
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(signals), signal(SignalKind::interrupt()))
+    else {
+        // Then nothing but its end ends the run.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::spawn(async move {
+        // A second Ctrl-C ends the program at once.
+        if interrupt.recv().await.is_some() {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+    });
+}
+
 fn put_load(arguments: Vec<String>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -162,19 +187,7 @@ fn put_load(arguments: Vec<String>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let interrupted = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            // Then nothing but its end ends the run.
-            std::future::pending::<()>().await;
-        }
-        tokio::spawn(async {
-            // A second Ctrl-C ends the program at once.
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(i32::from(INTERRUPTED));
-            }
-        });
-    };
-    let ended = runtime.block_on(bench::run(arguments, interrupted));
+    let ended = runtime.block_on(bench::run(arguments, asked_to_end()));
     // A look-up of a name that is still under way is not waited for.
     runtime.shutdown_background();
     print(&ended.text);

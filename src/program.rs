@@ -25,6 +25,8 @@ pub enum Program {
     Migrate(Vec<String>),
     /// A directory of etcd from a backup or a member's directory, with its flags.
     Export(Vec<String>),
+    /// A copy of a running server in another, with its flags.
+    Mirror(Vec<String>),
     /// The tool under this name, with its words.
     Tool(String, Vec<String>),
 }
@@ -60,6 +62,7 @@ impl Program {
             Some(word) if word == "verify" => Self::Verify(words.skip(1).collect()),
             Some(word) if word == "export" => Self::Export(words.skip(1).collect()),
             Some(word) if word == "migrate" => Self::Migrate(words.skip(1).collect()),
+            Some(word) if word == "mirror" => Self::Mirror(words.skip(1).collect()),
             Some(_) | None => Self::Server(words.collect()),
         }
     }
@@ -80,6 +83,7 @@ impl Program {
             | Self::Verify(_)
             | Self::Migrate(_)
             | Self::Export(_)
+            | Self::Mirror(_)
             | Self::Tool(..) => None,
         }
     }
@@ -166,6 +170,7 @@ mod tests {
         assert_eq!(of("cairn verify f"), Program::Verify(words("f")));
         assert_eq!(of("cairn export f"), Program::Export(words("f")));
         assert_eq!(of("cairn migrate --from d"), Program::Migrate(words("--from d")));
+        assert_eq!(of("cairn mirror --once"), Program::Mirror(words("--once")));
         assert_eq!(of("cairn --name health"), Program::Server(words("--name health")));
     }
 

@@ -62,6 +62,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "migrate",
         &["archive", "backup", "config", "disk", "etcd", "model", "raft", "replica", "store"],
     ),
+    ("mirror", &["backup", "base", "discovery"]),
     ("configuration", &["config", "disk", "server"]),
     ("ctl", &["archive", "backup", "base", "client", "config", "discovery", "etcd", "rpc", "tls"]),
     ("health", &["config", "discovery", "program", "tls"]),
@@ -82,7 +83,7 @@ const HIDDEN: &[(&str, &[&str])] = &[
         "base64::",
         &[
             "src/api/access/basic.rs",
-            "src/backup/online.rs",
+            "src/backup/who.rs",
             "src/bench/request.rs",
             "src/ctl/client.rs",
             "src/rpc/json/base64.rs",

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `flags` | flags and help of the three programs |
 //! | `online` | `cairn backup`: asks a member over its client port |
+//! | `who` | whom programs ask, and as whom |
 //! | `file` | a file that takes its name when it is whole |
 //! | `source` | what a backup file, or a member's directory, comes to |
 //! | `restore` | `cairn restore`: a new member's directory |
@@ -20,6 +21,7 @@ mod online;
 pub(crate) mod restore;
 pub(crate) mod source;
 mod verify;
+pub(crate) mod who;
 
 use flags::Asked;
 

@@ -3,25 +3,20 @@
 //! Owns: whom to ask, how long to wait, the progress on a terminal. Never knows: how a backup is made.
 
 use std::io::{self, IsTerminal as _, Read, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::archive::{ArchiveError, ArchiveReader, Head};
 use crate::backup::Ended;
 use crate::backup::file::NewFile;
 use crate::backup::flags::Said;
-use crate::base::Hidden;
-use crate::config::TlsFlags;
-use crate::discovery::{Begun, HttpClient, HttpError, Limits};
-use crate::tls::{Tls, Trust};
+use crate::backup::who::{TlsFiles, authorization, client, endpoints};
+use crate::discovery::{Begun, HttpError, Limits};
 
 /// Until a member begins to answer: it may have to wait for a new leader before.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -78,15 +73,12 @@ pub(super) async fn run(said: &Said) -> Result<Ended, String> {
 
 /// The first member that begins to give a backup.
 async fn ask(said: &Said) -> Result<Begun, String> {
-    let endpoints: Vec<_> = said
-        .text("endpoints")
-        .split(',')
-        .map(|url| url.trim().trim_end_matches('/'))
-        .map(|url| if url.contains("://") { url.to_owned() } else { format!("http://{url}") })
-        .collect();
-    let client = client(said, &endpoints)?;
+    let endpoints = endpoints(said.text("endpoints"));
+    let files = TlsFiles::of(|name| said.text(name));
+    let limits = Limits { body_bytes_max: REFUSAL_BYTES_MAX, ..Limits::default() };
+    let client = client(limits, files, &endpoints)?;
     let mut headers = HeaderMap::new();
-    if let Some(authorization) = authorization(said.text("username"))? {
+    if let Some(authorization) = authorization(said.text("username"), "Password: ")? {
         headers.insert(AUTHORIZATION, authorization);
     }
     let query = if said.is_on("local") { "?quorum=false" } else { "" };
@@ -137,41 +129,6 @@ fn refusal(body: &[u8]) -> String {
     let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let text = String::from_utf8_lossy(body);
     value["message"].as_str().unwrap_or(text.trim_end()).to_owned()
-}
-
-fn client(said: &Said, endpoints: &[String]) -> Result<HttpClient, String> {
-    let limits = Limits { body_bytes_max: REFUSAL_BYTES_MAX, ..Limits::default() };
-    let client = HttpClient::new().with_limits(limits);
-    let file = |name| Some(said.text(name)).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let (cert, key, trusted_ca) = (file("cert-file"), file("key-file"), file("ca-file"));
-    let named = cert.is_some() || key.is_some() || trusted_ca.is_some();
-    // Without TLS there is no need for the system's authorities either.
-    if !named && !endpoints.iter().any(|url| url.starts_with("https://")) {
-        return Ok(client);
-    }
-    let flags = TlsFlags { cert, key, trusted_ca, ..TlsFlags::default() };
-    let tls = Tls::load(flags, Trust::Configured, &[]).map_err(|error| error.to_string())?;
-    Ok(client.with_tls(Arc::new(tls)))
-}
-
-fn authorization(user: &str) -> Result<Option<HeaderValue>, String> {
-    if user.is_empty() {
-        return Ok(None);
-    }
-    let both = if user.contains(':') { user.to_owned() } else { format!("{user}:{}", password()?) };
-    let header = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(both)));
-    let mut header = header.expect("base64 is ASCII");
-    header.set_sensitive(true);
-    Ok(Some(header))
-}
-
-/// Asked for on standard error: standard output may be the backup.
-fn password() -> Result<String, String> {
-    let hidden = Hidden::begin();
-    let _ = write!(io::stderr(), "Password: ");
-    let line = hidden.line();
-    let _ = writeln!(io::stderr());
-    line.map_err(|error| format!("cannot read the password: {error}"))
 }
 
 /// What came.

@@ -5,13 +5,10 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
+use crate::base::{JSON_DEPTH_MAX, json_depth};
 use crate::ctl::client::Client;
 use crate::ctl::failure::{CtlError, KeyRefusal};
 use crate::ctl::wire::{Event, FORM, Request, key_target, query};
-
-/// Braces and brackets that may be open at once. Keys are at most a thousand deep, and each level takes two; JSON that is nested
-/// deeper could only be meant to exhaust a stack.
-const JSON_DEPTH_MAX: usize = 4096;
 
 /// How a key is to be read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -156,7 +153,7 @@ pub(super) fn read(
     if body.is_empty() {
         return Err(CtlError::Plain("client: response body is empty".to_owned()));
     }
-    if depth(body) > JSON_DEPTH_MAX {
+    if json_depth(body) > JSON_DEPTH_MAX {
         return Err(invalid());
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
@@ -169,25 +166,6 @@ pub(super) fn read(
 /// Where the store was (`X-Etcd-Index`).
 pub(super) fn index(headers: &HeaderMap) -> Option<u64> {
     headers.get("x-etcd-index")?.to_str().ok()?.parse().ok()
-}
-
-/// How deep braces and brackets are nested, those in text left out.
-fn depth(json: &[u8]) -> usize {
-    let (mut deepest, mut open, mut in_text, mut escaped) = (0usize, 0usize, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_text => escaped = true,
-            b'"' => in_text = !in_text,
-            b'{' | b'[' if !in_text => {
-                open += 1;
-                deepest = deepest.max(open);
-            }
-            b'}' | b']' if !in_text => open = open.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 #[cfg(test)]
@@ -219,7 +197,6 @@ mod tests {
         let read = |body| read(StatusCode::OK, &HeaderMap::new(), &body);
         assert!(read(nested(1000)).is_ok());
         assert!(read(nested(3000)).is_err());
-        assert_eq!(depth(br#"["\"[[[",{"a":[]}]"#), 3);
     }
 
     #[test]

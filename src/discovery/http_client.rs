@@ -2,10 +2,11 @@
 //!
 //! Owns: time-outs, sizes, the way through a proxy. Never knows: what is asked, and whom. It neither follows redirects nor
 //! sends anything twice; who asks decides that. TLS comes in behind `dial`: an exchange takes any stream. An answer can be taken
-//! whole, or its head first and its body when that comes ([`HttpClient::begin`]).
+//! whole, or its head first and its body when that comes ([`HttpClient::begin`]). A connection serves one request, unless some
+//! are to be kept ([`HttpClient::keeping`]).
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -90,7 +91,35 @@ struct Sent {
     body: String,
 }
 
-/// An answer whose head is there and whose body is yet to come. Its connection ends with it.
+/// A connection, which ends when this goes.
+struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    _driver: AbortOnDropHandle<hyper::Result<()>>,
+}
+
+/// Connections that wait for their next request, each with where it leads.
+struct Kept {
+    waiting: Mutex<Vec<(String, Connection)>>,
+    max: usize,
+}
+
+impl Kept {
+    fn take(&self, place: &str) -> Option<Connection> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|(_, connection)| !connection.sender.is_closed());
+        let at = waiting.iter().rposition(|(leads, _)| leads == place)?;
+        Some(waiting.swap_remove(at).1)
+    }
+
+    fn put(&self, place: String, connection: Connection) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < self.max {
+            waiting.push((place, connection));
+        }
+    }
+}
+
+/// An answer whose head is there and whose body is yet to come. Its connection ends with it, unless it is kept.
 pub struct Begun {
     /// Its status, whatever it is.
     pub status: StatusCode,
@@ -98,8 +127,7 @@ pub struct Begun {
     pub headers: HeaderMap,
     body: Incoming,
     exchange: Exchange,
-    _sender: http1::SendRequest<Full<Bytes>>,
-    _driver: AbortOnDropHandle<hyper::Result<()>>,
+    connection: Connection,
 }
 
 impl Begun {
@@ -128,7 +156,12 @@ impl Begun {
     pub async fn body(self) -> Result<Bytes, HttpError> {
         let bytes_max = self.exchange.limits.body_bytes_max;
         match Limited::new(self.body, bytes_max).collect().await {
-            Ok(body) => Ok(body.to_bytes()),
+            Ok(body) => {
+                if let Some(kept) = &self.exchange.kept {
+                    kept.put(self.exchange.place, self.connection);
+                }
+                Ok(body.to_bytes())
+            }
             Err(error) if error.is::<LengthLimitError>() => {
                 Err(HttpError::TooLarge { address: self.exchange.address, bytes_max })
             }
@@ -137,9 +170,10 @@ impl Begun {
     }
 }
 
-/// Asks over HTTP. Cheap to make and to clone; keeps no connection.
+/// Asks over HTTP. Cheap to make and to clone; keeps no connection unless it is told to, and then its clones share them.
 #[derive(Clone, Default)]
 pub struct HttpClient {
+    kept: Option<Arc<Kept>>,
     proxy: Option<Authority>,
     limits: Limits,
     tls: Option<Arc<Tls>>,
@@ -169,6 +203,12 @@ impl HttpClient {
     #[must_use]
     pub fn with_certified_name(self, name: String) -> Self {
         Self { certified: Some(name), ..self }
+    }
+
+    /// The same with so many connections that wait for their next request, for who asks much.
+    #[must_use]
+    pub fn keeping(self, max: usize) -> Self {
+        Self { kept: Some(Arc::new(Kept { waiting: Mutex::default(), max })), ..self }
     }
 
     /// The same through an HTTP proxy, given as `host:port`.
@@ -268,7 +308,18 @@ impl HttpClient {
         let target = Target::parse(url)?;
         let request = self.request(method, &target, headers, body);
         let address = self.proxy.as_ref().unwrap_or(&target.authority);
-        let exchange = Exchange { address: address.to_string(), limits: self.limits };
+        let place = format!("{} {address}", target.tls);
+        let (address_text, limits, kept) = (address.to_string(), self.limits, self.kept.clone());
+        let exchange = Exchange { address: address_text, place, limits, kept };
+        let waiting = self.kept.as_ref().and_then(|kept| kept.take(&exchange.place));
+        let request = match waiting {
+            Some(connection) => match exchange.clone().again(connection, request, head_limit).await
+            {
+                Err(Unsent(request)) => request,
+                Ok(begun) => return begun,
+            },
+            None => request,
+        };
         if !target.tls {
             let stream = self.dial(address, HTTP_PORT).await?;
             return exchange.run(stream, request, head_limit).await;
@@ -351,10 +402,48 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
 #[derive(Clone)]
 struct Exchange {
     address: String,
+    /// The address, and whether TLS is spoken there.
+    place: String,
     limits: Limits,
+    kept: Option<Arc<Kept>>,
 }
 
+/// A request of which the other side has got nothing.
+struct Unsent(Request<Full<Bytes>>);
+
 impl Exchange {
+    /// Asks over a connection that has served before; its server may have closed it meanwhile.
+    async fn again(
+        self,
+        mut connection: Connection,
+        request: Request<Full<Bytes>>,
+        head_limit: Option<Duration>,
+    ) -> Result<Result<Begun, HttpError>, Unsent> {
+        if connection.sender.ready().await.is_err() {
+            return Err(Unsent(request));
+        }
+        let answer = connection.sender.try_send_request(request);
+        let answer = match head_limit {
+            Some(limit) => match self.within(limit, answer).await {
+                Ok(answer) => answer,
+                Err(late) => return Ok(Err(late)),
+            },
+            None => answer.await,
+        };
+        match answer {
+            Ok(answer) => Ok(Ok(self.begun(answer, connection))),
+            Err(mut failed) => match failed.take_message() {
+                Some(request) => Err(Unsent(request)),
+                None => Ok(Err(self.broken(failed.error()))),
+            },
+        }
+    }
+
+    fn begun(self, answer: http::Response<Incoming>, connection: Connection) -> Begun {
+        let (head, body) = answer.into_parts();
+        Begun { status: head.status, headers: head.headers, body, exchange: self, connection }
+    }
+
     async fn run<S>(
         self,
         stream: S,
@@ -376,9 +465,8 @@ impl Exchange {
             Some(limit) => self.within(limit, answer).await?,
             None => answer.await,
         };
-        let (head, body) = answer.map_err(|error| self.broken(&error))?.into_parts();
-        let (status, headers) = (head.status, head.headers);
-        Ok(Begun { status, headers, body, exchange: self, _sender: sender, _driver: driver })
+        let answer = answer.map_err(|error| self.broken(&error))?;
+        Ok(self.begun(answer, Connection { sender, _driver: driver }))
     }
 
     async fn within<T>(

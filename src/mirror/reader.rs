@@ -1,0 +1,76 @@
+//! Reads the changes of the source, ahead of those that are being made in the target.
+//!
+//! Owns: the next index of each watch. Never knows: what becomes of an event.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use crate::mirror::side::{Side, Trouble, Watched};
+use crate::mirror::wire::Event;
+
+/// Changes that are read ahead: as many as etcd remembers. When they are full, reading waits.
+pub(super) const READ_AHEAD: usize = 1000;
+
+/// What the source says.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// A change, and when it was read.
+    Event(Event, Instant),
+    /// Changes are missing; nothing more is read.
+    Cleared,
+    /// Something has changed in this hidden directory.
+    Bell(String),
+    /// It makes no sense to go on.
+    Failed(Trouble),
+}
+
+/// Reads everything from an index on.
+pub(super) async fn follow(
+    source: Arc<Side>,
+    scope: String,
+    mut next: u64,
+    reads: mpsc::Sender<Read>,
+) {
+    loop {
+        let (read, last) = match source.watch(&scope, next).await {
+            Ok(Watched::Event(event)) => {
+                next = event.node.modified + 1;
+                (Read::Event(event, Instant::now()), false)
+            }
+            Ok(Watched::Cleared) => (Read::Cleared, true),
+            Err(trouble) => (Read::Failed(trouble), true),
+        };
+        if reads.send(read).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Tells when something changes in a hidden directory. What it is, a listing says: two watches have no common order.
+pub(super) async fn listen(
+    source: Arc<Side>,
+    scope: String,
+    mut next: u64,
+    reads: mpsc::Sender<Read>,
+) {
+    loop {
+        let seen = match source.watch(&scope, next).await {
+            Ok(Watched::Event(event)) => Ok(event.node.modified),
+            // The listing that follows is made later than this index.
+            Ok(Watched::Cleared) => source.index(&scope).await,
+            Err(trouble) => Err(trouble),
+        };
+        let (read, last) = match seen {
+            Ok(index) => {
+                next = index + 1;
+                (Read::Bell(scope.clone()), false)
+            }
+            Err(trouble) => (Read::Failed(trouble), true),
+        };
+        if reads.send(read).await.is_err() || last {
+            return;
+        }
+    }
+}

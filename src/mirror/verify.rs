@@ -1,0 +1,151 @@
+//! Compares both sides at the end.
+//!
+//! Owns: what counts as a difference. Never knows: how one comes about.
+//! Holds: two servers that serve cannot be listed at one moment, so a difference is one that is the same in every round; what changes
+//! from round to round is told apart from it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::mirror::side::Trouble;
+use crate::mirror::sync::{Differences, LIFETIMES_APART_S, Listing, Pair, list};
+use crate::mirror::wire::Node;
+
+/// How often both sides are listed, as long as they differ.
+const ROUNDS: usize = 5;
+/// Between two rounds.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What differs: the value and the lifetime here and there; nothing for a node that is not there.
+type Found = BTreeMap<String, [Option<(bool, String, bool)>; 2]>;
+
+/// What the comparison came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Keys and directories that were compared.
+    pub(super) compared: usize,
+    /// Those that differ.
+    pub(super) differing: Vec<String>,
+    /// Those that were changed so often that they could not be compared.
+    pub(super) changing: Vec<String>,
+    /// Those that the target's clients have written, which are theirs.
+    pub(super) theirs: usize,
+}
+
+/// Compares, and brings over in between what has changed.
+pub(super) async fn verify(pair: &mut Pair, prefix: &str) -> Result<Verdict, Trouble> {
+    let mut lasting: Option<Found> = None;
+    let mut verdict = Verdict::default();
+    for round in 0..ROUNDS {
+        if round > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let mut found = Found::new();
+        (verdict.compared, verdict.theirs) = (0, 0);
+        for scope in pair.hidden.clone().iter().map(String::as_str).chain([prefix]) {
+            pair.sync(scope, Differences::Own).await?;
+            let target = list(&pair.target.side, scope).await?;
+            let source = list(&pair.source, scope).await?;
+            let own = |path: &str| pair.target.own.contains_key(path);
+            verdict.compared += source.1.len();
+            verdict.theirs += compare(&source, &target, own, &mut found);
+        }
+        let last = lasting.take();
+        verdict.changing = match &last {
+            Some(last) => {
+                found.keys().filter(|path| last.get(*path) != found.get(*path)).cloned().collect()
+            }
+            None => Vec::new(),
+        };
+        if let Some(last) = last {
+            // What another round has seen otherwise has been changed meanwhile.
+            verdict.differing = found
+                .iter()
+                .filter(|(path, found)| last.get(*path) == Some(found))
+                .map(|(path, _)| path.clone())
+                .collect();
+        } else {
+            verdict.differing = found.keys().cloned().collect();
+        }
+        if found.is_empty() {
+            break;
+        }
+        lasting = Some(found);
+    }
+    Ok(verdict)
+}
+
+/// Adds what differs; returns how many nodes are the target's own.
+fn compare(
+    (_, source): &Listing,
+    (_, target): &Listing,
+    own: impl Fn(&str) -> bool,
+    found: &mut Found,
+) -> usize {
+    let about = |node: &Node| (node.dir, node.value.clone(), node.ends_ms().is_some());
+    let mut theirs = 0;
+    for (path, node) in source {
+        let there = target.get(path);
+        let lifetimes = |there: &Node| match (node.ends_ms(), there.ends_ms()) {
+            (Some(_), Some(_)) => {
+                (-1..=LIFETIMES_APART_S).contains(&there.ttl.saturating_sub(node.ttl))
+            }
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        match there {
+            Some(there) if there.is_as(node) && lifetimes(there) => {}
+            // A client of the target has written it, or it has ended there.
+            _ if !own(path) => theirs += 1,
+            there => drop(found.insert(path.clone(), [Some(about(node)), there.map(about)])),
+        }
+    }
+    for (path, node) in target.iter().filter(|(path, _)| !source.contains_key(*path)) {
+        if own(path) {
+            found.insert(path.clone(), [None, Some(about(node))]);
+        } else {
+            theirs += 1;
+        }
+    }
+    theirs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(value: &str, ttl: i64) -> Node {
+        let expiration = (ttl > 0).then(|| "2030-01-01T00:00:00Z".to_owned());
+        Node { value: value.to_owned(), ttl, expiration, ..Node::default() }
+    }
+
+    #[test]
+    fn values_and_lifetimes_are_compared_and_the_targets_own_are_counted() {
+        let listing = |nodes: &[(&str, Node)]| {
+            (1, nodes.iter().map(|(path, node)| ((*path).to_owned(), node.clone())).collect())
+        };
+        let source = listing(&[
+            ("/same", node("1", 0)),
+            ("/value", node("1", 0)),
+            ("/missing", node("1", 0)),
+            ("/longer", node("1", 10)),
+            ("/much_longer", node("1", 10)),
+            ("/permanent", node("1", 10)),
+            ("/theirs", node("1", 0)),
+        ]);
+        let target = listing(&[
+            ("/same", node("1", 0)),
+            ("/value", node("2", 0)),
+            ("/longer", node("1", 12)),
+            ("/much_longer", node("1", 30)),
+            ("/permanent", node("1", 0)),
+            ("/theirs", node("2", 0)),
+            ("/extra", node("2", 0)),
+        ]);
+        let mut found = Found::new();
+        let theirs = compare(&source, &target, |path| path != "/theirs", &mut found);
+        assert_eq!(theirs, 1);
+        let paths: Vec<_> = found.keys().map(String::as_str).collect();
+        assert_eq!(paths, ["/extra", "/missing", "/much_longer", "/permanent", "/value"]);
+    }
+}
