@@ -6,6 +6,7 @@ mod support;
 mod backup;
 mod cluster;
 mod made;
+mod mirror;
 mod pki;
 mod refused;
 mod rotation;

@@ -1,0 +1,237 @@
+#!/usr/bin/env bash
+# Moves a running Patroni cluster (three PostgreSQL servers, from Debian) from a real etcd to cairn, back, and to cairn again:
+# by `cairn mirror`, while both serve, and by `cairn migrate`, with etcd stopped. A client writes all the time. At the end there must
+# have been no failover, and every row whose write was acknowledged must be on each server.
+#
+# usage: scripts/patroni.sh PROGRAM      (the cairn to test; as root, because PostgreSQL has to run as another user)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/need.sh
+cairn=$(realpath "${1:?name the program}")
+
+[ "$(id -u)" = 0 ] || { echo "skipped: only root can start programs as another user"; exit 77; }
+for tool in "patroni patroni" "runuser util-linux" "etcd etcd-server" "python3 python3"; do
+  # shellcheck disable=SC2086
+  need $tool || { echo "skipped: there is no ${tool% *} (Debian: ${tool#* })"; exit 77; }
+done
+for library in etcd psycopg2; do
+  /usr/bin/python3 -c "import $library" 2>/dev/null || need "python3-$library is not a program" "python3-$library" ||
+    { echo "skipped: there is no python3-$library"; exit 77; }
+done
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need "no program" postgresql || true
+bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
+[ -n "$bin" ] || { echo "skipped: there is no PostgreSQL (Debian: postgresql)"; exit 77; }
+
+dir=$(mktemp -d /tmp/cairn-patroni-XXXXXX)
+chmod 755 "$dir"
+started=()
+finish() {
+  local code=$?
+  for pid in "${started[@]}"; do kill "$pid" 2>/dev/null || true; done
+  for n in 1 2 3; do
+    runuser -u postgres -- "$bin/pg_ctl" -D "$dir/pg$n" -m immediate stop >/dev/null 2>&1 || true
+  done
+  for pid in "${started[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
+  if [ $code = 0 ] && [ -z "${KEEP:-}" ]; then rm -rf "$dir"; else echo "left behind: $dir"; fi
+}
+trap finish EXIT
+
+# Ports that nobody has now.
+ports=($(/usr/bin/python3 - <<'PY'
+import socket
+held = [socket.socket() for _ in range(12)]
+for s in held: s.bind(("127.0.0.1", 0))
+print(*[s.getsockname()[1] for s in held])
+PY
+))
+sql=("${ports[@]:0:3}") rest=("${ports[@]:3:3}") client=("${ports[@]:6:3}") peer=("${ports[@]:9:3}")
+
+step() { printf '== %s (%s s)\n' "$*" "$SECONDS"; }
+fail() { echo "FAILED: $*" >&2; exit 1; }
+patience() { for _ in $(seq 600); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.1; done; fail "never: $*"; }
+gone() { patience eval "! kill -0 $1"; wait "$1" 2>/dev/null || true; }
+
+# A server of version 2: `server N PROGRAM [FLAG..]`; $server is its process.
+server() {
+  local n=$1 program=$2; shift 2
+  "$program" --name "s$n" --listen-client-urls "http://127.0.0.1:${client[n]}" --advertise-client-urls "http://127.0.0.1:${client[n]}" \
+    --listen-peer-urls "http://127.0.0.1:${peer[n]}" --initial-advertise-peer-urls "http://127.0.0.1:${peer[n]}" \
+    --initial-cluster "s$n=http://127.0.0.1:${peer[n]}" "$@" >>"$dir/server$n.log" 2>&1 &
+  server=$!
+  started+=("$server")
+  patience curl -fsS "http://127.0.0.1:${client[n]}/v2/keys/?quorum=true"
+}
+
+# Patroni's file for a node, with the server that it asks.
+configure() {
+  local n=$1 port=$2 i=$(($1 - 1))
+  cat >"$dir/pg$n.yml" <<YML
+scope: moved
+name: pg$n
+restapi: {listen: "127.0.0.1:${rest[i]}", connect_address: "127.0.0.1:${rest[i]}"}
+etcd: {host: "127.0.0.1:$port"}
+bootstrap:
+  dcs:
+    ttl: 20
+    loop_wait: 2
+    retry_timeout: 5
+    postgresql: {use_slots: true, parameters: {max_connections: 30, wal_keep_size: 64MB}}
+  initdb: [{encoding: UTF8}, data-checksums]
+postgresql:
+  listen: "127.0.0.1:${sql[i]}"
+  connect_address: "127.0.0.1:${sql[i]}"
+  data_dir: $dir/pg$n
+  bin_dir: $bin
+  pgpass: $dir/pgpass$n
+  authentication:
+    replication: {username: replicator, password: r}
+    superuser: {username: postgres, password: s}
+  parameters: {unix_socket_directories: $dir, shared_buffers: 16MB, fsync: "off"}
+  pg_hba: ["host replication all 127.0.0.1/32 trust", "host all all 127.0.0.1/32 trust", "local all all trust"]
+YML
+}
+
+declare -A agent
+# Starts the agent of a node.
+agent() {
+  runuser -u postgres -- patroni "$dir/pg$1.yml" >>"$dir/pg$1.log" 2>&1 &
+  agent[$1]=$!
+  started+=("${agent[$1]}")
+}
+# Ends the agent, and leaves PostgreSQL running, as in Patroni's maintenance mode.
+unagent() { pkill -TERM -P "${agent[$1]}" || kill "${agent[$1]}"; gone "${agent[$1]}"; }
+ctl() { runuser -u postgres -- patronictl -c "$dir/pg1.yml" "$@"; }
+ask() { runuser -u postgres -- "$bin/psql" -XAtq -h 127.0.0.1 -p "${sql[$1 - 1]}" -U postgres -c "$2" postgres; }
+running() { [ "$(curl -fsS "http://127.0.0.1:${rest[$1 - 1]}/patroni" | /usr/bin/python3 -c 'import json,sys; print(json.load(sys.stdin)["state"])')" = running ]; }
+leads() { curl -fsS "http://127.0.0.1:${rest[$1 - 1]}/leader"; }
+streams() { [ "$(ask 1 "select count(*) from pg_stat_replication where state = 'streaming'")" = 2 ]; }
+leader_key() { curl -fsS "http://127.0.0.1:${client[$1]}/v2/keys/service/moved/leader?quorum=true" | grep -q '"value":"pg1"'; }
+# Each node says that this server holds the cluster's state: its member key is renewed there.
+listed() { for n in 1 2 3; do curl -fsS "http://127.0.0.1:${client[$1]}/v2/keys/service/moved/members/pg$n" | grep -q '"ttl":'; done; }
+paused() { curl -fsS "http://127.0.0.1:${client[$1]}/v2/keys/service/moved/config" | grep -q 'pause\\": *true'; }
+renewed() { # The leader's key changes.
+  local one=$(curl -fsS "http://127.0.0.1:${client[$1]}/v2/keys/service/moved/leader")
+  for _ in $(seq 100); do
+    [ "$(curl -fsS "http://127.0.0.1:${client[$1]}/v2/keys/service/moved/leader" | sed 's/"ttl":[0-9]*//')" = "$(sed 's/"ttl":[0-9]*//' <<<"$one")" ] || return 0
+    sleep 0.1
+  done
+  return 1
+}
+# What must hold behind each move.
+intact() {
+  patience leads 1
+  patience streams
+  patience leader_key "$1"
+  patience listed "$1"
+  renewed "$1" || fail "nobody renews the leader's key at server $1"
+  local n
+  for n in 1 2 3; do
+    [ "$(ask $n "select timeline_id from pg_control_checkpoint()")" = 1 ] || fail "pg$n has another timeline: there was a failover"
+  done
+  [ "$(ask 1 'select pg_is_in_recovery()')" = f ] || fail "pg1 leads no more"
+}
+
+step "etcd, and three PostgreSQL servers under Patroni $(patroni --version | cut -d' ' -f2)"
+server 0 etcd --enable-v2 --data-dir "$dir/server0"
+etcd0=$server
+for n in 1 2 3; do install -d -o postgres -m 700 "$dir/pg$n"; configure $n "${client[0]}"; done
+chown postgres "$dir"; chown postgres "$dir"/*.yml
+agent 1
+patience leads 1
+agent 2; agent 3
+patience running 2; patience running 3
+patience streams
+ask 1 'create table written (n bigint primary key)'
+
+# Writes a row after the other, and notes which were acknowledged, and how long none was.
+cat >"$dir/writer.py" <<'PY'
+import psycopg2, sys, time
+ports, out = sys.argv[1], open(sys.argv[2], "w")
+n, connection, last, longest = 0, None, time.monotonic(), 0.0
+while True:
+    try:
+        if connection is None:
+            hosts = ",".join(["127.0.0.1"] * len(ports.split(",")))
+            connection = psycopg2.connect(host=hosts, port=ports, user="postgres", dbname="postgres",
+                                          target_session_attrs="read-write", connect_timeout=2)
+            connection.autocommit = True
+        n += 1
+        connection.cursor().execute("insert into written values (%s)", (n,))
+        now = time.monotonic()
+        longest = max(longest, now - last)
+        last = now
+        print(n, "%.3f" % longest, file=out, flush=True)
+        time.sleep(0.01)
+    except psycopg2.Error:
+        connection = None
+        time.sleep(0.05)
+PY
+/usr/bin/python3 "$dir/writer.py" "$(IFS=,; echo "${sql[*]}")" "$dir/written" & writer=$!
+started+=("$writer")
+patience test -s "$dir/written"
+
+# Moves all agents from a server to another while both serve; `mirrored FROM TO`.
+mirrored() {
+  ctl pause --wait moved >/dev/null
+  "$cairn" mirror --from "http://127.0.0.1:${client[$1]}" --to "http://127.0.0.1:${client[$2]}" --prefix /service/moved \
+    --differences source --verify >"$dir/mirror$2.log" 2>&1 &
+  local mirror=$! n
+  started+=("$mirror")
+  patience grep -q 'are copied' "$dir/mirror$2.log"
+  leader_key "$2" || fail "the leader's key did not come over"
+  paused "$2" || fail "that Patroni pauses did not come over"
+  # First those that only follow.
+  for n in 3 2 1; do
+    unagent $n
+    configure $n "${client[$2]}"
+    agent $n
+    patience running $n
+  done
+  ctl resume --wait moved >/dev/null
+  intact "$2"
+  kill -TERM "$mirror"
+  wait "$mirror" || { cat "$dir/mirror$2.log"; fail "the mirror did not end well"; }
+  grep -q 'verified: ' "$dir/mirror$2.log" || fail "not verified"
+}
+
+step "by cairn mirror: from etcd to cairn, while both serve"
+server 1 "$cairn" --data-dir "$dir/server1"
+cairn1=$server
+mirrored 0 1
+kill "$etcd0"; gone "$etcd0"
+intact 1
+
+step "by cairn mirror: from cairn back to another etcd"
+server 2 etcd --enable-v2 --data-dir "$dir/server2"
+etcd2=$server
+mirrored 1 2
+kill "$cairn1"; gone "$cairn1"
+intact 2
+
+step "by cairn migrate: etcd stops, cairn starts in its place"
+ctl pause --wait moved >/dev/null
+before=$(curl -fsSi "http://127.0.0.1:${client[2]}/v2/keys/service/moved/leader" | tr -d '\r' | sed -n 's/^X-Etcd-Cluster-Id: //p')
+from=$SECONDS
+kill "$etcd2"; gone "$etcd2"
+"$cairn" migrate --from "$dir/server2" --data-dir "$dir/server2.cairn" >"$dir/migrate.log" || { cat "$dir/migrate.log"; fail "not migrated"; }
+server 2 "$cairn" --data-dir "$dir/server2.cairn"
+step "the pause without a server took $((SECONDS - from)) s"
+leader_key 2 || fail "the leader's key is not there"
+after=$(curl -fsSi "http://127.0.0.1:${client[2]}/v2/keys/service/moved/leader" | tr -d '\r' | sed -n 's/^X-Etcd-Cluster-Id: //p')
+[ "$before" = "$after" ] || fail "the cluster's id was $before and is $after"
+ctl resume --wait moved >/dev/null
+intact 2
+
+step "what was written"
+kill "$writer"; gone "$writer"
+read -r count longest <<<"$(tail -1 "$dir/written")"
+rows() { [ "$(ask "$1" "select count(*) from written where n <= $count")" -ge "$(wc -l <"$dir/written")" ]; }
+for n in 1 2 3; do
+  patience rows $n
+  ask $n "select n from written" | sort >"$dir/rows$n"
+  lost=$(cut -d' ' -f1 "$dir/written" | sort | comm -23 - "$dir/rows$n" | wc -l)
+  [ "$lost" = 0 ] || fail "pg$n lacks $lost acknowledged rows"
+done
+history=$(curl -fsS "http://127.0.0.1:${client[2]}/v2/keys/service/moved/history" 2>/dev/null || true)
+[ -z "$history" ] || fail "there was a failover: $history"
+step "$(wc -l <"$dir/written") rows, none lost; no failover; the longest time without a row was $longest s"

@@ -1,0 +1,39 @@
+//! A mirror from one server with TLS to another, each with an authority of its own.
+
+use std::process::{Command, Output};
+
+use crate::DEMANDING;
+use crate::pki::Pki;
+use crate::users::with_users;
+
+#[test]
+fn a_mirror_shows_and_demands_certificates_on_both_sides() {
+    let source = with_users(&DEMANDING);
+    let target = crate::Secure::start(Pki::new(), &[]);
+    let put = ["-XPUT", "-d", "value=1", "-u", "alice:p"];
+    source.told("/v2/keys/a/x", Some("alice"), &put);
+    let mirror = |more: &[&str]| -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
+        command.args(["mirror", "--once", "--verify", "--prefix", "/a"]);
+        command.args(["--from", &source.url, "--to", &target.url]).args(more);
+        command.output().expect("it can be started")
+    };
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let (own, other) = (source.pki.word("ca.pem"), target.pki.word("ca.pem"));
+    let (cert, key) = (source.pki.word("alice.pem"), source.pki.word("alice.key"));
+    let shown = ["--from-cert-file", &cert, "--from-key-file", &key];
+    let trusted = ["--from-ca-file", &own, "--to-ca-file", &other];
+    let done = mirror(&[&shown[..], &trusted].concat());
+    assert!(done.status.success(), "{done:?}");
+    let there = target.told("/v2/keys/a/x", None, &[]);
+    assert!(there.contains("\"value\":\"1\""), "{there}");
+    // Each side has its own authority, and one demands a certificate.
+    let swapped = ["--from-ca-file", &other, "--to-ca-file", &own];
+    let refused = mirror(&[&shown[..], &swapped].concat());
+    assert!(
+        refused.status.code() == Some(1) && said(&refused).contains("the source"),
+        "{refused:?}"
+    );
+    let nobody = mirror(&trusted);
+    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+}
