@@ -32,6 +32,7 @@ finish() {
     runuser -u postgres -- "$bin/pg_ctl" -D "$dir/pg$n" -m immediate stop >/dev/null 2>&1 || true
   done
   for pid in "${started[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
+  wait 2>/dev/null || true
   if [ $code = 0 ] && [ -z "${KEEP:-}" ]; then rm -rf "$dir"; else echo "left behind: $dir"; fi
 }
 trap finish EXIT
