@@ -20,7 +20,7 @@ use crate::mirror::shown::{Shown, Which};
 use crate::mirror::wire::{Event, Refusal, Request, code, read};
 
 /// A listing of all keys may be long, but memory has an end.
-const ANSWER_BYTES_MAX: usize = 4 << 30;
+const ANSWER_BYTES_MAX: usize = 2 << 30;
 /// For a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Until an answer begins: a write without a leader takes seven seconds, a listing of a million keys longer.

@@ -47,8 +47,9 @@ pub(super) async fn verify(pair: &mut Pair, prefix: &str) -> Result<Verdict, Tro
             let target = list(&pair.target.side, scope).await?;
             let source = list(&pair.source, scope).await?;
             let own = |path: &str| pair.target.own.contains_key(path);
-            verdict.compared += source.1.len();
-            verdict.theirs += compare(&source, &target, own, &mut found);
+            let theirs = compare(&source, &target, own, &mut found);
+            verdict.compared += source.1.len() - theirs.differing;
+            verdict.theirs += theirs.differing + theirs.more;
         }
         let last = lasting.take();
         verdict.changing = match &last {
@@ -75,15 +76,24 @@ pub(super) async fn verify(pair: &mut Pair, prefix: &str) -> Result<Verdict, Tro
     Ok(verdict)
 }
 
+/// Nodes that are the target's own.
+#[derive(Debug, PartialEq, Eq)]
+struct Theirs {
+    /// That the source has too.
+    differing: usize,
+    /// That it does not have.
+    more: usize,
+}
+
 /// Adds what differs; returns how many nodes are the target's own.
 fn compare(
     (_, source): &Listing,
     (_, target): &Listing,
     own: impl Fn(&str) -> bool,
     found: &mut Found,
-) -> usize {
+) -> Theirs {
     let about = |node: &Node| (node.dir, node.value.clone(), node.ends_ms().is_some());
-    let mut theirs = 0;
+    let mut theirs = Theirs { differing: 0, more: 0 };
     for (path, node) in source {
         let there = target.get(path);
         let lifetimes = |there: &Node| match (node.ends_ms(), there.ends_ms()) {
@@ -96,7 +106,7 @@ fn compare(
         match there {
             Some(there) if there.is_as(node) && lifetimes(there) => {}
             // A client of the target has written it, or it has ended there.
-            _ if !own(path) => theirs += 1,
+            _ if !own(path) => theirs.differing += 1,
             there => drop(found.insert(path.clone(), [Some(about(node)), there.map(about)])),
         }
     }
@@ -104,7 +114,7 @@ fn compare(
         if own(path) {
             found.insert(path.clone(), [None, Some(about(node))]);
         } else {
-            theirs += 1;
+            theirs.more += 1;
         }
     }
     theirs
@@ -144,7 +154,7 @@ mod tests {
         ]);
         let mut found = Found::new();
         let theirs = compare(&source, &target, |path| path != "/theirs", &mut found);
-        assert_eq!(theirs, 1);
+        assert_eq!(theirs, Theirs { differing: 1, more: 0 });
         let paths: Vec<_> = found.keys().map(String::as_str).collect();
         assert_eq!(paths, ["/extra", "/missing", "/much_longer", "/permanent", "/value"]);
     }
