@@ -64,7 +64,9 @@ impl Marker {
         let (source, target) = (self.source.cluster(), self.target.cluster());
         if source == target {
             return Err(Trouble::Fatal(format!(
-                "--from and --to name one and the same cluster, {source}: nothing can be copied into itself"
+                "--from and --to name one and the same cluster, {source}: nothing can be copied into itself. If they are two, they were made \
+                 with the same peer URLs and the same token, so they have the same id: make the new one with another \
+                 --initial-cluster-token"
             )));
         }
         let began = Instant::now();

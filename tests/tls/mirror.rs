@@ -9,7 +9,8 @@ use crate::users::with_users;
 #[test]
 fn a_mirror_shows_and_demands_certificates_on_both_sides() {
     let source = with_users(&DEMANDING);
-    let target = crate::Secure::start(Pki::new(), &[]);
+    // With the same peer URLs and token it would have the same id.
+    let target = crate::Secure::start(Pki::new(), &["--initial-cluster-token", "another"]);
     let put = ["-XPUT", "-d", "value=1", "-u", "alice:p"];
     source.told("/v2/keys/a/x", Some("alice"), &put);
     let mirror = |more: &[&str]| -> Output {
