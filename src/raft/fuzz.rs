@@ -38,7 +38,7 @@ fn shown_again<T: Debug>(
 /// The first byte chooses the message.
 fn read_message(input: &[u8]) {
     let Some((kind, payload)) = input.split_first() else { return };
-    match kind % 13 {
+    match kind % 14 {
         0 => shown_again(payload, messages::decode_append, |(append, reading)| {
             messages::encode_append(append, None, *reading)
         }),
@@ -64,6 +64,9 @@ fn read_message(input: &[u8]) {
         }),
         11 => shown_again(payload, messages::decode_progress, |(round, progress)| {
             messages::encode_progress(*round, progress)
+        }),
+        12 => shown_again(payload, messages::decode_question, |(round, words)| {
+            messages::encode_question(*round, words)
         }),
         _ => shown_again(payload, messages::decode_one_vote, messages::encode_one_vote),
     }

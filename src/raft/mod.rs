@@ -11,7 +11,7 @@
 //! | `clock.rs` | the log's clock: what entries are stamped with, how long keys live |
 //! | `storage/` | openraft's storage over `disk` and `store`: `log` and `recent`, `machine`, `checkpoint`, `pace`, `encoding` |
 //! | `net/` | openraft's network over `transport`: calls out (`peers`), calls in (`inbound`), questions to the leader (`ask`), snapshots (`transfer`), their bytes (`messages`), how followers do (`followers`, `lag`) |
-//! | `requests/` | a write's way into the log and back (`propose`, `tickets`), reads that are not stale (`reads`) |
+//! | `requests/` | a write's way into the log and back (`propose`, `tickets`), reads that are not stale (`reads`), what the leader alone knows (`questions`) |
 //! | `voters/` | who has a vote (`voting`), who leads (`leadership`), going on when the majority is lost (`alone`) |
 //! | `adapter/` | openraft's parameters (`types`) and what it runs on (`runtime`) |
 
@@ -34,7 +34,7 @@ mod tests;
 mod voters;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -71,6 +71,7 @@ pub use alive::SignsOfLife;
 pub use net::followers::{AppendStats, FollowerStats};
 pub use net::lag::Latency;
 pub use requests::budget::{ByteBudget, Reserved};
+pub use requests::questions::Answerer;
 pub use start::{Meter, RaftOptions, StartError};
 pub use storage::machine::{Observer, View};
 pub use storage::pace::LogHealth;
@@ -142,6 +143,8 @@ struct Shared {
     log: Log,
     removed: Arc<Notify>,
     last_refusal: LastPeerRefusal,
+    /// The floor above, once it is there; it holds this one.
+    answerer: OnceLock<Weak<dyn Answerer>>,
     stop: CancellationToken,
     /// Keeps the checkpoint open until consensus has ended.
     checkpoints: Arc<Checkpoints>,

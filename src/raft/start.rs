@@ -1,7 +1,7 @@
 //! How a member's part in consensus begins: log and checkpoint are opened, and everything on this floor is put together.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -196,6 +196,7 @@ impl Raft {
             log: kept_log,
             removed,
             last_refusal: LastPeerRefusal::default(),
+            answerer: OnceLock::new(),
             stop: stop.clone(),
             checkpoints,
         });

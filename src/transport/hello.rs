@@ -14,10 +14,11 @@ pub const PREFACE: &[u8; 8] = b"\0cairn\r\n";
 /// |---|---|
 /// | 1 | the first |
 /// | 2 | snapshots in parts; a fence behind a connection that broke with writes under way |
-pub const VERSION: u8 = 2;
+/// | 3 | questions that the leader's upper floors answer, about leases |
+pub const VERSION: u8 = 3;
 
-/// The oldest version that it understands as well: the one before. Entries of the log have versions of their own; the changelog
-/// says when members of two versions must not run together.
+/// The oldest version that it understands as well. Entries of the log have versions of their own; the changelog says when members
+/// of two versions must not run together.
 pub const VERSION_OLDEST: u8 = 1;
 
 /// Enough for any introduction.

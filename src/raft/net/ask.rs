@@ -1,4 +1,4 @@
-//! What a follower asks of its leader: to put writes into the log, and how far the log is.
+//! What a follower asks of its leader: to put writes into the log, how far the log is, and what the floor above wants to know.
 //!
 //! There is one connection, to the leader; a task of its own owns it. Questions that were never sent are refused at once
 //! and may be asked again. When the connection breaks with writes under way, it is made again at once, and begins with a fence
@@ -36,10 +36,14 @@ const PAUSE_MAX: Duration = Duration::from_millis(300);
 /// Version of the protocol that knows fences.
 const FENCE_SINCE: u8 = 2;
 
+/// Version of the protocol that knows questions of the floor above.
+const QUESTIONS_SINCE: u8 = 3;
+
 enum Question {
     Write { leader: MemberId, term: Term, ticket: u64, command: Command },
     Read { leader: MemberId, index_tx: AnswerTx<LogIndex> },
     Progress { leader: MemberId, progress_tx: AnswerTx<BTreeMap<MemberId, Progress>> },
+    Above { leader: MemberId, words: Vec<u8>, answer_tx: AnswerTx<Vec<u8>> },
 }
 
 /// Dropped without a word, it says that the leader could not be asked.
@@ -50,7 +54,8 @@ impl Question {
         match self {
             Self::Write { leader, .. }
             | Self::Read { leader, .. }
-            | Self::Progress { leader, .. } => *leader,
+            | Self::Progress { leader, .. }
+            | Self::Above { leader, .. } => *leader,
         }
     }
 }
@@ -123,6 +128,21 @@ impl Asker {
         self.questions_tx.send(question).await.map_err(|_| Unavailable::Stopped)?;
         progress_rx.await.unwrap_or(Err(Unavailable::NotLeader { leader: None }))
     }
+
+    /// Asks the leader what the floor above wants to know.
+    ///
+    /// # Errors
+    /// [`Unavailable::NotLeader`] when it cannot tell.
+    pub(in crate::raft) async fn question(
+        &self,
+        leader: MemberId,
+        words: Vec<u8>,
+    ) -> Result<Vec<u8>, Unavailable> {
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let question = Question::Above { leader, words, answer_tx };
+        self.questions_tx.send(question).await.map_err(|_| Unavailable::Stopped)?;
+        answer_rx.await.unwrap_or(Err(Unavailable::NotLeader { leader: None }))
+    }
 }
 
 struct Task {
@@ -142,6 +162,7 @@ struct Task {
 struct Unanswered {
     readers: BTreeMap<u64, AnswerTx<LogIndex>>,
     progress: BTreeMap<u64, AnswerTx<BTreeMap<MemberId, Progress>>>,
+    above: BTreeMap<u64, AnswerTx<Vec<u8>>>,
 }
 
 impl Task {
@@ -300,6 +321,19 @@ impl Task {
                     let _ = progress_tx.send(answer);
                 }
             }
+            ask::ANSWER | ask::NO_ANSWER => {
+                let (round, words) =
+                    messages::decode_question(&frame.payload).map_err(malformed)?;
+                let answer = if frame.kind == ask::ANSWER {
+                    Ok(words)
+                } else {
+                    Err(Unavailable::NotLeader { leader: None })
+                };
+                if let Some(answer_tx) = asked.above.remove(&round) {
+                    // The caller may have given up.
+                    let _ = answer_tx.send(answer);
+                }
+            }
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
         Ok(())
@@ -310,7 +344,7 @@ impl Task {
         match question {
             Question::Write { ticket, .. } => self.tickets.refuse(ticket, None),
             // Dropping their senders refuses them.
-            Question::Read { .. } | Question::Progress { .. } => {}
+            Question::Read { .. } | Question::Progress { .. } | Question::Above { .. } => {}
         }
     }
 
@@ -322,7 +356,7 @@ impl Task {
     ) -> io::Result<()> {
         let ticket = |question: &Question| match question {
             Question::Write { ticket, .. } => Some(*ticket),
-            Question::Read { .. } | Question::Progress { .. } => None,
+            Question::Read { .. } | Question::Progress { .. } | Question::Above { .. } => None,
         };
         // Before the first byte of them can leave.
         self.tickets.sent(waiting.iter().filter_map(ticket), self.connections);
@@ -354,6 +388,14 @@ impl Task {
                 let question = messages::encode_progress(self.rounds, &BTreeMap::new());
                 link.outgoing.put(ask::PROGRESS, &question)?;
                 asked.progress.insert(self.rounds, progress_tx);
+            }
+            // An older leader would not understand it; dropping the sender says that it cannot be asked.
+            Question::Above { .. } if link.version < QUESTIONS_SINCE => {}
+            Question::Above { words, answer_tx, .. } => {
+                self.rounds += 1;
+                let question = messages::encode_question(self.rounds, &words);
+                link.outgoing.put(ask::QUESTION, &question)?;
+                asked.above.insert(self.rounds, answer_tx);
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::stream::{self, Stream, StreamExt};
 use futures_util::{FutureExt, future};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -24,6 +24,9 @@ use crate::transport::{
 
 /// Refusals and read indexes on their way to one follower.
 const REPLIES_BUFFERED: usize = 65_536;
+
+/// Questions of one follower that the floor above has yet to answer; more are refused, and the follower asks again.
+const QUESTIONS_MAX: usize = 4096;
 
 /// A stranger that does not give up is refused each time; the log hears of it less often.
 const REFUSALS_LOGGED: Duration = Duration::from_secs(30);
@@ -218,6 +221,7 @@ impl Raft {
     async fn serve_questions(&self, link: Link) -> io::Result<()> {
         let Link { peer, accepted, mut incoming, mut outgoing, open: _open, .. } = link;
         let (replies_tx, mut replies_rx) = mpsc::channel::<(u8, Vec<u8>)>(REPLIES_BUFFERED);
+        let open = Arc::new(Semaphore::new(QUESTIONS_MAX));
         let questions = async {
             while let Some(frame) = incoming.next().await? {
                 match frame.kind {
@@ -240,6 +244,11 @@ impl Raft {
                         let (term, _) =
                             messages::decode_fence(&frame.payload).map_err(malformed)?;
                         self.fence_for(peer, accepted, term, &replies_tx).await;
+                    }
+                    ask::QUESTION => {
+                        let (round, words) =
+                            messages::decode_question(&frame.payload).map_err(malformed)?;
+                        self.answer_for(round, words, &open, &replies_tx);
                     }
                     _ => return Err(unknown(&frame)),
                 }
@@ -295,6 +304,31 @@ impl Raft {
                 Ok(at) => (ask::READ_AT, messages::encode_read(round, at)),
                 Err(_) => (ask::READ_REFUSED, messages::encode_read(round, LogIndex(0))),
             };
+            // The follower may be gone.
+            let _ = replies.send(reply).await;
+        });
+    }
+
+    /// Hands a question to the floor above.
+    fn answer_for(
+        &self,
+        round: u64,
+        words: Vec<u8>,
+        open: &Arc<Semaphore>,
+        replies: &mpsc::Sender<(u8, Vec<u8>)>,
+    ) {
+        let place = Arc::clone(open).try_acquire_owned();
+        let (this, replies) = (self.clone(), replies.clone());
+        tokio::spawn(async move {
+            let answer = match place.is_ok() {
+                true => this.answer_here(words).await,
+                false => None,
+            };
+            let reply = match answer {
+                Some(words) => (ask::ANSWER, messages::encode_question(round, &words)),
+                None => (ask::NO_ANSWER, messages::encode_question(round, &[])),
+            };
+            drop(place);
             // The follower may be gone.
             let _ = replies.send(reply).await;
         });

@@ -62,6 +62,10 @@ pub(in crate::raft) mod ask {
     pub(in crate::raft) const FENCE: u8 = 48;
     pub(in crate::raft) const FENCED: u8 = 49;
     pub(in crate::raft) const FENCE_REFUSED: u8 = 50;
+    /// From version 3 on, as are the two answers to it.
+    pub(in crate::raft) const QUESTION: u8 = 51;
+    pub(in crate::raft) const ANSWER: u8 = 52;
+    pub(in crate::raft) const NO_ANSWER: u8 = 53;
 }
 
 /// What became of an append, in openraft's words.
@@ -386,6 +390,19 @@ pub(in crate::raft) fn decode_progress(
         progress.insert(id, Progress { matched, silent: answered.then_some(silent) });
     }
     Ok((round, progress))
+}
+
+/// What the floor above asks the leader, or what it answers, with the round; empty where there is no answer.
+pub(in crate::raft) fn encode_question(round: u64, words: &[u8]) -> Vec<u8> {
+    let mut out = Writer::with_capacity(16 + words.len());
+    out.varint(round).bytes(words);
+    out.finish()
+}
+
+/// The counterpart of [`encode_question`].
+pub(in crate::raft) fn decode_question(payload: &[u8]) -> Result<(u64, Vec<u8>), DecodeError> {
+    let mut input = Reader::new(payload);
+    Ok((input.varint("round")?, input.bytes("question")?.to_vec()))
 }
 
 /// A vote as the answer to something.

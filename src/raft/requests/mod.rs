@@ -4,5 +4,6 @@
 
 pub(in crate::raft) mod budget;
 pub(in crate::raft) mod propose;
+pub(in crate::raft) mod questions;
 pub(in crate::raft) mod reads;
 pub(in crate::raft) mod tickets;

@@ -36,6 +36,31 @@ impl Raft {
         held: Option<Arc<Reserved>>,
     ) -> Result<Answer, Unavailable> {
         let (leader, term) = self.leader()?;
+        self.propose_to(leader, term, command, held).await
+    }
+
+    /// As [`Raft::propose`], only if this member leads `term`: what follows from what that leader alone knows must not be done in
+    /// the name of a later one.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn propose_in(&self, term: Term, command: Command) -> Result<Answer, Unavailable> {
+        let me = self.shared.member;
+        match self.leader()? {
+            (leader, now) if (leader, now) == (me, term) => {
+                self.propose_to(me, term, command, None).await
+            }
+            (leader, _) => Err(Unavailable::NotLeader { leader: Some(leader) }),
+        }
+    }
+
+    async fn propose_to(
+        &self,
+        leader: MemberId,
+        term: Term,
+        command: Command,
+        held: Option<Arc<Reserved>>,
+    ) -> Result<Answer, Unavailable> {
         let shared = &self.shared;
         let (ticket, outcome_rx) = shared.tickets.issue(term, held.clone())?;
         let mut unsent = Unsent { tickets: &shared.tickets, ticket: Some(ticket) };
