@@ -11,7 +11,7 @@ use crate::api::backup::BACKUPS_MAX;
 use crate::api::cors::Cors;
 use crate::api::error;
 use crate::api::metrics::Metrics;
-use crate::api::v3::Methods;
+use crate::api::v3::{KeptTokens, Methods};
 use crate::model::PathLimits;
 use crate::replica::Replica;
 
@@ -56,6 +56,8 @@ pub(super) struct Context {
     pub(super) passwords: Arc<Passwords>,
     /// The calls of version 3.
     pub(super) methods: Methods,
+    /// Tokens whose use is on its way through the log.
+    pub(super) kept_tokens: KeptTokens,
     /// The member stops, and takes no new connections.
     pub(super) draining: AtomicBool,
 }
@@ -77,6 +79,7 @@ impl Context {
             backups,
             passwords,
             methods,
+            kept_tokens: KeptTokens::default(),
             draining: AtomicBool::new(false),
         })
     }

@@ -167,6 +167,7 @@ statuses! {
         TOO_MANY_OPS "etcdserver: too many operations in txn request"
         DUPLICATE_KEY "etcdserver: duplicate key given in txn request"
         REQUEST_TOO_LARGE "etcdserver: request is too large"
+        PERMISSION_NOT_GIVEN "etcdserver: permission not given"
         BAD_MEMBER_URLS "etcdserver: given member URLs are invalid"
     }
     DeadlineExceeded {

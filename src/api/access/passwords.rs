@@ -171,6 +171,28 @@ impl Passwords {
         });
     }
 
+    /// Is this the password whose hash is kept; of nobody, if there is none? A wrong one has the next one of that name wait.
+    pub(in crate::api) async fn verify(
+        &self,
+        user: &str,
+        password: String,
+        stored: Option<PasswordHash>,
+    ) -> Result<bool, Unavailable> {
+        let who = (self.digest(user.as_bytes()), None);
+        let turn = self.failures.turn(&who, Instant::now());
+        tokio::time::sleep_until(turn.ok_or(Unavailable::TooManyPasswords)?).await;
+        let exists = stored.is_some();
+        let hash = stored.unwrap_or_else(|| PasswordHash::new(OF_NO_USER));
+        let compared = move || bcrypt::verify(password, hash.as_str()).unwrap_or(false);
+        let is_right = self.work(compared).await? && exists;
+        if is_right {
+            self.failures.forget(&who);
+        } else {
+            self.failures.failed(who, Instant::now());
+        }
+        Ok(is_right)
+    }
+
     /// A new hash of a password.
     pub(in crate::api) async fn hash(&self, password: String) -> Result<PasswordHash, Unavailable> {
         let hash = move || {

@@ -19,7 +19,6 @@ const TOKEN: HeaderName = HeaderName::from_static("token");
 
 /// What is known of a call beside its message.
 #[derive(Clone, Debug, Default)]
-#[expect(dead_code, reason = "the calls that look at these come next")]
 pub(super) struct Call {
     /// Who the client says it is.
     pub(super) token: Option<HeaderValue>,

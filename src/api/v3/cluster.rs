@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::api::context::Context;
 use crate::api::members::peer_url;
+use crate::api::v3::access::manager;
 use crate::api::v3::call::Call;
 use crate::api::v3::{header_of_members, refused};
 use crate::model::MemberId;
@@ -29,15 +30,16 @@ pub(super) async fn list(
 /// A member may join.
 pub(super) async fn add(
     api: Arc<Context>,
-    _: Call,
+    call: Call,
     request: MemberAddRequest,
 ) -> Result<MemberAddResponse, Status> {
+    manager(&api, &call)?;
     let urls = urls(&request.peer_urls)?;
     let added = api.replica.add_member(urls, api.settings.strict_reconfig).await;
     let (id, record) = added.map_err(refused::member)?;
     Ok(MemberAddResponse {
         header: Some(header_of_members(&api)),
-        member: Some(member(&api, id, &record)),
+        member: Some(member(id, &record)),
         members: members(&api),
     })
 }
@@ -45,9 +47,10 @@ pub(super) async fn add(
 /// A member leaves for good.
 pub(super) async fn remove(
     api: Arc<Context>,
-    _: Call,
+    call: Call,
     request: MemberRemoveRequest,
 ) -> Result<MemberRemoveResponse, Status> {
+    manager(&api, &call)?;
     let removed = api.replica.remove_member(MemberId(request.id), api.settings.strict_reconfig);
     removed.await.map_err(refused::member)?;
     Ok(MemberRemoveResponse { header: Some(header_of_members(&api)), members: members(&api) })
@@ -56,9 +59,10 @@ pub(super) async fn remove(
 /// A member has moved.
 pub(super) async fn update(
     api: Arc<Context>,
-    _: Call,
+    call: Call,
     request: MemberUpdateRequest,
 ) -> Result<MemberUpdateResponse, Status> {
+    manager(&api, &call)?;
     let urls = urls(&request.peer_urls)?;
     let updated = api.replica.update_member(MemberId(request.id), urls);
     updated.await.map_err(refused::member)?;
@@ -77,10 +81,10 @@ fn urls(texts: &[String]) -> Result<Vec<String>, Status> {
 /// In the order of their ids.
 fn members(api: &Context) -> Vec<Member> {
     let view = api.replica.view();
-    view.store.members().iter().map(|(id, record)| member(api, id, record)).collect()
+    view.store.members().iter().map(|(id, record)| member(id, record)).collect()
 }
 
-fn member(_: &Context, id: MemberId, record: &MemberRecord) -> Member {
+fn member(id: MemberId, record: &MemberRecord) -> Member {
     Member {
         id: id.0,
         name: record.name.clone(),

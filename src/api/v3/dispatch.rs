@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, stream as streams};
 use crate::api::context::Context;
 use crate::api::metrics::{CallMeter, Metrics};
 use crate::api::v3::call::{Answers, Call, Requests};
-use crate::api::v3::{cluster, health, maintenance};
+use crate::api::v3::{auth, cluster, health, kv, maintenance};
 use crate::rpc::{self, Code, Message, Status, json};
 
 /// How messages are written.
@@ -206,22 +206,49 @@ where
 
 /// Every call.
 fn table() -> Vec<Method> {
+    const AUTH: &str = "etcdserverpb.Auth";
+    const KV: &str = "etcdserverpb.KV";
     const CLUSTER: &str = "etcdserverpb.Cluster";
     const MAINTENANCE: &str = "etcdserverpb.Maintenance";
     vec![
-        unary(CLUSTER, "MemberList", &["cluster/member/list"], cluster::list),
+        unary(KV, "Range", &["kv/range"], kv::range),
+        unary(KV, "Put", &["kv/put"], kv::put),
+        unary(KV, "DeleteRange", &["kv/deleterange"], kv::delete_range),
+        unary(KV, "Txn", &["kv/txn"], kv::txn),
+        unary(KV, "Compact", &["kv/compaction"], kv::compact),
         unary(CLUSTER, "MemberAdd", &["cluster/member/add"], cluster::add),
         unary(CLUSTER, "MemberRemove", &["cluster/member/remove"], cluster::remove),
         unary(CLUSTER, "MemberUpdate", &["cluster/member/update"], cluster::update),
+        unary(CLUSTER, "MemberList", &["cluster/member/list"], cluster::list),
+        unary(MAINTENANCE, "Alarm", &["maintenance/alarm"], maintenance::alarm),
         unary(MAINTENANCE, "Status", &["maintenance/status"], maintenance::status),
         unary(MAINTENANCE, "Defragment", &["maintenance/defragment"], maintenance::defragment),
+        unary(MAINTENANCE, "Hash", &["maintenance/hash"], maintenance::hash),
+        unary(MAINTENANCE, "HashKV", &["maintenance/hashkv"], maintenance::hash_kv),
+        server_stream(MAINTENANCE, "Snapshot", &["maintenance/snapshot"], maintenance::snapshot),
         unary(
             MAINTENANCE,
             "MoveLeader",
             &["maintenance/transfer-leadership"],
             maintenance::move_leader,
         ),
-        server_stream(MAINTENANCE, "Snapshot", &["maintenance/snapshot"], maintenance::snapshot),
+        unary(AUTH, "AuthEnable", &["auth/enable"], auth::enable),
+        unary(AUTH, "AuthDisable", &["auth/disable"], auth::disable),
+        unary(AUTH, "AuthStatus", &["auth/status"], auth::status),
+        unary(AUTH, "Authenticate", &["auth/authenticate"], auth::authenticate),
+        unary(AUTH, "UserAdd", &["auth/user/add"], auth::user_add),
+        unary(AUTH, "UserGet", &["auth/user/get"], auth::user_get),
+        unary(AUTH, "UserList", &["auth/user/list"], auth::user_list),
+        unary(AUTH, "UserDelete", &["auth/user/delete"], auth::user_delete),
+        unary(AUTH, "UserChangePassword", &["auth/user/changepw"], auth::user_change_password),
+        unary(AUTH, "UserGrantRole", &["auth/user/grant"], auth::user_grant_role),
+        unary(AUTH, "UserRevokeRole", &["auth/user/revoke"], auth::user_revoke_role),
+        unary(AUTH, "RoleAdd", &["auth/role/add"], auth::role_add),
+        unary(AUTH, "RoleGet", &["auth/role/get"], auth::role_get),
+        unary(AUTH, "RoleList", &["auth/role/list"], auth::role_list),
+        unary(AUTH, "RoleDelete", &["auth/role/delete"], auth::role_delete),
+        unary(AUTH, "RoleGrantPermission", &["auth/role/grant"], auth::role_grant_permission),
+        unary(AUTH, "RoleRevokePermission", &["auth/role/revoke"], auth::role_revoke_permission),
         unary("grpc.health.v1.Health", "Check", &[], health::check),
     ]
 }

@@ -7,15 +7,19 @@ use futures_util::{Stream, StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
 use crate::api::context::Context;
+use crate::api::v3::access::{asker, manager};
 use crate::api::v3::call::{Answers, Call};
-use crate::api::v3::{header, refused};
+use crate::api::v3::{convert, header_now, kv, refused, write, wrong_reply};
 use crate::api::{ETCD_VERSION, backup};
 use crate::model::MemberId;
+use crate::mvcc::{Alarm, AlarmKind, AlarmRequest, Asker, Reply, Request, Revision};
 use crate::raft::Role;
 use crate::replica::request_timeout;
 use crate::rpc::{
-    DefragmentRequest, DefragmentResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest,
-    SnapshotResponse, Status, StatusRequest, StatusResponse, status,
+    self, AlarmAction, AlarmMember, AlarmResponse, AlarmType, Code, DefragmentRequest,
+    DefragmentResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
+    MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, Status,
+    StatusRequest, StatusResponse, status,
 };
 
 /// A snapshot is as many of these, and a check sum.
@@ -36,8 +40,16 @@ pub(super) async fn status(
     if leader.is_none() {
         errors.push(status::NO_LEADER.text.into_owned());
     }
+    let mvcc = view.store.mvcc();
+    errors.extend(mvcc.alarms().map(|alarm| {
+        let name = match alarm.kind {
+            AlarmKind::NoSpace => "NOSPACE",
+            AlarmKind::Corrupt => "CORRUPT",
+        };
+        format!("memberID:{} alarm:{name} ", alarm.member.0)
+    }));
     Ok(StatusResponse {
-        header: Some(header(&api, &view)),
+        header: Some(convert::header(&api, mvcc.revision())),
         version: ETCD_VERSION.to_owned(),
         db_size: i64::try_from(file_bytes.max(used_bytes)).unwrap_or(i64::MAX),
         leader: leader.map_or(0, |leader| leader.0),
@@ -52,10 +64,11 @@ pub(super) async fn status(
 
 /// There is nothing to be done: what a checkpoint frees, the next one uses.
 pub(super) async fn defragment(
-    _: Arc<Context>,
-    _: Call,
+    api: Arc<Context>,
+    call: Call,
     _: DefragmentRequest,
 ) -> Result<DefragmentResponse, Status> {
+    manager(&api, &call)?;
     Ok(DefragmentResponse { header: None })
 }
 
@@ -63,9 +76,10 @@ pub(super) async fn defragment(
 /// the SHA-256 of all that.
 pub(super) async fn snapshot(
     api: Arc<Context>,
-    _: Call,
+    call: Call,
     _: SnapshotRequest,
 ) -> Result<Answers<SnapshotResponse>, Status> {
+    manager(&api, &call)?;
     let permit = Arc::clone(&api.backups).try_acquire_owned();
     let permit = permit.map_err(|_| status::TOO_MANY_REQUESTS)?;
     api.replica.until_shown().await.map_err(refused::unavailable)?;
@@ -108,9 +122,10 @@ impl<B: Stream<Item = Bytes> + Unpin> Sum<B> {
 /// Another member is to lead.
 pub(super) async fn move_leader(
     api: Arc<Context>,
-    _: Call,
+    call: Call,
     request: MoveLeaderRequest,
 ) -> Result<MoveLeaderResponse, Status> {
+    manager(&api, &call)?;
     let raft = api.replica.raft();
     let (me, heir) = (api.replica.member().id, MemberId(request.target_id));
     if api.replica.status().leadership.role != Role::Leader {
@@ -127,4 +142,107 @@ pub(super) async fn move_leader(
         return Err(status::TIMEOUT_LEADER_FAILED);
     }
     Ok(MoveLeaderResponse { header: None })
+}
+
+/// Lists, raises or clears alarms.
+pub(super) async fn alarm(
+    api: Arc<Context>,
+    call: Call,
+    request: rpc::AlarmRequest,
+) -> Result<AlarmResponse, Status> {
+    let unknown = |what: &str, number: i32| {
+        Status::with(Code::InvalidArgument, format!("etcdserver: no alarm has {what} {number}"))
+    };
+    let kind = match AlarmType::try_from(request.alarm) {
+        Ok(AlarmType::None) => None,
+        Ok(AlarmType::NoSpace) => Some(AlarmKind::NoSpace),
+        Ok(AlarmType::Corrupt) => Some(AlarmKind::Corrupt),
+        Err(_) => return Err(unknown("type", request.alarm)),
+    };
+    let member = Some(MemberId(request.member_id)).filter(|member| member.0 != 0);
+    let change = match AlarmAction::try_from(request.action) {
+        Ok(AlarmAction::Get) => {
+            let view = api.replica.view();
+            let asked = |alarm: &Alarm| {
+                kind.is_none_or(|kind| kind == alarm.kind)
+                    && member.is_none_or(|member| member == alarm.member)
+            };
+            let alarms = view.store.mvcc().alarms().filter(asked).map(alarm_member).collect();
+            return Ok(AlarmResponse { header: Some(header_now(&api)), alarms });
+        }
+        Ok(AlarmAction::Activate) => {
+            let kind = kind.ok_or_else(|| unknown("type", request.alarm))?;
+            let member = member.unwrap_or(api.replica.member().id);
+            AlarmRequest::Activate(Alarm { member, kind })
+        }
+        Ok(AlarmAction::Deactivate) => AlarmRequest::Deactivate { member, kind },
+        Err(_) => return Err(unknown("action", request.action)),
+    };
+    let asker = asker(&api, &call)?;
+    let (at, reply) = write(&api, asker, Request::Alarm(change), call.held).await?;
+    let Reply::Alarm(alarms) = reply else { wrong_reply(&reply) };
+    let alarms = alarms.into_iter().map(alarm_member).collect();
+    Ok(AlarmResponse { header: Some(convert::header(&api, at)), alarms })
+}
+
+fn alarm_member(alarm: Alarm) -> AlarmMember {
+    let kind = match alarm.kind {
+        AlarmKind::NoSpace => AlarmType::NoSpace,
+        AlarmKind::Corrupt => AlarmType::Corrupt,
+    };
+    AlarmMember { member_id: alarm.member.0, alarm: kind.into() }
+}
+
+/// This member had to refuse a write for want of room: from now on every member does, until someone has made room and says so.
+pub(super) fn raise_no_space(api: &Arc<Context>) {
+    let alarm = Alarm { member: api.replica.member().id, kind: AlarmKind::NoSpace };
+    if api.replica.view().store.mvcc().alarms().any(|raised| raised == alarm) {
+        return;
+    }
+    let api = Arc::clone(api);
+    tokio::spawn(async move {
+        let request = Request::Alarm(AlarmRequest::Activate(alarm));
+        // If it fails, the next write that is refused raises it.
+        let _ = write(&api, Asker::Internal, request, None).await;
+    });
+}
+
+/// A check sum of this member's state.
+pub(super) async fn hash(
+    api: Arc<Context>,
+    call: Call,
+    _: HashRequest,
+) -> Result<HashResponse, Status> {
+    manager(&api, &call)?;
+    let (header, hash, _) = sum(&api, 0).await?;
+    Ok(HashResponse { header: Some(header), hash })
+}
+
+/// The check sum of the keys up to a revision, as etcd makes it.
+pub(super) async fn hash_kv(
+    api: Arc<Context>,
+    call: Call,
+    request: HashKvRequest,
+) -> Result<HashKvResponse, Status> {
+    manager(&api, &call)?;
+    let (header, hash, compacted) = sum(&api, request.revision).await?;
+    let hash_revision = if request.revision > 0 { request.revision } else { header.revision };
+    // So etcd says that nothing was ever compacted.
+    let compact_revision = compacted.map_or(-1, convert::revision);
+    Ok(HashKvResponse { header: Some(header), hash, compact_revision, hash_revision })
+}
+
+/// Walks everything, away from the threads that serve.
+async fn sum(
+    api: &Arc<Context>,
+    revision: i64,
+) -> Result<(rpc::ResponseHeader, u32, Option<Revision>), Status> {
+    let view = api.replica.view();
+    kv::apart(api, move |api| {
+        let mvcc = view.store.mvcc();
+        let summed = mvcc.hash(convert::revision_of(revision));
+        let (hash, compacted) = summed.map_err(refused::mvcc)?;
+        Ok((convert::header(api, mvcc.revision()), hash, compacted))
+    })
+    .await
 }

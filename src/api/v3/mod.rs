@@ -9,25 +9,36 @@
 //! | `call` | what is known of a call beside its message, and what comes in and goes out of streams |
 //! | `grpc` | calls as gRPC |
 //! | `gateway` | calls as JSON |
+//! | `access` | who calls, and may they |
 //! | `leader` | calls that end where there is none |
 //! | `refused` | every "no" of the floors below, as a status |
 //! | `convert` | messages to and from what the store knows |
 //! | `kv`, `watch`, ... | one function for each call, by service |
 
+mod access;
+mod auth;
 mod call;
 mod cluster;
+mod convert;
 mod dispatch;
 mod gateway;
 mod grpc;
 mod health;
+mod kv;
 mod leader;
 mod maintenance;
 mod refused;
 
-use crate::api::context::Context;
-use crate::raft::View;
-use crate::rpc::ResponseHeader;
+use std::sync::Arc;
 
+use crate::api::context::Context;
+use crate::model::Unavailable;
+use crate::mvcc::{Asker, Command, Reply, Request, Revision};
+use crate::raft::Reserved;
+use crate::rpc::{ResponseHeader, Status};
+use crate::store;
+
+pub(super) use access::Kept as KeptTokens;
 pub(super) use dispatch::Methods;
 pub(super) use gateway::{path as gateway_path, serve as serve_gateway};
 pub(super) use grpc::serve as serve_call;
@@ -43,18 +54,38 @@ fn message_bytes_max(api: &Context) -> usize {
     api.settings.request_bytes_max + MESSAGE_OVERHEAD_BYTES
 }
 
-/// The header of an answer that comes from this state.
-fn header(api: &Context, _: &View) -> ResponseHeader {
-    header_of_members(api)
+/// The header of an answer that is true now.
+fn header_now(api: &Context) -> ResponseHeader {
+    convert::header(api, api.replica.view().store.mvcc().revision())
 }
 
 /// The header of an answer that says nothing of keys.
 fn header_of_members(api: &Context) -> ResponseHeader {
-    let member = api.replica.member();
-    ResponseHeader {
-        cluster_id: member.cluster.0,
-        member_id: member.id.0,
-        revision: 0,
-        raft_term: api.replica.status().leadership.term.0,
-    }
+    ResponseHeader { revision: 0, ..header_now(api) }
+}
+
+/// Sends a change through the log; returns the revision since, and the answer.
+async fn write(
+    api: &Arc<Context>,
+    asker: Asker,
+    request: Request,
+    held: Option<Arc<Reserved>>,
+) -> Result<(Revision, Reply), Status> {
+    let command = store::Command::Mvcc(Command { asker, request });
+    let answer = match api.replica.write_held(command, held).await {
+        Err(why @ (Unavailable::QuotaExceeded { .. } | Unavailable::DiskFull)) => {
+            maintenance::raise_no_space(api);
+            return Err(refused::unavailable(why));
+        }
+        answer => answer.map_err(refused::unavailable)?,
+    };
+    let store::Applied::Mvcc(applied) = answer.applied else {
+        unreachable!("a change of version 3 came to {:?}", answer.applied)
+    };
+    Ok((applied.revision, applied.reply.map_err(refused::mvcc)?))
+}
+
+/// Each kind of request has a reply of its own.
+fn wrong_reply(reply: &Reply) -> ! {
+    unreachable!("another request came to {reply:?}")
 }

@@ -38,6 +38,15 @@ pub(super) fn read(text: &str) -> Result<Bytes, JsonError> {
     decoded.map(Bytes::from).map_err(|_| JsonError::not_base64(corrupt_at(text.as_bytes())))
 }
 
+/// A text that was written as base64.
+///
+/// # Errors
+/// When it is none, or no text.
+pub fn text_of(base64: &str) -> Result<String, JsonError> {
+    let bytes = read(base64)?;
+    String::from_utf8(bytes.to_vec()).map_err(|_| JsonError::not_base64(0))
+}
+
 /// Where Go stops reading: four letters are read at a time.
 fn corrupt_at(text: &[u8]) -> usize {
     let mut at = 0;

@@ -9,6 +9,7 @@ mod parse;
 
 use bytes::Bytes;
 
+pub use base64::text_of as base64_text;
 pub use parse::{JsonError, Unparsed, Value, parse};
 
 use crate::model::json;
