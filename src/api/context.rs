@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::sync::Semaphore;
@@ -21,6 +22,8 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// Bytes of a request of version 3.
     pub request_bytes_max: usize,
+    /// Watches of version 3 that wish so hear after so long that there is nothing to tell.
+    pub watch_progress_interval: Duration,
     /// Operations in a transaction of version 3.
     pub txn_ops_max: usize,
     /// Size of a key.

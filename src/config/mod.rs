@@ -25,6 +25,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::model::Retention;
+
 pub use listen::{Address, ListenUrl};
 use parse::{Asked, Raw};
 pub use tls::{Side, TlsFlags, TlsVersion};
@@ -135,8 +137,12 @@ pub struct Config {
     pub txn_ops_max: usize,
     /// Bytes of a version 3 request.
     pub request_bytes_max: usize,
-    /// Waiting watches at a time.
+    /// Waiting watches at a time; as many of version 2 as of version 3.
     pub watchers_max: usize,
+    /// Watches of version 3 that wish so hear after so long that there is nothing to tell.
+    pub watch_progress_interval: Duration,
+    /// How much of the past of version 3 keys is kept.
+    pub retention: Retention,
     /// Guests have no rights when authentication is enabled here for the first time.
     pub auth_closed_guest: bool,
     /// Bytes of a key.

@@ -13,7 +13,7 @@ use crate::config::log;
 use crate::config::parse::{Raw, parse_number, same};
 use crate::config::tls::{self, Side};
 use crate::config::{Config, Failure, Level, ListenUrl, Notice, ProxyFlags, texts};
-use crate::model::Url;
+use crate::model::{Retention, Url};
 
 /// Longest election that etcd takes.
 const ELECTION_MS_MAX: u64 = 50_000;
@@ -39,6 +39,10 @@ const TXN_OPS_MAX: u64 = 1 << 16;
 const BYTES_MAX: u64 = 1 << 40;
 /// A smaller key space would be full at the first value.
 const QUOTA_BYTES_MIN: u64 = 1 << 10;
+/// A hundred years.
+const HOURS_MAX: u64 = 100 * 365 * 24;
+/// Notes are taken ten times in it.
+const RETENTION_MIN: Duration = Duration::from_secs(1);
 /// A week: deadlines are sums of clock and time-out.
 const WAIT_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 
@@ -153,6 +157,8 @@ pub(super) fn validate(
         txn_ops_max: within(raw, "max-txn-ops", 1, TXN_OPS_MAX)?,
         request_bytes_max: within(raw, "max-request-bytes", 1, BODY_BYTES_MAX)?,
         watchers_max: within(raw, "max-watchers", 1, COUNT_MAX)?,
+        watch_progress_interval: watch_progress_interval(raw)?,
+        retention: retention(raw)?,
         auth_closed_guest: raw.bool("auth-closed-guest"),
         key_bytes_max: within(raw, "max-key-bytes", 1, 1 << 30)?,
         key_depth_max: within(raw, "max-key-depth", 1, KEY_DEPTH_MAX)?,
@@ -176,6 +182,49 @@ fn proxy(raw: &Raw) -> Result<ProxyFlags, Failure> {
 fn inflight_bytes_max(raw: &Raw) -> Result<usize, Failure> {
     let form: u64 = within(raw, "max-body-bytes", 1, BODY_BYTES_MAX)?;
     within(raw, "max-inflight-bytes", 2 * form, INFLIGHT_BYTES_MAX)
+}
+
+/// More often it would be nothing but noise.
+fn watch_progress_interval(raw: &Raw) -> Result<Duration, Failure> {
+    const FLAG: &str = "experimental-watch-progress-notify-interval";
+    const LEAST: Duration = Duration::from_millis(100);
+    let interval = duration::of(raw, FLAG)?;
+    if interval < LEAST {
+        return Err(Failure::verifying(format!(
+            "--{FLAG} must be 100ms or more (set to {interval:?})"
+        )));
+    }
+    Ok(interval)
+}
+
+/// A number of revisions; or a time, where a number alone counts hours.
+fn retention(raw: &Raw) -> Result<Retention, Failure> {
+    const FLAG: &str = "auto-compaction-retention";
+    let said = raw.get(FLAG);
+    if let Ok(number) = said.parse::<u64>() {
+        return match (number, raw.get("auto-compaction-mode")) {
+            (0, _) => Ok(Retention::All),
+            (revisions, "revision") => Ok(Retention::Revisions(revisions)),
+            (hours, _) if hours <= HOURS_MAX => {
+                Ok(Retention::Time(Duration::from_secs(hours * 3600)))
+            }
+            (hours, _) => Err(Failure::verifying(format!(
+                "--{FLAG} {hours} is too long: {HOURS_MAX} hours are the most"
+            ))),
+        };
+    }
+    if raw.get("auto-compaction-mode") == "revision" {
+        return Err(Failure::verifying(format!(
+            "invalid value {said:?} for --{FLAG}: with --auto-compaction-mode=revision write a number of revisions"
+        )));
+    }
+    match duration::of(raw, FLAG)? {
+        Duration::ZERO => Ok(Retention::All),
+        time if time < RETENTION_MIN => Err(Failure::verifying(format!(
+            "--{FLAG} {said} is too short: {RETENTION_MIN:?} is the least"
+        ))),
+        time => Ok(Retention::Time(time)),
+    }
 }
 
 /// The default is as many as there are numbers, as in etcd; no client has so many calls.

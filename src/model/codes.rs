@@ -89,6 +89,8 @@ messages! {
     NO_ROOM = "C308",
     /// The disk cannot be looked at.
     DISK_UNSEEN = "C309",
+    /// The history of version 3 keys is not compacted.
+    NOT_COMPACTED = "C310",
     /// A body is not read.
     BODY_NOT_READ = "C401",
     /// A connection cannot be accepted.

@@ -14,6 +14,7 @@ mod password;
 mod path;
 mod random;
 mod refusal;
+mod retention;
 mod time;
 mod unavailable;
 mod url;
@@ -29,6 +30,9 @@ pub use path::{KEYS_PREFIX_HIDDEN, KeyPath, PathLimits};
 pub(crate) use path::{has_hidden, walk_order};
 pub use random::{Random, scatter};
 pub use refusal::{Refusal, Reply};
+pub use retention::Retention;
+#[cfg(test)]
+pub(crate) use time::StillClock;
 pub use time::{Clock, LogTime, Stamp, TTL_MAX_S, Ttl, WallOffset, WallTime};
 pub use unavailable::{Fate, TimeOut, Unavailable};
 pub use url::{Url, UrlError};

@@ -41,6 +41,21 @@ pub trait Clock: Send + Sync {
     fn monotonic(&self) -> Duration;
 }
 
+/// A clock that stands still.
+#[cfg(test)]
+pub(crate) struct StillClock;
+
+#[cfg(test)]
+impl Clock for StillClock {
+    fn wall(&self) -> WallTime {
+        WallTime(0)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 /// A lifetime in whole seconds, at most [`TTL_MAX_S`]. Wire: `ttl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl(u64);

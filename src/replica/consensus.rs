@@ -132,7 +132,7 @@ impl Deadline<'_> {
     }
 
     /// There is no leader: waits a moment, or until there is one.
-    async fn pause(&self, fate: Fate) -> Result<(), Unavailable> {
+    pub(super) async fn pause(&self, fate: Fate) -> Result<(), Unavailable> {
         if Instant::now() + RETRY_PAUSE > self.until {
             self.replica.inner.stats.count_failed_proposal();
             return Err(self.late(fate));

@@ -1,6 +1,6 @@
 //! The live watchers of a member, and where freshly applied entries are announced to them.
 //!
-//! Owns: who waits for which key. Never knows: the history, how an event is rendered, who the client is.
+//! Owns: who waits for which key of v2; those of v3 are told by a hub of their own (`v3/watch`). Never knows: the history, how an event is rendered, who the client is.
 //! Holds: a registered watcher gets every event that its filter sees from its first index on, once each, in order, until its
 //! channel ends; it ends when the watcher reads too slowly, when a snapshot takes the place of the state, when the right to what
 //! it waits for is lost, and at a stop.
@@ -15,8 +15,11 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::base::lock;
-use crate::model::{KeyPath, LogTime, StoreIndex, Unavailable};
+use crate::model::{Clock, KeyPath, LogTime, StoreIndex, Unavailable};
+use crate::mvcc::LeaseId;
 use crate::raft::{Observer, View};
+use crate::replica::v3::watch::WatchHub;
+use crate::replica::v3::{Lessor, seconds};
 use crate::store::{Access, Asker, Event, Filter, Intent, Members};
 
 /// Events a stream may lag behind before it reads from the history again.
@@ -53,7 +56,9 @@ pub struct Hub {
     requests: AtomicU64,
     refused: AtomicU64,
     missed: AtomicU64,
-    view: ArcSwapOption<View>,
+    view: Arc<ArcSwapOption<View>>,
+    v3: Arc<WatchHub>,
+    lessor: Lessor,
     next_deadline: watch::Sender<Option<LogTime>>,
     members: watch::Sender<Members>,
     watchers_max: usize,
@@ -135,21 +140,34 @@ enum Sink {
 }
 
 impl Hub {
-    /// A hub without watchers that lets at most `watchers_max` wait.
-    pub fn new(watchers_max: usize) -> Arc<Self> {
+    /// A hub without watchers that lets at most `watchers_max` wait, and as many of v3.
+    pub fn new(watchers_max: usize, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let view = Arc::new(ArcSwapOption::empty());
         Arc::new(Self {
+            v3: WatchHub::new(Arc::clone(&view), watchers_max),
+            lessor: Lessor::new(clock),
             watchers: Mutex::default(),
             served: Mutex::default(),
             count: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             missed: AtomicU64::new(0),
-            view: ArcSwapOption::empty(),
+            view,
             next_deadline: watch::Sender::new(None),
             members: watch::Sender::new(Members::default()),
             watchers_max,
             auth: AtomicU64::new(0),
         })
+    }
+
+    /// The watchers of v3.
+    pub fn v3(&self) -> &Arc<WatchHub> {
+        &self.v3
+    }
+
+    /// The deadlines of leases.
+    pub(super) fn lessor(&self) -> &Lessor {
+        &self.lessor
     }
 
     /// How many wait. Wire: `watchers`.
@@ -195,6 +213,7 @@ impl Hub {
     pub fn close(&self) {
         let mut watchers = self.lock();
         watchers.closed = true;
+        self.v3.close();
         let entries = std::mem::take(&mut watchers.entries);
         self.count.store(0, Ordering::Relaxed);
         drop(watchers);
@@ -326,6 +345,10 @@ impl Observer for Hub {
         }
     }
 
+    fn lease_granted(&self, lease: LeaseId, ttl_s: i64) {
+        self.lessor.granted(lease, seconds(ttl_s));
+    }
+
     /// Every waiting watcher searches the history of the new state: what it would have been told is there.
     fn replaced(&self, view: &Arc<View>) {
         self.show(view);
@@ -398,6 +421,7 @@ impl Hub {
             }
             changed
         });
+        self.v3.published(view);
         let auth = view.store.auth().revision().0;
         self.auth.swap(auth, Ordering::Relaxed) != auth
     }

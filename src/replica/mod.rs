@@ -13,13 +13,14 @@ mod read_gate;
 mod reconcile;
 mod space;
 mod stats;
+pub mod v3;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::model::{Clock, ClusterId, LogTime, MemberId, WallTime};
-use crate::raft::{MemoryUse, Raft, Status, View};
+use crate::raft::{Answerer, MemoryUse, Raft, Status, View};
 use crate::store::Members;
 
 use read_gate::ReadGate;
@@ -70,7 +71,11 @@ impl Replica {
         let stats = SelfStats::new(clock.wall());
         let (reads, read_gate) = (Reads::default(), ReadGate::default());
         let space = Space::new(member.quota_bytes);
-        Self { inner: Arc::new(Inner { raft, hub, clock, reads, stats, read_gate, space, member }) }
+        let inner = Inner { raft, hub, clock, reads, stats, read_gate, space, member };
+        let inner = Arc::new(inner);
+        let answerer = Arc::downgrade(&inner);
+        inner.raft.answer_with(answerer as Weak<dyn Answerer>);
+        Self { inner }
     }
 
     /// What this member is and belongs to.

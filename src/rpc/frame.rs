@@ -9,12 +9,18 @@ const HEAD_BYTES: usize = 5;
 
 /// A message as it stands in a body.
 pub fn framed(message: &impl Message) -> Bytes {
-    let bytes = message.encoded_len();
+    framed_with(message, &[])
+}
+
+/// The same, with fields behind its own that are written already.
+pub fn framed_with(message: &impl Message, written: &[u8]) -> Bytes {
+    let bytes = message.encoded_len() + written.len();
     let mut out = BytesMut::with_capacity(HEAD_BYTES + bytes);
     out.put_u8(0);
     // A longer one cannot be said; clients take no more than half of it.
     out.put_u32(u32::try_from(bytes).unwrap_or(u32::MAX));
     message.encode_raw(&mut out);
+    out.put_slice(written);
     out.freeze()
 }
 

@@ -153,6 +153,7 @@ statuses! {
         ELECTION_NOT_LEADER "election: not leader"
         ELECTION_NO_LEADER "election: no leader"
         LEADER_KEY_MISSING "\"leader\" field must be provided"
+        SESSION_EXPIRED "mutex: session is expired"
     }
     InvalidArgument {
         USER_EMPTY "etcdserver: user name is empty"

@@ -1,7 +1,8 @@
 //! One request and its answer, as far as they are HTTP and not the API: expectations, bodies that are not read, and whether the
 //! connection goes on behind them.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::api::Body;
+use crate::api::{self, Body};
 use crate::server::connection::{Phase, Progress};
 use crate::server::listen::{Face, Site};
 
@@ -155,6 +156,15 @@ pub(super) async fn exchange(
         Expectation::Unknown => {
             drop(request);
             expectation_failed()
+        }
+        Expectation::Nothing | Expectation::Continue if api::ends_with_client(request.uri()) => {
+            let mut answer = pin!(site.answer(face, request));
+            // The task that looks for the client's end is the one that polls this.
+            poll_fn(|cx| match answer.as_mut().poll(cx) {
+                Poll::Pending if progress.leaves() => Poll::Ready(api::gone()),
+                answered => answered,
+            })
+            .await
         }
         Expectation::Nothing | Expectation::Continue => site.answer(face, request).await,
     };

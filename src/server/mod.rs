@@ -161,7 +161,7 @@ pub async fn run(
     };
     manager.starting("reading the checkpoint and the log").await;
     let metrics = Metrics::new(config.metrics_extensive);
-    let hub = Hub::new(config.watchers_max);
+    let hub = Hub::new(config.watchers_max, Arc::new(SystemClock));
     let raft = start_raft(&config, &data_dir, &log_dir, &identity, &metrics, &hub, &sides).await?;
     manager.starting("waiting for a leader and for a vote").await;
     let founders: Vec<_> = identity.founders.iter().map(|(id, _)| *id).collect();
@@ -194,6 +194,8 @@ pub async fn run(
     let left_out = log.clone().tell_what_was_left_out();
     tokio::spawn(chores.clone().run_until_cancelled_owned(left_out));
     start_chores(&replica, config.heartbeat, &chores);
+    let compacted = replica.clone().compact(config.retention);
+    tokio::spawn(chores.clone().run_until_cancelled_owned(compacted));
     let space = space::watch(replica.clone(), reserves(&config, &data_dir, &log_dir));
     tokio::spawn(chores.clone().run_until_cancelled_owned(space));
     let followed = tls::watch(sides.all(), reread);
@@ -251,6 +253,9 @@ fn start_chores(replica: &Replica, heartbeat: Duration, stop: &CancellationToken
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().explain_search()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().tick()));
     tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().watch_clocks()));
+    let handed_out = Arc::clone(replica.hub().v3()).hand_out();
+    tokio::spawn(stop.clone().run_until_cancelled_owned(handed_out));
+    tokio::spawn(stop.clone().run_until_cancelled_owned(replica.clone().end_leases()));
 }
 
 /// One for each directory that the member writes to. Without any, no disk is looked at.
@@ -497,6 +502,7 @@ fn api_settings(config: &Config, data_dir: &DataDir, log: LogHandle) -> api::Set
     api::Settings {
         body_bytes_max: config.body_bytes_max,
         request_bytes_max: config.request_bytes_max,
+        watch_progress_interval: config.watch_progress_interval,
         txn_ops_max: config.txn_ops_max,
         path: PathLimits { bytes_max: config.key_bytes_max, depth_max: config.key_depth_max },
         cors: config.cors.clone().map_or(Cors::Any, Cors::Only),

@@ -15,7 +15,9 @@ use super::parse::{KeysRequest, Parsed, Raw, parse};
 use super::render::{self, When};
 use super::shown;
 use crate::base::SplitMix;
-use crate::model::{KeyPath, LogPosition, LogTime, PathLimits, Refusal, StoreIndex, WallOffset};
+use crate::model::{
+    KeyPath, LogPosition, LogTime, PathLimits, Refusal, StillClock, StoreIndex, WallOffset,
+};
 use crate::raft::{Observer, View};
 use crate::replica::Hub;
 use crate::store::{
@@ -306,7 +308,7 @@ fn answer(store: &Store, decision: &Decision, asker: &Asker, parsed: Parsed) -> 
             body
         }
         KeysRequest::Watch { from, stream } => {
-            let hub = Hub::new(10);
+            let hub = Hub::new(10, Arc::new(StillClock));
             hub.replaced(&view(&store));
             // Whether it may watch was decided above; what it is told is looked at here.
             let root = Identity { name: ROOT.into(), password: None };

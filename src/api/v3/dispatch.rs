@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, stream as streams};
 use crate::api::context::Context;
 use crate::api::metrics::{CallMeter, Metrics};
 use crate::api::v3::call::{Answers, Call, Requests};
-use crate::api::v3::{auth, cluster, health, kv, maintenance};
+use crate::api::v3::{auth, cluster, election, health, kv, lease, lock, maintenance, watch};
 use crate::rpc::{self, Code, Message, Status, json};
 
 /// How messages are written.
@@ -51,7 +51,7 @@ impl Came {
 }
 
 impl Form {
-    fn write(self, message: &impl Message) -> Bytes {
+    pub(super) fn write(self, message: &impl Message) -> Bytes {
         match self {
             Self::Framed => rpc::framed(message),
             Self::Json => json::write(message).into(),
@@ -148,6 +148,24 @@ where
     A: Message,
     F: Future<Output = Result<Answers<A>, Status>> + Send + 'static,
 {
+    written_stream(service, name, paths, move |api, call, requests, form| async move {
+        let answers = answer(api, call, requests).await?;
+        let written = answers.map(move |answer| Ok(form.write(&answer?)));
+        Ok(Box::pin(written) as Answers<Bytes>)
+    })
+}
+
+/// The same, which writes its answers itself.
+pub(super) fn written_stream<Q, F>(
+    service: &'static str,
+    name: &'static str,
+    paths: &'static [&'static str],
+    answer: impl Fn(Arc<Context>, Call, Requests<Q>, Form) -> F + Copy + Send + Sync + 'static,
+) -> Method
+where
+    Q: Message,
+    F: Future<Output = Result<Answers<Bytes>, Status>> + Send + 'static,
+{
     let handler =
         move |api: Arc<Context>, call: Call, came: Requests<Came>, form: Form| -> Boxed<_> {
             Box::pin(async move {
@@ -155,9 +173,7 @@ where
                     Form::Framed => Box::pin(came.map(|came| came?.read())) as Requests<Q>,
                     Form::Json => begun(came).await?,
                 };
-                let answers = answer(api, call, requests).await?;
-                let written = answers.map(move |answer| Ok(form.write(&answer?)));
-                Ok(Box::pin(written) as Answers<Bytes>)
+                answer(api, call, requests, form).await
             })
         };
     Method {
@@ -210,12 +226,33 @@ fn table() -> Vec<Method> {
     const KV: &str = "etcdserverpb.KV";
     const CLUSTER: &str = "etcdserverpb.Cluster";
     const MAINTENANCE: &str = "etcdserverpb.Maintenance";
+    const LEASE: &str = "etcdserverpb.Lease";
+    const LOCK: &str = "v3lockpb.Lock";
+    const ELECTION: &str = "v3electionpb.Election";
     vec![
         unary(KV, "Range", &["kv/range"], kv::range),
         unary(KV, "Put", &["kv/put"], kv::put),
         unary(KV, "DeleteRange", &["kv/deleterange"], kv::delete_range),
         unary(KV, "Txn", &["kv/txn"], kv::txn),
         unary(KV, "Compact", &["kv/compaction"], kv::compact),
+        written_stream("etcdserverpb.Watch", "Watch", &["watch"], watch::watch),
+        unary(LEASE, "LeaseGrant", &["lease/grant"], lease::grant),
+        unary(LEASE, "LeaseRevoke", &["lease/revoke", "kv/lease/revoke"], lease::revoke),
+        stream(LEASE, "LeaseKeepAlive", &["lease/keepalive"], lease::keep_alive),
+        unary(
+            LEASE,
+            "LeaseTimeToLive",
+            &["lease/timetolive", "kv/lease/timetolive"],
+            lease::time_to_live,
+        ),
+        unary(LEASE, "LeaseLeases", &["lease/leases", "kv/lease/leases"], lease::leases),
+        unary(LOCK, "Lock", &["lock/lock"], lock::lock),
+        unary(LOCK, "Unlock", &["lock/unlock"], lock::unlock),
+        unary(ELECTION, "Campaign", &["election/campaign"], election::campaign),
+        unary(ELECTION, "Proclaim", &["election/proclaim"], election::proclaim),
+        unary(ELECTION, "Leader", &["election/leader"], election::leader),
+        server_stream(ELECTION, "Observe", &["election/observe"], election::observe),
+        unary(ELECTION, "Resign", &["election/resign"], election::resign),
         unary(CLUSTER, "MemberAdd", &["cluster/member/add"], cluster::add),
         unary(CLUSTER, "MemberRemove", &["cluster/member/remove"], cluster::remove),
         unary(CLUSTER, "MemberUpdate", &["cluster/member/update"], cluster::update),

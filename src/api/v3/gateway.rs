@@ -207,7 +207,7 @@ fn answered(message: Bytes) -> Response<Body> {
     response
 }
 
-fn failed(status: &Status) -> Response<Body> {
+pub(super) fn failed(status: &Status) -> Response<Body> {
     let mut body = b"{\"error\":".to_vec();
     written::string(&mut body, status.text.as_bytes());
     body.extend_from_slice(b",\"message\":");

@@ -21,21 +21,29 @@ mod call;
 mod cluster;
 mod convert;
 mod dispatch;
+mod election;
 mod gateway;
 mod grpc;
 mod health;
 mod kv;
 mod leader;
+mod lease;
+mod lock;
 mod maintenance;
+mod queue;
 mod refused;
+mod watch;
 
 use std::sync::Arc;
 
+use http::{Response, Uri};
+
+use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::model::Unavailable;
 use crate::mvcc::{Asker, Command, Reply, Request, Revision};
 use crate::raft::Reserved;
-use crate::rpc::{ResponseHeader, Status};
+use crate::rpc::{ResponseHeader, Status, status};
 use crate::store;
 
 pub(super) use access::Kept as KeptTokens;
@@ -45,6 +53,19 @@ pub(super) use grpc::serve as serve_call;
 
 /// The bytes with which the media type of a call begins.
 pub const CALL: &[u8] = b"application/grpc";
+
+/// Does a call wait for other clients? Then it is over when its own client has no more to say, as in etcd.
+pub fn ends_with_client(uri: &Uri) -> bool {
+    gateway_path(uri.path().as_bytes()).is_some_and(|path| WAITING.contains(&path))
+}
+
+/// The answer to a call whose client has given up.
+pub fn gone() -> Response<Body> {
+    gateway::failed(&status::CANCELED)
+}
+
+/// The calls that wait for other clients, below the prefix of their version.
+const WAITING: [&str; 2] = ["lock/lock", "election/campaign"];
 
 /// A call may be as much longer than the request in it.
 const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;

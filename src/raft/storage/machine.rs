@@ -10,6 +10,7 @@ use openraft::OptionalSend;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine, Snapshot};
 
 use crate::model::{LogPosition, MemberId};
+use crate::mvcc::{self, LeaseId, Reply};
 use crate::raft::Meter;
 use crate::raft::adapter::types::{
     self, Answer, Entry, LogId, Origin, SnapshotMeta, StoredMembership, Types,
@@ -38,6 +39,9 @@ pub trait Observer: Send + Sync {
     /// `view` is what reads see from now on; `events` led to it, in the order of their indexes. Called before the writers
     /// are answered, and by one thread at a time.
     fn published(&self, view: &Arc<View>, events: &[Arc<Event>]);
+
+    /// A lease of v3 was granted, in what was published last.
+    fn lease_granted(&self, _lease: LeaseId, _ttl_s: i64) {}
 
     /// The writers of what was published last have been answered. Called by the same thread, before the next is published.
     fn answered(&self);
@@ -150,6 +154,9 @@ impl Machine {
         let events: Vec<_> =
             batch.iter().flat_map(|done| done.answer.applied.events()).cloned().collect();
         self.listeners.observer.published(&view, &events);
+        for (lease, ttl_s) in batch.iter().filter_map(|done| granted(&done.answer.applied)) {
+            self.listeners.observer.lease_granted(lease, ttl_s);
+        }
         let mut responders = Vec::new();
         let ours = batch.drain(..).filter_map(|done| {
             responders.extend(done.responder);
@@ -166,6 +173,15 @@ impl Machine {
             responder.send(());
         }
     }
+}
+
+/// The lease that was granted, and its life in seconds.
+fn granted(applied: &Applied) -> Option<(LeaseId, i64)> {
+    let Applied::Mvcc(mvcc::Applied { reply: Ok(Reply::LeaseGrant { id, ttl_s }), .. }) = applied
+    else {
+        return None;
+    };
+    Some((*id, *ttl_s))
 }
 
 impl RaftStateMachine<Types> for Machine {

@@ -1,9 +1,11 @@
 //! What a member does on its own, one file for each chore.
 
 mod clocks;
+mod compaction;
 mod expiry;
 mod introduction;
 mod leader_log;
+mod leases;
 mod member_log;
 mod pulse;
 mod search_log;

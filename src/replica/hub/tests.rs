@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{LogIndex, LogPosition, Refusal, Term};
+use crate::model::{LogIndex, LogPosition, Refusal, StillClock, Term};
 use crate::replica::Watch;
 use crate::store::{
     Applied, AuthCommand, Command, GUEST, HistoryLimits, Identity, PasswordHash, Permissions, ROOT,
@@ -29,7 +29,12 @@ impl Publisher {
     fn new(watchers_max: usize, events_max: usize) -> Self {
         let store = Store::new(HistoryLimits { events_max, bytes_max: 64 << 20 });
         let position = LogPosition { term: Term(1), index: LogIndex(0) };
-        let this = Self { hub: Hub::new(watchers_max), store, position, events: Vec::new() };
+        let this = Self {
+            hub: Hub::new(watchers_max, Arc::new(StillClock)),
+            store,
+            position,
+            events: Vec::new(),
+        };
         this.hub.replaced(&this.view());
         this
     }

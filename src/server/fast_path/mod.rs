@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::WaitForCancellationFuture;
 
-use crate::api::Body;
+use crate::api::{self, Body};
 use crate::server::connection::{Progress, Wait};
 use crate::server::fast_path::answer::{CHUNK_END, HEAD_BYTES, LAST_CHUNK, Length};
 use crate::server::fast_path::head::Head;
@@ -116,6 +116,8 @@ where
             let bytes = head.request_bytes();
             if bytes <= read.len() {
                 let request = head.request(&Bytes::copy_from_slice(&read[..bytes]));
+                // The library looks for the end of a client while it waits for others.
+                let request = request.filter(|it| !api::ends_with_client(it.uri()));
                 if request.is_some() {
                     read.drain(..bytes);
                     if read.is_empty() {

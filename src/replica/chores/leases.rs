@@ -1,0 +1,80 @@
+//! The leader ends leases whose time is over: it proposes that they be revoked.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+
+use crate::model::Term;
+use crate::mvcc::{Command, Request};
+use crate::raft::Role;
+use crate::replica::v3::seconds;
+use crate::replica::{Replica, request_timeout};
+use crate::store;
+
+/// How often to look.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
+
+/// Leases that are ended in one look: 1000 a second.
+const LEASES_A_LOOK: usize = 500;
+
+/// So many are on their way through the log at a time: what clients write gets its turn between them.
+const UNDER_WAY_MAX: usize = 16;
+
+impl Replica {
+    /// Ends leases while this member leads; for as long as it runs.
+    pub async fn end_leases(self) {
+        let lessor = self.inner.hub.lessor();
+        let mut leadership = self.inner.raft.leadership();
+        loop {
+            let now = *leadership.borrow_and_update();
+            if now.role == Role::Leader {
+                self.lead_leases(now.term);
+                // One that is not sure to lead may be the last to know.
+                if self.inner.raft.leads_for_sure() == Some(now.term) {
+                    let mut ended = pin!(self.end_some(now.term));
+                    tokio::select! {
+                        biased;
+                        () = &mut ended => {}
+                        changed = leadership.changed() => if changed.is_err() { return },
+                    }
+                }
+            } else {
+                lessor.follow();
+            }
+            lessor.passed();
+            tokio::select! {
+                biased;
+                changed = leadership.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK_PAUSE) => {}
+            }
+        }
+    }
+
+    /// This member leads `term`: from its first moment on, it keeps account of leases.
+    pub(in crate::replica) fn lead_leases(&self, term: Term) {
+        let view = self.view();
+        let leases = view.store.mvcc().leases();
+        let leases = leases.map(|(id, lease)| (id, seconds(lease.ttl_s())));
+        self.inner.hub.lessor().lead(term, self.inner.member.election, leases);
+    }
+
+    async fn end_some(&self, term: Term) {
+        let (lessor, view) = (self.inner.hub.lessor(), self.view());
+        let mvcc = view.store.mvcc();
+        let is_there = |lease| mvcc.lease(lease).is_some();
+        lessor.tidy(is_there);
+        let over = lessor.over(LEASES_A_LOOK, is_there);
+        drop(view);
+        let revoked = stream::iter(over).for_each_concurrent(UNDER_WAY_MAX, |lease| async move {
+            let revoke = Command::internal(Request::LeaseRevoke(lease));
+            let revoke = store::Command::Mvcc(revoke);
+            // One that fails is tried again in the next look.
+            if self.inner.raft.propose_in(term, revoke).await.is_ok() {
+                self.inner.hub.lessor().passed();
+            }
+        });
+        // Without a majority there is no answer for long.
+        let _ = tokio::time::timeout(request_timeout(self.inner.member.election), revoked).await;
+    }
+}
