@@ -61,6 +61,18 @@ const CASES: &[(&str, Case)] = &[
     ("discovery-dns", Elsewhere("discovery_srv::a_member_starts_by_the_dns_alone")),
     ("strict-reconfig-check", Here(strict_reconfig_check)),
     (
+        "auto-compaction-retention",
+        Elsewhere("v3_live::lease::what_is_older_than_said_is_compacted_by_itself"),
+    ),
+    (
+        "auto-compaction-mode",
+        Elsewhere("v3_live::lease::what_is_older_than_said_is_compacted_by_itself"),
+    ),
+    (
+        "experimental-watch-progress-notify-interval",
+        Elsewhere("v3_live::watch::quiet_watchers_hear_that_there_is_nothing"),
+    ),
+    (
         "force-new-cluster",
         Elsewhere("bootstrap::survivor::a_survivor_goes_on_alone_and_grows_again"),
     ),

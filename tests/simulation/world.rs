@@ -438,7 +438,7 @@ impl World {
             wal_observer: Arc::new(Quiet),
             meter: Arc::new(Quiet),
         };
-        let hub = Hub::new(1000);
+        let hub = Hub::new(1000, Arc::clone(&clock));
         let observer = Arc::clone(&hub) as Arc<dyn raft::Observer>;
         let raft = Raft::start(options, observer).await.expect("it starts");
         if !raft.is_initialized().await.expect("it runs") {
