@@ -71,7 +71,7 @@ fn start() -> Member {
         let ended = runtime.expect("a runtime").block_on(async {
             // A program with `main` ignores it from the start; the fuzzer's has none of ours.
             let _broken_pipes = signal(SignalKind::pipe()).expect("a handler");
-            server::run(*config, log, Service::default(), stop, mpsc::channel(1).1).await
+            Box::pin(server::run(*config, log, Service::default(), stop, mpsc::channel(1).1)).await
         });
         panic!("the member ended: {ended:?}");
     });

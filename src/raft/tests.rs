@@ -308,13 +308,13 @@ async fn a_member_keeps_what_it_acknowledged_whenever_the_power_goes() {
     let seed = std::env::var("RAFT_SEED").map_or(1, |seed| seed.parse().expect("a number"));
     eprintln!("repeat with RAFT_SEED={seed}");
     let whole = CrashFiles::new();
-    assert_eq!(write(&whole, 0, 120).await, 120);
+    assert_eq!(Box::pin(write(&whole, 0, 120)).await, 120);
     let steps = whole.steps();
     for sample in 0..60 {
         let step = 1 + (sample * 7919 + seed * 104_729) % steps;
         let files = CrashFiles::new();
         files.fail_at(step, Fault::PowerLoss);
-        let acknowledged = write(&files, 0, 120).await;
+        let acknowledged = Box::pin(write(&files, 0, 120)).await;
         for survival in [Survival::Nothing, Survival::Everything, Survival::Random(seed ^ step)] {
             let image = files.after_crash(survival);
             let story =

@@ -160,9 +160,10 @@ pub(super) async fn exchange(
         Expectation::Nothing | Expectation::Continue if api::ends_with_client(request.uri()) => {
             let mut answer = pin!(site.answer(face, request));
             // The task that looks for the client's end is the one that polls this.
-            poll_fn(|cx| match answer.as_mut().poll(cx) {
-                Poll::Pending if progress.leaves() => Poll::Ready(api::gone()),
-                answered => answered,
+            poll_fn(|cx| {
+                let answered = answer.as_mut().poll(cx);
+                let given_up = answered.is_pending() && progress.leaves();
+                if given_up { Poll::Ready(api::gone()) } else { answered }
             })
             .await
         }

@@ -148,8 +148,8 @@ fn whole_seconds_left(life: LeaseLife) -> i64 {
 
 /// Only the leader knows how long leases live.
 fn no_leader(why: Unavailable) -> Status {
-    match why {
-        Unavailable::TimedOut { .. } | Unavailable::NotLeader { .. } => status::NO_LEADER,
-        why => refused::unavailable(why),
+    if matches!(why, Unavailable::TimedOut { .. } | Unavailable::NotLeader { .. }) {
+        return status::NO_LEADER;
     }
+    refused::unavailable(why)
 }

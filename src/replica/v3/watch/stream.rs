@@ -281,14 +281,14 @@ impl WatchStream {
                 if let Told::Events { notice, .. } = &told {
                     self.found_bytes -= notice.bytes;
                 }
-                if let Some(told) = self.to_tell(place, told) {
+                if let Some(told) = self.still_told(place, told) {
                     return Some(told);
                 }
                 continue;
             }
             match self.outbox.take() {
                 Taken::Delivery(Delivery::Events { place, id, notice, now, .. }) => {
-                    let told = self.to_tell(place, Told::Events { id, notice, now });
+                    let told = self.still_told(place, Told::Events { id, notice, now });
                     if told.is_some() {
                         return told;
                     }
@@ -298,7 +298,7 @@ impl WatchStream {
                     let Some((place, id)) = watcher else {
                         return Some(Told::Progress { id: None, now });
                     };
-                    let told = self.to_tell(place, Told::Progress { id: Some(id), now });
+                    let told = self.still_told(place, Told::Progress { id: Some(id), now });
                     if told.is_some() {
                         return told;
                     }
@@ -322,7 +322,7 @@ impl WatchStream {
     }
 
     /// What is found for a watcher that was cancelled meanwhile is told to nobody.
-    fn to_tell(&mut self, place: Place, told: Told) -> Option<Told> {
+    fn still_told(&mut self, place: Place, told: Told) -> Option<Told> {
         let (Told::Events { id, .. }
         | Told::Compacted { id, .. }
         | Told::Progress { id: Some(id), .. }) = told
