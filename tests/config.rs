@@ -139,6 +139,8 @@ fn fields(config: &Config) -> Vec<(&'static str, String)> {
         txn_ops_max,
         request_bytes_max,
         watchers_max,
+        watch_progress_interval,
+        retention,
         key_bytes_max,
         auth_closed_guest,
         key_depth_max,

@@ -24,6 +24,11 @@ pub fn framed_with(message: &impl Message, written: &[u8]) -> Bytes {
     out.freeze()
 }
 
+/// Bytes of a message without what stands before it.
+pub fn message_bytes(message: &impl Message) -> usize {
+    message.encoded_len()
+}
+
 /// Takes a body apart as it comes.
 #[derive(Debug)]
 pub struct Frames {

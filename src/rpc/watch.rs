@@ -1,5 +1,7 @@
 //! Watchers, many of which share a stream.
 
+use bytes::{Bytes, BytesMut};
+
 use crate::rpc::{Event, ResponseHeader};
 
 messages! {
@@ -64,3 +66,20 @@ choices! {
         NoDelete = 1 "NODELETE";
     }
 }
+
+/// Events as they stand in a [`WatchResponse`]. There they are the last field, and so can be written behind all others.
+pub fn written_events(events: impl Iterator<Item = Event>) -> Bytes {
+    let mut out = BytesMut::new();
+    for event in events {
+        prost::encoding::message::encode(EVENTS, &event, &mut out);
+    }
+    out.freeze()
+}
+
+/// Bytes of an event in a [`WatchResponse`].
+pub fn event_bytes(event: &Event) -> usize {
+    prost::encoding::message::encoded_len(EVENTS, event)
+}
+
+/// The number of the field with events.
+const EVENTS: u32 = 11;

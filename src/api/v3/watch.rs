@@ -5,9 +5,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use prost::Message as _;
 
 use crate::api::context::Context;
 use crate::api::v3::call::{Answers, Call, Requests};
@@ -25,9 +24,6 @@ use crate::rpc::{
 
 /// What etcd calls a watcher that it refuses.
 const REFUSED_ID: i64 = -1;
-
-/// The field number of events, which is the last one of an answer: they can be written behind a head that was.
-const EVENTS: u32 = 11;
 
 /// Serves one stream of watchers. Its client may have no more to ask; the watchers go on.
 pub(super) async fn watch(
@@ -170,7 +166,7 @@ impl Session {
         let head = WatchResponse { header, watch_id: id, ..Default::default() };
         let bytes_max = message_bytes_max(&self.api);
         let fragments = self.fragments.contains(&id) && notice.events.len() > 1;
-        if fragments && notice.protobuf(protobuf).len() + head.encoded_len() >= bytes_max {
+        if fragments && notice.protobuf(protobuf).len() + rpc::message_bytes(&head) >= bytes_max {
             self.tell_in_pieces(head, notice, bytes_max);
             return;
         }
@@ -192,14 +188,14 @@ impl Session {
     /// Pieces that are smaller than `bytes_max`, unless one event is not.
     fn tell_in_pieces(&mut self, head: WatchResponse, notice: &Notice, bytes_max: usize) {
         let mut piece = WatchResponse { fragment: true, ..head };
-        let mut bytes = piece.encoded_len();
+        let mut bytes = rpc::message_bytes(&piece);
         for event in &notice.events {
             let event = event_of(event);
-            let event_bytes = prost::encoding::message::encoded_len(EVENTS, &event);
+            let event_bytes = rpc::event_bytes(&event);
             if !piece.events.is_empty() && bytes + event_bytes >= bytes_max {
                 self.answer(&piece);
                 piece.events.clear();
-                bytes = piece.encoded_len();
+                bytes = rpc::message_bytes(&piece);
             }
             bytes += event_bytes;
             piece.events.push(event);
@@ -253,11 +249,7 @@ fn event_of(event: &watch::Event) -> rpc::Event {
 
 /// The events as they stand in an answer.
 fn protobuf(events: &[watch::Event]) -> Bytes {
-    let mut out = BytesMut::new();
-    for event in events {
-        prost::encoding::message::encode(EVENTS, &event_of(event), &mut out);
-    }
-    out.freeze()
+    rpc::written_events(events.iter().map(event_of))
 }
 
 /// The same in JSON, with the comma in front.
