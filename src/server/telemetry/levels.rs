@@ -9,6 +9,7 @@ use crate::raft;
 /// The packages of lines, as etcd names them. A test compares them with the code.
 pub(super) const PACKAGES: &[&str] = &[
     "auth",
+    "compactor",
     "discovery",
     "embed",
     "etcdhttp",
