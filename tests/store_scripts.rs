@@ -28,8 +28,8 @@ use std::path::{Path, PathBuf};
 
 use cairn::model::{KeyPath, LogTime, MemberId, StoreIndex, Ttl};
 use cairn::store::{
-    Applied, Changes, Command, Condition, Content, Counter, Event, Filter, Found, HistoryLimits,
-    Loader, MembersRevision, Node, RecordChange, Removed, Scan, Shown, Store, Write,
+    Applied, Changes, Command, Condition, Counter, Event, Filter, Found, HistoryLimits, Loader,
+    MembersRevision, Node, RecordChange, Removed, Scan, Shown, Store, Write,
 };
 
 const COUNTERS: [Counter; 13] = [
@@ -258,8 +258,8 @@ impl Run {
             Applied::Recorded => self.say(format!("{} recorded", self.store.index())),
             Applied::Known => self.say(format!("{} known", self.store.index())),
             Applied::Outdated => self.say(format!("{} outdated", self.store.index())),
-            Applied::AuthChanged(_) | Applied::AuthRefused(_) => {
-                unreachable!("no script changes users")
+            Applied::AuthChanged(_) | Applied::AuthRefused(_) | Applied::Mvcc(_) => {
+                unreachable!("no script changes users or keys of version 3")
             }
         }
         for event in applied.events() {
@@ -448,7 +448,7 @@ fn show(shown: &Shown, at: LogTime) -> String {
 
 fn show_node(node: &Node, at: LogTime) -> String {
     let shown = Shown {
-        value: node.value().cloned(),
+        value: node.value().map(Into::into),
         dir: node.is_dir(),
         modified: node.modified,
         created: node.created,
@@ -492,7 +492,7 @@ fn list(path: &KeyPath, node: &Node, at: LogTime, hidden_too: bool, out: &mut St
     let name = path.split_last().map_or("/".into(), |(_, name)| name.escape_ascii().to_string());
     writeln!(out, "{indent}{name} {}", show_node(node, at)).expect("strings take all");
     if hidden_too {
-        if let Content::Dir(dir) = &node.content {
+        if let Some(dir) = node.as_dir() {
             for (name, child) in dir.children() {
                 list(&path.child(name), child, at, true, out);
             }

@@ -28,7 +28,7 @@ pub(crate) const WORK: &[Work] = &[
 
 fn render_event() {
     let index = StoreIndex(7001);
-    let value = Some(vec![b'x'; 256].into());
+    let value = Some((&[b'x'; 256][..]).into());
     let node = Shown { value, dir: false, modified: index, created: index, expires: None };
     let event = Event {
         action: Action::Set,

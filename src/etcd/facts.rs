@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{KeyPath, MemberId};
-use crate::store::{Auth, Content, MemberRecord, Members, Node, PasswordHash, Permissions, Store};
+use crate::store::{Auth, MemberRecord, Members, Node, PasswordHash, Permissions, Store};
 
 /// Where members are.
 const MEMBERS: &str = "/0/members";
@@ -152,15 +152,12 @@ fn children<'a>(
     hidden: &'a Store,
     path: &KeyPath,
 ) -> impl Iterator<Item = (&'a [u8], &'a Node)> + use<'a> {
-    let dir = match hidden.get(path).outcome.map(|node| &node.content) {
-        Ok(Content::Dir(dir)) => Some(dir),
-        Ok(Content::File(_)) | Err(_) => None,
-    };
-    dir.into_iter().flat_map(|dir| dir.children()).map(|(name, node)| (&**name, &**node))
+    let dir = hidden.get(path).outcome.ok().and_then(Node::as_dir);
+    dir.into_iter().flat_map(|dir| dir.children()).map(|(name, node)| (&**name, node))
 }
 
 fn value<'a>(hidden: &'a Store, path: &KeyPath) -> Option<&'a [u8]> {
-    hidden.get(path).outcome.ok()?.value().map(|value| &**value)
+    hidden.get(path).outcome.ok()?.value()
 }
 
 fn id_of(dir: &KeyPath, name: &[u8]) -> Result<MemberId, String> {
@@ -210,17 +207,17 @@ fn auth(hidden: &Store) -> Result<Auth, String> {
         for (name, node) in children(hidden, &dir) {
             let path = dir.child(name);
             let name = std::str::from_utf8(name).map_err(|_| format!("{path}: no text"))?;
-            records.insert(name.to_owned(), (path, node.value().cloned().unwrap_or_default()));
+            records.insert(name.to_owned(), (path, node.value().unwrap_or_default()));
         }
         Ok::<_, String>(records)
     };
     let (mut users, mut roles) = (Vec::new(), Vec::new());
     for (name, (path, bytes)) in records(b"users")? {
-        let record: UserRecord = json(&path, &bytes)?;
+        let record: UserRecord = json(&path, bytes)?;
         users.push((name, PasswordHash::new(&record.password), record.roles));
     }
     for (name, (path, bytes)) in records(b"roles")? {
-        let record: RoleRecord = json(&path, &bytes)?;
+        let record: RoleRecord = json(&path, bytes)?;
         let ReadWrite { read, write } = record.permissions.kv;
         roles.push((name, Permissions { read, write }));
     }

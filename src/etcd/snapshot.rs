@@ -12,7 +12,7 @@ use crate::etcd::json::{Json, JsonError};
 use crate::etcd::proto::{Fields, ProtoError, Value as Field};
 use crate::model::{KeyPath, LogTime, Name, StoreIndex, Value, WallOffset};
 use crate::store::{
-    Action, Content, Counter, Counters, Event, HistoryLimits, Import, Node, Removed, Shown, Store,
+    Action, Counter, Counters, Event, FileValue, HistoryLimits, Import, Node, Removed, Shown, Store,
 };
 
 /// Directories in each other that are read; no more can be below the keys that a member here takes, and trees are walked
@@ -295,22 +295,21 @@ fn fill(
         };
         key.push(b'/');
         key.extend_from_slice(&name);
-        let (content, below) = match raw.content {
-            RawContent::File(value) => (Content::File(value), None),
-            RawContent::Dir(below) => (Content::Dir(Box::default()), Some(below)),
-        };
         let has = |bytes: &[u8]| memchr::memmem::find(bytes, REPLACEMENT).is_some();
-        if has(&name) || matches!(&content, Content::File(value) if has(value)) {
+        if has(&name) || matches!(&raw.content, RawContent::File(value) if has(value)) {
             replaced.count += 1;
             if replaced.keys.len() < REPLACED_NAMED_MAX {
                 replaced.keys.push(String::from_utf8_lossy(&key).into_owned());
             }
         }
-        let node = Node {
-            created: StoreIndex(raw.created),
-            modified: StoreIndex(raw.modified),
-            expires: raw.expires,
-            content,
+        let (created, modified) = (StoreIndex(raw.created), StoreIndex(raw.modified));
+        let (node, below) = match raw.content {
+            RawContent::File(value) => {
+                (Node::file_modified(created, modified, raw.expires, &value), None)
+            }
+            RawContent::Dir(below) => {
+                (Node::dir_modified(created, modified, raw.expires), Some(below))
+            }
         };
         let placed = import.node(&key, node);
         placed.map_err(|_| SnapshotError::Store("a key stands in the wrong place".to_owned()))?;
@@ -527,7 +526,9 @@ fn shown<'a>(reader: &mut Json<'a>) -> Result<RawShown<'a>, SnapshotError> {
     while let Some(name) = reader.name(&mut members)? {
         match &*name {
             b"key" => found.key = reader.text()?,
-            b"value" if !reader.null()? => found.shown.value = Some(Value::from(&*reader.text()?)),
+            b"value" if !reader.null()? => {
+                found.shown.value = Some(FileValue::from(&*reader.text()?))
+            }
             b"value" => {}
             b"dir" => found.shown.dir = reader.boolean()?,
             b"expiration" if !reader.null()? => found.shown.expires = deadline(reader)?,
@@ -611,7 +612,7 @@ mod tests {
         found.keys.check();
         assert_eq!(found.keys.nodes_count(), 3);
         let node = found.keys.get(&KeyPath::from("/\u{fffd}")).outcome.unwrap();
-        assert_eq!(node.value().map(|value| &**value), Some(&b"last"[..]));
+        assert_eq!(node.value(), Some(&b"last"[..]));
         assert_eq!(
             (found.replaced.count, &found.replaced.keys[..]),
             (2, &["/a".to_owned(), "/\u{fffd}".to_owned()][..])

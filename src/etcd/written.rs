@@ -13,7 +13,7 @@ use crate::etcd::facts::{self, Attributes, RaftAttributes};
 use crate::etcd::proto::Message;
 use crate::etcd::wal::{Kind, SegmentWriter};
 use crate::model::{KeyPath, LogTime, MemberId, StoreIndex, WallOffset};
-use crate::store::{Content, Counter, Event, MemberRecord, Node, ROOT, Shown, Store};
+use crate::store::{Counter, Event, MemberRecord, Node, ROOT, Shown, Store};
 
 /// Slots of etcd's history.
 const EVENTS_MAX: usize = 1000;
@@ -263,7 +263,7 @@ impl Json {
 
     /// What is below a node at `path`.
     fn children(&mut self, path: &mut Vec<u8>, node: &Node, offset: WallOffset) {
-        let Content::Dir(dir) = &node.content else { return };
+        let Some(dir) = node.as_dir() else { return };
         let length = path.len();
         for (place, (name, child)) in dir.children().iter().enumerate() {
             self.name(name, place == 0);

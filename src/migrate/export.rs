@@ -113,10 +113,10 @@ fn not_text(written: &Written<'_>) -> u64 {
     let root = written.store.get(&crate::model::KeyPath::root()).outcome;
     let mut left: Vec<_> = root.into_iter().collect();
     while let Some(node) = left.pop() {
-        let crate::store::Content::Dir(dir) = &node.content else { continue };
+        let Some(dir) = node.as_dir() else { continue };
         for (name, child) in dir.children() {
             let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
-            let value = child.value().is_none_or(|value| is_text(value));
+            let value = child.value().is_none_or(is_text);
             count += u64::from(!is_text(name) || !value);
             left.push(child);
         }

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::migrate::source::Found;
-use crate::store::{Content, Node, Store};
+use crate::store::{Node, Store};
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]
@@ -41,7 +41,7 @@ impl Nodes {
         let root = store.get(&crate::model::KeyPath::root()).outcome;
         let mut left: Vec<&Node> = root.into_iter().collect();
         while let Some(node) = left.pop() {
-            let Content::Dir(dir) = &node.content else { continue };
+            let Some(dir) = node.as_dir() else { continue };
             for child in dir.children().values() {
                 nodes.with_deadline += u64::from(child.expires.is_some());
                 if child.is_dir() {

@@ -292,7 +292,7 @@ async fn check(image: &CrashFiles, acknowledged: u64, story: &str) {
         let Command::Set { path, write } = set(n) else { unreachable!("set makes sets") };
         let found =
             view.store.get(&path).outcome.unwrap_or_else(|_| panic!("{story}: {n} is gone"));
-        assert_eq!(found.value(), Some(&write.value), "{story}");
+        assert_eq!(found.value(), Some(&*write.value), "{story}");
         assert_eq!(found.modified, StoreIndex(n + 1), "{story}");
     }
     // The history survives as well.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::model::{DecodeError, KeyPath, LogTime, Reader, StoreIndex, Value, WallOffset, Writer};
+use crate::model::{DecodeError, KeyPath, LogTime, Reader, StoreIndex, WallOffset, Writer};
+use crate::store::tree::FileValue;
 
 /// Wire: `action`. `get` is no event and is not here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     /// `None` for directories, and for nodes that the event removed.
-    pub value: Option<Value>,
+    pub value: Option<FileValue>,
     /// A directory.
     pub dir: bool,
     /// Wire: `modifiedIndex`.
@@ -164,7 +165,10 @@ impl Event {
     pub fn weight(&self) -> usize {
         /// Its slot, and its part of the summaries that searches read.
         const IN_HISTORY: usize = 32;
-        let value = |shown: &Shown| shown.value.as_ref().map_or(0, |value| shared(value.len()));
+        let value = |shown: &Shown| match &shown.value {
+            Some(value) => allocated(FileValue::OVERHEAD + value.len()),
+            None => 0,
+        };
         IN_HISTORY
             + shared(size_of::<Self>())
             + shared(self.path.as_bytes().len())
@@ -259,7 +263,8 @@ impl Shown {
         let flags = input.u8("node flags")?;
         let modified = StoreIndex(input.varint("modified")?);
         let created = StoreIndex(input.varint("created")?);
-        let value = if flags & 2 == 0 { None } else { Some(Value::from(input.bytes("value")?)) };
+        let value =
+            if flags & 2 == 0 { None } else { Some(FileValue::from(input.bytes("value")?)) };
         let expires = if flags & 4 == 0 { None } else { Some(LogTime(input.varint("expires")?)) };
         Ok(Self { value, dir: flags & 1 != 0, modified, created, expires })
     }
@@ -274,7 +279,7 @@ mod tests {
         let value = proptest::option::of(any::<Vec<u8>>());
         (value, any::<bool>(), any::<(u64, u64)>(), any::<Option<u64>>()).prop_map(
             |(value, dir, (modified, created), expires)| Shown {
-                value: value.map(Into::into),
+                value: value.as_deref().map(Into::into),
                 dir,
                 modified: StoreIndex(modified),
                 created: StoreIndex(created),
@@ -358,7 +363,8 @@ mod tests {
         event.prev = Some(shown(Some(&[0; 5000])));
         event.path = KeyPath::from(format!("/{}", "k".repeat(2000)).as_str());
         let with_values = event.weight() - empty;
-        assert!((8000..8100).contains(&with_values), "{with_values}");
+        let least = 8000 + 2 * FileValue::OVERHEAD;
+        assert!((least..least + 40).contains(&with_values), "{with_values}");
         // A short path takes a pointer, a length and one allocation.
         event.removed = Removed::Paths((0..1000).map(|_| Box::from(&b"/x"[..])).collect());
         let with_paths = event.weight() - empty - with_values;

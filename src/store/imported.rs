@@ -154,11 +154,8 @@ mod tests {
             removed: Removed::Nothing,
         };
         let mut import = Import::default();
-        assert_eq!(
-            import.node(b"/a/b", Node::file(StoreIndex(3), None, b"v"[..].into())),
-            Err(OutOfOrder)
-        );
-        import.node(b"/a", Node::file(StoreIndex(9), None, b"v"[..].into())).unwrap();
+        assert_eq!(import.node(b"/a/b", Node::file(StoreIndex(3), None, b"v")), Err(OutOfOrder));
+        import.node(b"/a", Node::file(StoreIndex(9), None, b"v")).unwrap();
         let events = vec![Some(event(8)), None, Some(event(10))];
         let mut store =
             import.finish(LIMITS, (StoreIndex(10), LogTime(1)), events, Counters::default());

@@ -45,7 +45,7 @@ pub use members::{MemberRecord, Members, MembersRevision};
 pub use snapshot::{
     EventLoader, Header, Loader, NodeLoader, Position, Record, RecordChange, RevisionLoader,
 };
-pub use tree::{Content, Dir, Link, Node, Remains};
+pub use tree::{Dir, Facts, FileValue, Node, Remains};
 
 use std::sync::Arc;
 use std::time::Duration;

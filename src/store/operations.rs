@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use crate::model::{KeyPath, LogTime, Refusal, StoreIndex};
+use crate::model::{KeyPath, LogTime, Refusal, StoreIndex, Value};
 use crate::store::auth::AuthCommand;
 use crate::store::command::{Command, Condition, Write};
 use crate::store::counters::Counter;
 use crate::store::event::{Action, Event, Removed, Shown};
-use crate::store::tree::{self, Content, Node};
+use crate::store::tree::{self, Node};
 use crate::store::{Applied, Store};
 
 impl Store {
@@ -65,9 +65,9 @@ impl Store {
         if before.is_some_and(|node| node.is_dir() || (write.refresh && write.dir)) {
             return Err(Refusal::NotAFile { path: Some(path.clone()) });
         }
-        let value = before.filter(|_| write.refresh).and_then(Node::value).unwrap_or(&write.value);
+        let kept = before.filter(|_| write.refresh).and_then(Node::value);
+        let node = self.new_node(kept.unwrap_or(&write.value), write.dir, expires);
         let prev = before.map(Node::shown);
-        let node = self.new_node(&Write { value: Arc::clone(value), ..write.clone() }, expires);
         self.put(Action::Set, path, node, prev, write.refresh)
     }
 
@@ -83,7 +83,7 @@ impl Store {
             Err(Refusal::KeyNotFound { .. }) => {}
             Err(refusal) => return Err(refusal),
         }
-        let node = self.new_node(write, expires);
+        let node = self.new_node(&write.value, write.dir, expires);
         // There is nothing to refresh: a new key wakes its watchers, whatever the client called it.
         self.put(Action::Create, path, node, None, false)
     }
@@ -210,12 +210,12 @@ impl Store {
         }
     }
 
-    /// A node as `write` wants it, made by the next index.
-    fn new_node(&self, write: &Write, expires: Option<LogTime>) -> Node {
-        if write.dir {
+    /// A node that the next index makes.
+    fn new_node(&self, value: &[u8], dir: bool, expires: Option<LogTime>) -> Node {
+        if dir {
             Node::dir(self.index.next(), expires)
         } else {
-            Node::file(self.index.next(), expires, Arc::clone(&write.value))
+            Node::file(self.index.next(), expires, value)
         }
     }
 
@@ -251,13 +251,13 @@ impl Store {
         let index = self.index;
         let (prev, shown) = self.tree.change(path, |node| {
             let prev = node.shown();
-            node.expires = expires;
-            if let Content::File(value) = &mut node.content {
-                if !write.refresh {
-                    *value = Arc::clone(&write.value);
-                }
-                // A directory keeps the index it was made with, as in etcd: some clients compare listings.
-                node.modified = index;
+            if node.is_dir() {
+                // It keeps the index it was made with, as in etcd: some clients compare listings.
+                node.change(|facts| facts.expires = expires);
+            } else if write.refresh {
+                node.change(|facts| (facts.modified, facts.expires) = (index, expires));
+            } else {
+                *node = Node::file_modified(node.created, index, expires, &write.value);
             }
             (prev, node.shown())
         });
@@ -343,12 +343,12 @@ fn refuse_root(path: &KeyPath) -> Result<(), Refusal> {
 
 /// Does `condition` hold of the file `node`?
 fn compare(path: &KeyPath, node: &Node, condition: &Condition) -> Result<(), Refusal> {
-    let Content::File(value) = &node.content else {
+    let Some(value) = node.value() else {
         let path = (!path.is_root()).then(|| path.clone());
         return Err(Refusal::NotAFile { path });
     };
-    let wanted = condition.value.as_ref().filter(|wanted| *wanted != value);
-    let values = wanted.map(|wanted| (Arc::clone(wanted), Arc::clone(value)));
+    let wanted = condition.value.as_ref().filter(|wanted| ***wanted != *value);
+    let values = wanted.map(|wanted| (Arc::clone(wanted), Value::from(value)));
     let unequal = condition.index != StoreIndex(0) && condition.index != node.modified;
     let indexes = unequal.then_some((condition.index, node.modified));
     if values.is_none() && indexes.is_none() {

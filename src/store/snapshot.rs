@@ -2,7 +2,7 @@
 //!
 //! A checkpoint writes the nodes at the keys that changed since the one before: it costs what changed, not what is there.
 
-use crate::model::{DecodeError, KeyPath, LogTime, Reader, StoreIndex, Value, WallOffset, Writer};
+use crate::model::{DecodeError, KeyPath, LogTime, Reader, StoreIndex, WallOffset, Writer};
 use crate::mvcc::{self, Mvcc, Revision};
 use crate::store::Store;
 use crate::store::auth::Auth;
@@ -222,12 +222,11 @@ fn decode_node(record: &[u8]) -> Result<Node, DecodeError> {
     let created = StoreIndex(input.varint("created")?);
     let modified = StoreIndex(input.varint("modified")?);
     let expires = if flags & EXPIRES == 0 { None } else { Some(LogTime(input.varint("expires")?)) };
-    let mut node = if flags & DIR == 0 {
-        Node::file(created, expires, Value::from(input.bytes("value")?))
+    let node = if flags & DIR == 0 {
+        Node::file_modified(created, modified, expires, input.bytes("value")?)
     } else {
-        Node::dir(created, expires)
+        Node::dir_modified(created, modified, expires)
     };
-    node.modified = modified;
     input.end("node")?;
     Ok(node)
 }

@@ -6,44 +6,23 @@
 //! subtree nor the search for the next death has to walk through it, and the size of the whole is known at any time.
 
 mod builder;
+mod node;
 
 use std::ops::{Bound, ControlFlow};
-use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::model::{KEYS_PREFIX_HIDDEN, KeyPath, LogTime, Name, Refusal, StoreIndex, Value};
+use crate::model::{KeyPath, LogTime, Name, Refusal, StoreIndex};
 use crate::store::deaths::{Deaths, First};
-use crate::store::event::{Removed, Shown};
+use crate::store::event::Removed;
 
 pub(super) use builder::Builder;
-
-/// A file or a directory.
-#[derive(Clone, Debug)]
-pub struct Node {
-    /// Wire: `createdIndex`.
-    pub created: StoreIndex,
-    /// Wire: `modifiedIndex`.
-    pub modified: StoreIndex,
-    /// When it dies.
-    pub expires: Option<LogTime>,
-    /// What it holds.
-    pub content: Content,
-}
-
-/// What a node holds.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// A value.
-    File(Value),
-    /// Children. In a box, because most nodes are files.
-    Dir(Box<Dir>),
-}
+pub use node::{Facts, FileValue, Node};
 
 /// What a directory holds.
 #[derive(Clone, Debug, Default)]
 pub struct Dir {
-    children: OrdMap<Name, Link>,
+    children: OrdMap<Name, Node>,
     /// How many nodes are below, on all levels.
     nodes: u64,
     /// What they weigh: [`NODE_BYTES`], name and value of each.
@@ -67,11 +46,9 @@ struct Trace {
 impl Trace {
     fn of(node: &Node) -> Self {
         let own = node.expires.map(|at| First { at, below: false });
-        let dir = match &node.content {
-            Content::Dir(dir) => dir,
-            Content::File(value) => {
-                return Self { nodes: 1, bytes: NODE_BYTES + value.len() as u64, first: own };
-            }
+        let Some(dir) = node.as_dir() else {
+            let bytes = NODE_BYTES + node.value().map_or(0, |value| value.len() as u64);
+            return Self { nodes: 1, bytes, first: own };
         };
         let below = dir.deaths.next().map(|(first, _)| First { at: first.at, below: true });
         let first = match (own, below) {
@@ -89,7 +66,7 @@ impl Trace {
 
 impl Dir {
     /// Children by name, in bytewise order.
-    pub fn children(&self) -> &OrdMap<Name, Link> {
+    pub fn children(&self) -> &OrdMap<Name, Node> {
         &self.children
     }
 
@@ -109,7 +86,7 @@ impl Dir {
             nodes += trace.nodes;
             bytes += trace.weight(name);
             deaths.extend(trace.first.map(|first| (first, name)));
-            if let Content::Dir(dir) = &child.content {
+            if let Some(dir) = child.as_dir() {
                 dir.check();
             }
         }
@@ -123,122 +100,15 @@ impl Dir {
     }
 }
 
-/// A shared node. Two links are equal when they are the same node, which makes comparing two trees cheap.
-#[derive(Clone, Debug)]
-pub struct Link(Arc<Node>);
-
-impl PartialEq for Link {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl std::ops::Deref for Link {
-    type Target = Node;
-
-    fn deref(&self) -> &Node {
-        &self.0
-    }
-}
-
-impl Node {
-    /// An empty directory.
-    pub(super) fn dir(created: StoreIndex, expires: Option<LogTime>) -> Self {
-        Self { created, modified: created, expires, content: Content::Dir(Box::default()) }
-    }
-
-    /// A file.
-    pub(super) fn file(created: StoreIndex, expires: Option<LogTime>, value: Value) -> Self {
-        Self { created, modified: created, expires, content: Content::File(value) }
-    }
-
-    /// Is it a directory?
-    pub fn is_dir(&self) -> bool {
-        matches!(self.content, Content::Dir(_))
-    }
-
-    /// A file's value.
-    pub fn value(&self) -> Option<&Value> {
-        match &self.content {
-            Content::File(value) => Some(value),
-            Content::Dir(_) => None,
-        }
-    }
-
-    /// A child, hidden or not.
-    pub fn child(&self, name: &[u8]) -> Option<&Self> {
-        match &self.content {
-            Content::Dir(dir) => dir.children.get(name).map(|link| &**link),
-            Content::File(_) => None,
-        }
-    }
-
-    /// Children that listings show, by name in bytewise order: all but the hidden ones. Files have none.
-    pub fn visible_children(&self) -> impl Iterator<Item = (&Name, &Self)> {
-        self.visible_children_from(Bound::Unbounded)
-    }
-
-    /// The same, from a name on.
-    pub fn visible_children_from<'a>(
-        &'a self,
-        from: Bound<&'a [u8]>,
-    ) -> impl Iterator<Item = (&'a Name, &'a Self)> {
-        let children = match &self.content {
-            Content::Dir(dir) => Some(dir.children.range::<_, [u8]>((from, Bound::Unbounded))),
-            Content::File(_) => None,
-        };
-        let shown = |name: &Name| name.first() != Some(&KEYS_PREFIX_HIDDEN);
-        children
-            .into_iter()
-            .flatten()
-            .filter(move |(name, _)| shown(name))
-            .map(|(name, link)| (name, &**link))
-    }
-
-    /// As an event shows it.
-    pub(super) fn shown(&self) -> Shown {
-        Shown {
-            value: self.value().cloned(),
-            dir: self.is_dir(),
-            modified: self.modified,
-            created: self.created,
-            expires: self.expires,
-        }
-    }
-
-    /// How many nodes are below it, on all levels.
-    pub(super) fn nodes_below(&self) -> u64 {
-        match &self.content {
-            Content::Dir(dir) => dir.nodes,
-            Content::File(_) => 0,
-        }
-    }
-
-    /// What the nodes below it weigh, on all levels: [`NODE_BYTES`], name and value of each.
-    pub(super) fn bytes_below(&self) -> u64 {
-        match &self.content {
-            Content::Dir(dir) => dir.bytes,
-            Content::File(_) => 0,
-        }
-    }
-
-    fn dir_mut(&mut self) -> Option<&mut Dir> {
-        match &mut self.content {
-            Content::Dir(dir) => Some(dir),
-            Content::File(_) => None,
-        }
-    }
-}
-
 /// The root directory and all below it.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
-    root: Link,
+    root: Node,
 }
 
 impl Default for Tree {
     fn default() -> Self {
-        Self { root: Link(Arc::new(Node::dir(StoreIndex(0), None))) }
+        Self { root: Node::dir(StoreIndex(0), None) }
     }
 }
 
@@ -248,9 +118,9 @@ impl Tree {
     /// # Errors
     /// 100 up to the first missing component, 104 with the file in the way.
     pub(super) fn find(&self, path: &KeyPath) -> Result<&Node, Refusal> {
-        let mut node = &*self.root;
+        let mut node = &self.root;
         for (depth, name) in path.names().enumerate() {
-            let Content::Dir(dir) = &node.content else {
+            let Some(dir) = node.as_dir() else {
                 return Err(Refusal::NotADirectory { path: path.ancestor(depth) });
             };
             node = dir
@@ -268,7 +138,7 @@ impl Tree {
         path: &KeyPath,
         visit: &mut impl FnMut(usize, &Node),
     ) -> Option<&Node> {
-        let mut node = &*self.root;
+        let mut node = &self.root;
         for (depth, name) in path.names().enumerate() {
             if depth > 0 {
                 visit(depth, node);
@@ -284,8 +154,7 @@ impl Tree {
     /// When there is none, and for the root: ask [`Tree::find`] first.
     pub(super) fn change<T>(&mut self, path: &KeyPath, change: impl FnOnce(&mut Node) -> T) -> T {
         self.edit(path, None, |children, name| {
-            let link = children.get_mut(name).expect("find has seen this child");
-            change(Arc::make_mut(&mut link.0))
+            change(children.get_mut(name).expect("find has seen this child"))
         })
     }
 
@@ -299,9 +168,9 @@ impl Tree {
         }
         let index = node.created;
         self.edit(path, Some(index), |children, name| match children.get_mut(name) {
-            Some(link) => *link = Link(Arc::new(node)),
+            Some(before) => *before = node,
             None => {
-                children.insert(Name::clone(name), Link(Arc::new(node)));
+                children.insert(Name::clone(name), node);
             }
         });
         Ok(())
@@ -311,7 +180,7 @@ impl Tree {
     ///
     /// # Panics
     /// When there is none, and for the root: ask [`Tree::find`] first.
-    pub(super) fn remove(&mut self, path: &KeyPath) -> Link {
+    pub(super) fn remove(&mut self, path: &KeyPath) -> Node {
         self.edit(path, None, |children, name| {
             children.remove(name).expect("find has seen this child")
         })
@@ -326,9 +195,9 @@ impl Tree {
     /// comes first in bytewise order.
     pub(super) fn due(&self, now: LogTime) -> Option<KeyPath> {
         let mut path = Vec::new();
-        let mut node = &*self.root;
+        let mut node = &self.root;
         loop {
-            let Content::Dir(dir) = &node.content else { return None };
+            let dir = node.as_dir()?;
             let (first, name) = dir.deaths.next()?;
             if first.at > now {
                 return None;
@@ -344,7 +213,7 @@ impl Tree {
 
     /// Panics unless every directory knows what is below it. Walks everything.
     pub(super) fn check(&self) {
-        if let Content::Dir(dir) = &self.root.content {
+        if let Some(dir) = self.root.as_dir() {
             dir.check();
         }
     }
@@ -355,10 +224,10 @@ impl Tree {
         &mut self,
         path: &KeyPath,
         make: Option<StoreIndex>,
-        edit: impl FnOnce(&mut OrdMap<Name, Link>, &Name) -> T,
+        edit: impl FnOnce(&mut OrdMap<Name, Node>, &Name) -> T,
     ) -> T {
         let names: Vec<_> = path.names().collect();
-        edit_below(Arc::make_mut(&mut self.root.0), &names, make, edit)
+        edit_below(&mut self.root, &names, make, edit)
     }
 
     /// Calls `visit` with every node but the root, parents first, names in bytewise order.
@@ -367,7 +236,7 @@ impl Tree {
     }
 
     /// The root, for comparing two trees.
-    pub(super) fn root(&self) -> &Link {
+    pub(super) fn root(&self) -> &Node {
         &self.root
     }
 }
@@ -375,7 +244,7 @@ impl Tree {
 /// What large removals took out of the tree. To drop it gives back memory node by node, a tenth of a second for each few hundred
 /// thousand nodes: not on a thread that has something else to do.
 #[derive(Clone, Debug, Default)]
-pub struct Remains(Vec<Link>);
+pub struct Remains(Vec<Node>);
 
 impl Remains {
     /// What has fewer nodes is dropped at once.
@@ -391,7 +260,7 @@ impl Remains {
         self.0.append(&mut others.0);
     }
 
-    pub(super) fn bury(&mut self, node: Link) {
+    pub(super) fn bury(&mut self, node: Node) {
         if node.nodes_below() >= Self::NODES_MIN {
             self.0.push(node);
         }
@@ -402,45 +271,45 @@ fn edit_below<T>(
     node: &mut Node,
     names: &[&[u8]],
     make: Option<StoreIndex>,
-    edit: impl FnOnce(&mut OrdMap<Name, Link>, &Name) -> T,
+    edit: impl FnOnce(&mut OrdMap<Name, Node>, &Name) -> T,
 ) -> T {
-    let dir = node.dir_mut().expect("find has seen no file in the way");
     let (name, rest) = names.split_first().expect("the root is never edited");
-    if !rest.is_empty()
-        && let Some(link) = dir.children.get_mut(*name)
-    {
-        let before = Trace::of(link);
-        let child = Arc::make_mut(&mut link.0);
-        let done = edit_below(child, rest, make, edit);
-        let after = Trace::of(child);
-        // Most writes change nothing that the directories above know.
-        if before != after {
-            let (name, _) = dir.children.get_key_value(*name).expect("it was there just now");
-            let name = Name::clone(name);
-            dir.settle(&name, before, after);
+    node.change_dir(|dir| {
+        if !rest.is_empty()
+            && let Some(child) = dir.children.get_mut(*name)
+        {
+            let before = Trace::of(child);
+            let done = edit_below(child, rest, make, edit);
+            let after = Trace::of(child);
+            // Most writes change nothing that the directories above know.
+            if before != after {
+                let (name, _) = dir.children.get_key_value(*name).expect("it was there just now");
+                let name = Name::clone(name);
+                dir.settle(&name, before, after);
+            }
+            return done;
         }
-        return done;
-    }
-    let known = dir.children.get_key_value(*name);
-    let before = known.map_or_else(Trace::default, |(_, link)| Trace::of(link));
-    let name = known.map_or_else(|| Name::from(*name), |(name, _)| Name::clone(name));
-    let done = if rest.is_empty() {
-        edit(&mut dir.children, &name)
-    } else {
-        let index = make.expect("find has seen each directory on the way");
-        let mut child = Node::dir(index, None);
-        let done = edit_below(&mut child, rest, make, edit);
-        dir.children.insert(Name::clone(&name), Link(Arc::new(child)));
+        let known = dir.children.get_key_value(*name);
+        let before = known.map_or_else(Trace::default, |(_, child)| Trace::of(child));
+        let name = known.map_or_else(|| Name::from(*name), |(name, _)| Name::clone(name));
+        let done = if rest.is_empty() {
+            edit(&mut dir.children, &name)
+        } else {
+            let index = make.expect("find has seen each directory on the way");
+            let mut child = Node::dir(index, None);
+            let done = edit_below(&mut child, rest, make, edit);
+            dir.children.insert(Name::clone(&name), child);
+            done
+        };
+        let after = dir.children.get(&name).map_or_else(Trace::default, Trace::of);
+        dir.settle(&name, before, after);
         done
-    };
-    let after = dir.children.get(&name).map_or_else(Trace::default, |link| Trace::of(link));
-    dir.settle(&name, before, after);
-    done
+    })
 }
 
 /// Calls `visit` with every node below `node`, which stands at `path`; parents first.
 pub(super) fn walk_below(path: &KeyPath, node: &Node, visit: &mut impl FnMut(&KeyPath, &Node)) {
-    if let Content::Dir(dir) = &node.content {
+    if let Some(dir) = node.as_dir() {
         for (name, child) in &dir.children {
             let child_path = path.child(name);
             visit(&child_path, child);
@@ -457,7 +326,7 @@ pub(super) fn walk_after(
     after: &[&[u8]],
     visit: &mut impl FnMut(&KeyPath, &Node) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    let Content::Dir(dir) = &node.content else { return ControlFlow::Continue(()) };
+    let Some(dir) = node.as_dir() else { return ControlFlow::Continue(()) };
     let from = match after.split_first() {
         Some((name, rest)) => {
             if let Some(child) = dir.children.get(*name) {
@@ -499,7 +368,7 @@ fn collect_below(
     paths: &mut Vec<Box<[u8]>>,
     bytes_left: &mut usize,
 ) -> ControlFlow<()> {
-    let Content::Dir(dir) = &node.content else { return ControlFlow::Continue(()) };
+    let Some(dir) = node.as_dir() else { return ControlFlow::Continue(()) };
     for (name, child) in &dir.children {
         let length = rest.len();
         rest.push(b'/');
@@ -518,7 +387,7 @@ mod tests {
     use super::*;
 
     fn dir_with(count: usize) -> Node {
-        let leaf = || Node::file(StoreIndex(1), None, Value::from(&b""[..]));
+        let leaf = || Node::file(StoreIndex(1), None, b"");
         let mut tree = Tree::default();
         for n in 0..count {
             tree.put(&KeyPath::from(format!("/{n:06}").as_str()), leaf())
@@ -541,7 +410,7 @@ mod tests {
 
     #[test]
     fn the_limit_of_removed_nodes_counts_all_levels() {
-        let mut tree = Tree { root: Link(Arc::new(dir_with(1))) };
+        let mut tree = Tree { root: dir_with(1) };
         tree.put(&KeyPath::from("/inner"), dir_with(Removed::PATHS_MAX - 1)).expect("it is free");
         assert_eq!(removed_below(&tree.root), Removed::Many);
         tree.remove(&KeyPath::from("/000000"));
@@ -557,7 +426,7 @@ mod tests {
         let deep = "/directory-with-a-long-name".repeat(500);
         let put = |tree: &mut Tree, n: u64| {
             let path = KeyPath::from(format!("/d{deep}/{n}").as_str());
-            let node = Node::file(StoreIndex(1), None, Value::from(&b""[..]));
+            let node = Node::file(StoreIndex(1), None, b"");
             tree.put(&path, node).expect("nothing is in the way");
         };
         put(&mut tree, 0);
@@ -579,11 +448,13 @@ mod tests {
         let mut tree = Tree::default();
         let keys = ["/a.b", "/a/x", "/a", "/a0", "/b/y/z", "/b/y"];
         for key in keys.iter().filter(|key| **key != "/a" && **key != "/b/y") {
-            let node = Node::file(StoreIndex(1), Some(LogTime(5)), Value::from(&b""[..]));
+            let node = Node::file(StoreIndex(1), Some(LogTime(5)), b"");
             tree.put(&KeyPath::from(*key), node).expect("nothing is in the way");
         }
         for dir in ["/a", "/b/y"] {
-            tree.change(&KeyPath::from(dir), |node| node.expires = Some(LogTime(5)));
+            tree.change(&KeyPath::from(dir), |node| {
+                node.change(|facts| facts.expires = Some(LogTime(5)));
+            });
         }
         tree.check();
         assert_eq!((tree.next_death(), tree.due(LogTime(4))), (Some(LogTime(5)), None));
@@ -591,7 +462,7 @@ mod tests {
         while let Some(path) = tree.due(LogTime(5)) {
             // Only the node itself: what is below it dies on its own here.
             if tree.find(&path).is_ok_and(Node::is_dir) {
-                tree.change(&path, |node| node.expires = None);
+                tree.change(&path, |node| node.change(|facts| facts.expires = None));
             } else {
                 tree.remove(&path);
             }

@@ -70,7 +70,7 @@ fn a_life(seed: u64) -> Outcome {
             let path = KeyPath::from(format!("/key/{n}").as_str());
             let node = view.store.get(&path).outcome.expect("acknowledged writes are there");
             let value = node.value().expect("a file");
-            assert_eq!(**value, *n.to_string().as_bytes(), "key {n}");
+            assert_eq!(*value, *n.to_string().as_bytes(), "key {n}");
         }
         view.store.check();
         Outcome { term: view.position.term.0, index: view.store.index().0, took: world.elapsed() }

@@ -103,7 +103,8 @@ impl Model {
             | Command::PublishMember { .. }
             | Command::RemoveMember { .. }
             | Command::SetClusterVersion { .. }
-            | Command::Auth(_) => return,
+            | Command::Auth(_)
+            | Command::Mvcc(_) => return,
         };
         let is_fail = code.is_some_and(|code| !accidents.contains(&code));
         self.count(if is_fail { fail } else { success });
@@ -122,7 +123,7 @@ impl Model {
                 return Ok(vec![]);
             }
             // What it does is checked beside its code, against etcd and by the corpus.
-            Command::Auth(_) => return Ok(vec![]),
+            Command::Auth(_) | Command::Mvcc(_) => return Ok(vec![]),
             Command::Set { path, write } => self.set(names(path), write),
             Command::Create { path, write } => self.create(names(path), write),
             Command::CreateInOrder { dir, write } => {
@@ -191,7 +192,8 @@ impl Model {
             | Command::Delete { .. }
             | Command::CompareAndDelete { .. }
             | Command::Tick { .. }
-            | Command::Auth(_) => {}
+            | Command::Auth(_)
+            | Command::Mvcc(_) => {}
         }
         u64::from(before != (self.members.clone(), self.version.clone()))
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use cairn::model::{KeyPath, StoreIndex};
 use cairn::store::{
-    Action, Applied, Changes, Content, Counter, Event, HistoryLimits, Loader, Node, RecordChange,
-    Removed, Shown, Store,
+    Action, Applied, Changes, Counter, Event, HistoryLimits, Loader, Node, RecordChange, Removed,
+    Shown, Store,
 };
 
 use crate::model::{Entry, Happened, Names, No, names};
@@ -68,7 +68,7 @@ pub(crate) fn happened_of(event: &Event) -> Happened {
 
 pub(crate) fn entries_of(store: &Store) -> BTreeMap<Names, Entry> {
     fn collect(path: &Names, node: &Node, all: &mut BTreeMap<Names, Entry>) {
-        let Content::Dir(dir) = &node.content else { return };
+        let Some(dir) = node.as_dir() else { return };
         for (name, child) in dir.children() {
             let mut path = path.clone();
             path.push(name.to_vec());
@@ -160,8 +160,7 @@ pub(crate) fn answer_of(applied: &Applied) -> Result<Vec<Happened>, No> {
         | Applied::Known
         | Applied::Outdated
         | Applied::AuthChanged(_)
-        | Applied::AuthRefused(_) => {
-            Ok(applied.events().iter().map(|event| happened_of(event)).collect())
-        }
+        | Applied::AuthRefused(_)
+        | Applied::Mvcc(_) => Ok(applied.events().iter().map(|event| happened_of(event)).collect()),
     }
 }

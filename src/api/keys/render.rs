@@ -84,7 +84,7 @@ pub(super) fn open(out: &mut Vec<u8>, action: &str) {
 /// A node of the tree up to its children; `key` is its path.
 pub(super) fn node_begin(out: &mut Vec<u8>, key: &[u8], node: &Node, when: When) {
     out.push(b'{');
-    head(out, key, node.value().map(|value| &**value), node.is_dir());
+    head(out, key, node.value(), node.is_dir());
     deadline(out, node.expires, when);
 }
 

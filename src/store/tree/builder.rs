@@ -1,11 +1,9 @@
 //! A tree from its nodes in order, without a search for the place of each.
 
-use std::sync::Arc;
-
 use imbl::OrdMap;
 
 use crate::model::Name;
-use crate::store::tree::{Content, Link, Node, Trace, Tree};
+use crate::store::tree::{Node, Trace, Tree};
 
 /// Takes nodes in order, either one: that of a walk, parents first, or the bytewise order of whole keys, in which `/a-` stands
 /// between `/a` and `/a/b`. In both a directory is complete with the first key that it is no beginning of.
@@ -24,7 +22,7 @@ struct Open {
     key_bytes: usize,
     node: Node,
     /// In order. A directory that is open itself has no node here yet.
-    children: Vec<(Name, Option<Link>)>,
+    children: Vec<(Name, Option<Node>)>,
     /// Where it belongs: the place of its directory in the stack, and its own among that one's children.
     place: (usize, usize),
 }
@@ -36,8 +34,7 @@ pub(in crate::store) struct Misplaced;
 impl Default for Builder {
     fn default() -> Self {
         let Tree { root } = Tree::default();
-        let node = Arc::unwrap_or_clone(root.0);
-        let root = Open { key_bytes: 0, node, children: Vec::new(), place: (0, 0) };
+        let root = Open { key_bytes: 0, node: root, children: Vec::new(), place: (0, 0) };
         Self { open: vec![root], key: Vec::new() }
     }
 }
@@ -70,7 +67,7 @@ impl Builder {
             self.key.clear();
             self.key.extend_from_slice(key);
         } else {
-            children.push((Name::from(name), Some(Link(Arc::new(node)))));
+            children.push((Name::from(name), Some(node)));
         }
         Ok(())
     }
@@ -80,7 +77,7 @@ impl Builder {
         let closed = self.open.pop().expect("the root's key is a beginning of every key");
         let (dir, own) = closed.place;
         self.key.truncate(self.open.last().map_or(0, |open| open.key_bytes));
-        self.open[dir].children[own].1 = Some(Link(Arc::new(complete(closed))));
+        self.open[dir].children[own].1 = Some(complete(closed));
     }
 
     /// The tree.
@@ -89,20 +86,21 @@ impl Builder {
             self.close();
         }
         let root = self.open.pop().expect("the root is never closed");
-        Tree { root: Link(Arc::new(complete(root))) }
+        Tree { root: complete(root) }
     }
 }
 
 /// The directory with all its children.
 fn complete(Open { mut node, children, .. }: Open) -> Node {
-    let Content::Dir(dir) = &mut node.content else { unreachable!("only directories are open") };
-    let mut all = OrdMap::new();
-    for (name, child) in children {
-        let child = child.expect("what was open below is closed");
-        dir.settle(&name, Trace::default(), Trace::of(&child));
-        all.insert(name, child);
-    }
-    dir.children = all;
+    node.change_dir(|dir| {
+        let mut all = OrdMap::new();
+        for (name, child) in children {
+            let child = child.expect("what was open below is closed");
+            dir.settle(&name, Trace::default(), Trace::of(&child));
+            all.insert(name, child);
+        }
+        dir.children = all;
+    });
     node
 }
 
@@ -117,7 +115,7 @@ mod tests {
         let expires = dies.map(LogTime);
         match dir {
             true => Node::dir(StoreIndex(3), expires),
-            false => Node::file(StoreIndex(3), expires, b"v"[..].into()),
+            false => Node::file(StoreIndex(3), expires, b"v"),
         }
     }
 
@@ -150,8 +148,8 @@ mod tests {
             for order in [walked, sorted] {
                 let mut builder = Builder::default();
                 for (key, mut node) in order {
-                    if let Content::Dir(dir) = &mut node.content {
-                        **dir = <_>::default();
+                    if node.is_dir() {
+                        node.change_dir(|dir| *dir = <_>::default());
                     }
                     prop_assert_eq!(builder.push(&key, node), Ok(()));
                 }
