@@ -53,7 +53,7 @@ fn main() -> ExitCode {
             on_a_large_stack(async move || told(&migrate::export(arguments, variables)))
         }
         Program::Mirror(arguments) => on_a_large_stack(async move || {
-            told(&mirror::run(arguments, variables, asked_to_end()).await)
+            told(&Box::pin(mirror::run(arguments, variables, asked_to_end())).await)
         }),
         Program::Tool(..) if std::env::args_os().any(|word| word.to_str().is_none()) => {
             // With replacements it would be another key or another value.

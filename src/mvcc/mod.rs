@@ -168,18 +168,17 @@ impl Mvcc {
         Command { asker, request }: &Command,
         changes: &mut Vec<Change>,
     ) -> Result<Reply, Refusal> {
-        match request {
+        let changes_keys = matches!(
+            request,
             Request::Put(_)
-            | Request::DeleteRange(_)
-            | Request::Txn(_)
-            | Request::Compact(_)
-            | Request::LeaseGrant { .. }
-            | Request::LeaseRevoke(_)
-                if self.has_alarm(AlarmKind::Corrupt) =>
-            {
-                return Err(Refusal::Corrupt);
-            }
-            _ => {}
+                | Request::DeleteRange(_)
+                | Request::Txn(_)
+                | Request::Compact(_)
+                | Request::LeaseGrant { .. }
+                | Request::LeaseRevoke(_)
+        );
+        if changes_keys && self.has_alarm(AlarmKind::Corrupt) {
+            return Err(Refusal::Corrupt);
         }
         self.permit(asker, request)?;
         if self.has_alarm(AlarmKind::NoSpace) && request.grows() {

@@ -15,9 +15,9 @@ fn user(name: &str, mvcc: &Mvcc) -> Asker {
 fn change(mvcc: &mut Mvcc, request: AuthRequest) -> Result<AuthReply, Refusal> {
     let asker = ROOT_ASKS(mvcc);
     let reply = mvcc.apply(LogTime(1), &Command { asker, request: Request::Auth(request) }).reply;
-    reply.map(|reply| match reply {
-        Reply::Auth(reply) => reply,
-        reply => panic!("{reply:?}"),
+    reply.map(|reply| {
+        let Reply::Auth(reply) = reply else { panic!("{reply:?}") };
+        reply
     })
 }
 

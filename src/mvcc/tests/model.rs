@@ -70,7 +70,7 @@ impl Model {
         for op in branch {
             match op {
                 Op::Txn(txn) => self.flatten(txn, out),
-                op => out.push(op),
+                Op::Range(_) | Op::Put(_) | Op::DeleteRange(_) => out.push(op),
             }
         }
     }
@@ -108,7 +108,7 @@ impl Model {
                         modified: main,
                         version: prev.as_ref().map_or(1, |prev| prev.version + 1),
                         lease: put.lease,
-                        sub: changes.len() as u32,
+                        sub: changes.len().try_into().expect("few changes in one revision"),
                     };
                     if let Some(prev) = &prev {
                         if put.ignore_value {
@@ -194,7 +194,7 @@ fn delete_key(
         modified: main,
         version: 0,
         lease: LeaseId(0),
-        sub: changes.len() as u32,
+        sub: changes.len().try_into().expect("few changes in one revision"),
     };
     changes.push((kv, prev));
 }
@@ -410,7 +410,10 @@ proptest! {
         let plain = RangeQuery { revision: query.revision, ..RangeQuery::of(query.range.clone()) };
         let (found, all) = match (mvcc.range(&query), mvcc.range(&plain)) {
             (Ok(found), Ok(all)) => (found, all),
-            (found, all) => return Ok(prop_assert_eq!(found, all)),
+            (found, all) => {
+                prop_assert_eq!(found, all);
+                return Ok(());
+            }
         };
         prop_assert_eq!(found.count, all.kvs.len() as u64);
         if query.count_only {
