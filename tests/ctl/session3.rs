@@ -390,7 +390,7 @@ fn assert_same(steps: &[Step], said: &[String], who: &str) {
             let _ = write!(wrong, "--- recorded\n{}--- said\n{said}", recorded(step));
         }
     }
-    println!("{who}: {same} of {} steps are the same", steps.len());
+    eprintln!("{who}: {same} of {} steps are the same", steps.len());
     assert!(wrong.is_empty(), "{who}: {same} of {} steps are the same\n{wrong}", steps.len());
 }
 
@@ -491,7 +491,7 @@ fn both_tools_print_the_same_bytes_of_the_same_members() {
             count += 1;
         }
     }
-    println!("{count} answers are the same byte for byte");
+    eprintln!("{count} answers are the same byte for byte");
 }
 
 #[test]

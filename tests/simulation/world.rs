@@ -440,7 +440,7 @@ impl World {
         };
         let hub = Hub::new(1000, Arc::clone(&clock));
         let observer = Arc::clone(&hub) as Arc<dyn raft::Observer>;
-        let raft = Raft::start(options, observer).await.expect("it starts");
+        let raft = Box::pin(Raft::start(options, observer)).await.expect("it starts");
         if !raft.is_initialized().await.expect("it runs") {
             raft.initialize(&founders).await.expect("it founds its cluster");
         }
