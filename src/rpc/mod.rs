@@ -10,7 +10,7 @@
 //! | `concurrency` | `v3lockpb.Lock` and `v3electionpb.Election` |
 //! | `health` | `grpc.health.v1.Health` |
 //!
-//! A message is declared once, with [`message`](mod@message): that makes the struct, its protobuf form and its JSON form.
+//! A message is declared once, with the macro `message`: that makes the struct, its protobuf form and its JSON form.
 
 #[macro_use]
 mod message;
