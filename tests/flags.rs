@@ -158,6 +158,11 @@ const CASES: &[(&str, Case)] = &[
     ),
     ("max-header-bytes", Here(max_header_bytes)),
     ("max-headers", Here(max_headers)),
+    ("max-request-bytes", Here(max_request_bytes)),
+    ("max-txn-ops", Here(max_txn_ops)),
+    ("max-concurrent-streams", Here(max_concurrent_streams)),
+    ("grpc-keepalive-interval", Here(grpc_keepalive)),
+    ("grpc-keepalive-timeout", Here(grpc_keepalive)),
     ("header-timeout", Here(header_timeout)),
     ("idle-timeout", Here(idle_timeout)),
     ("max-connections", Here(max_connections)),
@@ -525,6 +530,59 @@ fn max_headers() {
         member.ask(&headers).status()
     };
     assert_eq!((ask(4), ask(20)), (200, 431));
+}
+
+fn max_request_bytes() {
+    let member = Member::told(&["--max-request-bytes=1000"]);
+    let put = |bytes: usize| {
+        // "eHh4" is "xxx".
+        let body = format!(r#"{{"key":"a2V5","value":"{}"}}"#, "eHh4".repeat(bytes / 3));
+        member.ask(&Request::new("POST", "/v3/kv/put").body(body))
+    };
+    assert_eq!(put(600).status(), 200);
+    let refused = put(1500);
+    assert_eq!(refused.status(), 400);
+    assert!(refused.text().contains("etcdserver: request is too large"), "{}", refused.text());
+}
+
+fn max_txn_ops() {
+    let member = Member::told(&["--max-txn-ops=2"]);
+    let txn = |count: usize| {
+        let ops = vec![r#"{"request_range":{"key":"a2V5"}}"#; count].join(",");
+        let body = format!(r#"{{"success":[{ops}]}}"#);
+        member.ask(&Request::new("POST", "/v3/kv/txn").body(body))
+    };
+    assert_eq!(txn(2).status(), 200);
+    let refused = txn(3);
+    assert_eq!(refused.status(), 400);
+    let text = "etcdserver: too many operations in txn request";
+    assert!(refused.text().contains(text), "{}", refused.text());
+}
+
+/// How a client of HTTP/2 begins: the preface, and settings that say nothing.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+fn max_concurrent_streams() {
+    let member = Member::told(&["--max-concurrent-streams=7"]);
+    let mut stream = std::net::TcpStream::connect(member.addr).expect("it accepts");
+    stream.set_read_timeout(Some(http::PATIENCE)).expect("a socket");
+    std::io::Write::write_all(&mut stream, HTTP2).expect("it takes bytes");
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).expect("its settings come first");
+    assert_eq!((head[0], head[1], head[3]), (0, 0, 4), "{head:?}");
+    let mut settings = vec![0; usize::from(head[2])];
+    stream.read_exact(&mut settings).expect("the rest of them");
+    // Number 3, as 32 bits.
+    let wanted = [0, 3, 0, 0, 0, 7];
+    assert!(settings.chunks(6).any(|setting| setting == wanted), "{settings:?}");
+}
+
+fn grpc_keepalive() {
+    let args = ["--grpc-keepalive-interval=300ms", "--grpc-keepalive-timeout=300ms"];
+    let member = Member::told(&args);
+    // It never answers. The defaults are two hours and 20 s.
+    let took = closes_after(member.addr, HTTP2);
+    assert!((Duration::from_millis(500)..Duration::from_secs(10)).contains(&took), "{took:?}");
 }
 
 /// How long a connection stays open on which this was sent.
