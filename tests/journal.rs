@@ -185,7 +185,7 @@ fn a_package_can_be_silenced_and_unknown_ones_are_named() {
     member.line("I | embed: ready to serve client requests");
     let log = member.log();
     assert!(
-        log.contains("no package is called \"security\"; there are auth, discovery, "),
+        log.contains("no package is called \"security\"; there are auth, compactor, discovery, "),
         "{log}"
     );
     assert!(!log.contains("| etcdserver: "), "{log}");
