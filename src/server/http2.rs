@@ -95,6 +95,7 @@ pub(super) async fn serve<S, E>(
     E: Future<Output = End>,
 {
     let Terms { site, limits, stop, from, .. } = terms;
+    let face = terms.face;
     let (address, patience) = (from.map(ClientAddress), limits.timeouts.head);
     progress.set(Phase::Quiet);
     let service = service_fn(|mut request| {
@@ -102,7 +103,7 @@ pub(super) async fn serve<S, E>(
         tell_who_asks(&mut request, name.as_ref(), address, site);
         let site = site.clone();
         async move {
-            let response = answer(&site, request, patience).await;
+            let response = answer(&site, face, request, patience).await;
             Ok::<_, Infallible>(response.map(|body| AnswerBody { body, _counted: counted }))
         }
     });
@@ -148,14 +149,20 @@ pub(super) async fn serve<S, E>(
     }
 }
 
-async fn answer(site: &Site, request: Request<Incoming>, patience: Duration) -> Response<Body> {
+async fn answer(
+    site: &Site,
+    face: Face,
+    request: Request<Incoming>,
+    patience: Duration,
+) -> Response<Body> {
     let content_type = request.headers().get(CONTENT_TYPE);
     // Bodies of calls may be open for ever; each call knows how long it waits.
-    if content_type.is_some_and(|value| value.as_bytes().starts_with(CALL)) {
+    let is_call = content_type.is_some_and(|value| value.as_bytes().starts_with(CALL));
+    if is_call && face == Face::Clients {
         return site.call(request).await;
     }
     let request = as_http1(request).map(|body| PatientBody::new(body, patience));
-    site.answer(Face::Clients, request).await
+    site.answer(face, request).await
 }
 
 /// The host stands in a header and the target is a path, as in HTTP/1: whoever answers knows one form.

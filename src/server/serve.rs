@@ -144,7 +144,7 @@ where
         Outcome::First(read) => {
             let stop = pin!(terms.stop.cancelled());
             match http2::begun(&mut stream, read, &mut guard, stop).await {
-                Some((read, true)) if terms.face == Face::Clients => {
+                Some((read, true)) => {
                     let stream = ClientStream::new(stream, read, Arc::clone(&progress));
                     Box::pin(http2::serve(stream, progress, guard, &terms, name)).await;
                     false
