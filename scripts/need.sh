@@ -10,6 +10,11 @@ need() { # command package
   return 1
 }
 
+# The programs of PostgreSQL, which are in no search path.
+need_postgresql() {
+  ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1
+}
+
 # A tool written in Rust, from the registry of crates.
 need_cargo() { # command crate
   command -v "$1" >/dev/null || cargo install --locked --quiet "$2"

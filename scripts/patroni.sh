@@ -18,7 +18,7 @@ for library in etcd psycopg2; do
   /usr/bin/python3 -c "import $library" 2>/dev/null || need "python3-$library is not a program" "python3-$library" ||
     { echo "skipped: there is no python3-$library"; exit 77; }
 done
-ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need "no program" postgresql || true
+need_postgresql || true
 bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
 [ -n "$bin" ] || { echo "skipped: there is no PostgreSQL (Debian: postgresql)"; exit 77; }
 

@@ -25,7 +25,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
-use tokio_util::sync::WaitForCancellationFuture;
 use tracing::debug;
 
 use crate::api::{Body, CALL, ClientAddress, ClientName};
@@ -46,13 +45,12 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of an answer that are held for a client that is slow to take them.
 const SEND_BYTES_MAX: usize = 256 << 10;
 
-/// Does a connection begin as HTTP/2? Returns also what was read of it; `None` when it has ended, takes too long or is to `stop`.
-/// Only what may still become the preface is waited for.
+/// Does a connection begin as HTTP/2? `read` is what it began with; returned is that and what was read since, or `None` when the
+/// connection takes too long. Only what may still become the preface is waited for.
 pub(super) async fn begun<S, E>(
     stream: &mut S,
     mut read: Vec<u8>,
     guard: &mut Guard<'_, E>,
-    mut stop: Pin<&mut WaitForCancellationFuture<'_>>,
 ) -> Option<(Vec<u8>, bool)>
 where
     S: AsyncRead + Unpin,
@@ -65,20 +63,16 @@ where
         if !PREFACE.starts_with(&read) {
             return Some((read, false));
         }
-        // In front of a proxy nothing was read yet.
-        guard.wait_for(if read.is_empty() { Wait::Request } else { Wait::Rest });
+        guard.wait_for(Wait::Rest);
         let bytes = poll_fn(|cx| {
             if let Poll::Ready(result) = poll_read_buf(Pin::new(&mut *stream), cx, &mut read) {
                 return Poll::Ready(result.ok());
-            }
-            if read.is_empty() && stop.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
             }
             guard.poll_overdue(cx).map(|()| None)
         });
         if bytes.await? == 0 {
             // HTTP/1 knows what to say to a head that is cut.
-            return Some((read, false)).filter(|(read, _)| !read.is_empty());
+            return Some((read, false));
         }
     }
 }
@@ -95,7 +89,6 @@ pub(super) async fn serve<S, E>(
     E: Future<Output = End>,
 {
     let Terms { site, limits, stop, from, .. } = terms;
-    let face = terms.face;
     let (address, patience) = (from.map(ClientAddress), limits.timeouts.head);
     progress.set(Phase::Quiet);
     let service = service_fn(|mut request| {
@@ -103,7 +96,7 @@ pub(super) async fn serve<S, E>(
         tell_who_asks(&mut request, name.as_ref(), address, site);
         let site = site.clone();
         async move {
-            let response = answer(&site, face, request, patience).await;
+            let response = answer(&site, request, patience).await;
             Ok::<_, Infallible>(response.map(|body| AnswerBody { body, _counted: counted }))
         }
     });
@@ -149,20 +142,14 @@ pub(super) async fn serve<S, E>(
     }
 }
 
-async fn answer(
-    site: &Site,
-    face: Face,
-    request: Request<Incoming>,
-    patience: Duration,
-) -> Response<Body> {
+async fn answer(site: &Site, request: Request<Incoming>, patience: Duration) -> Response<Body> {
     let content_type = request.headers().get(CONTENT_TYPE);
     // Bodies of calls may be open for ever; each call knows how long it waits.
-    let is_call = content_type.is_some_and(|value| value.as_bytes().starts_with(CALL));
-    if is_call && face == Face::Clients {
+    if content_type.is_some_and(|value| value.as_bytes().starts_with(CALL)) {
         return site.call(request).await;
     }
     let request = as_http1(request).map(|body| PatientBody::new(body, patience));
-    site.answer(face, request).await
+    site.answer(Face::Clients, request).await
 }
 
 /// The host stands in a header and the target is a path, as in HTTP/1: whoever answers knows one form.

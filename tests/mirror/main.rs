@@ -9,5 +9,6 @@ mod copies;
 mod exact;
 mod lifetimes;
 mod moving;
+mod patroni;
 mod program;
 mod secured;
