@@ -637,6 +637,13 @@ pub const SECTIONS: &[Section] = &[
             ),
             row("history-bytes", "67108864", Number, Works, "Bytes of them."),
             row(
+                "auto-compaction-bytes",
+                "268435456",
+                Number,
+                Works,
+                "Bytes of superseded version 3 values that are kept, whatever --auto-compaction-retention says; 0 for all.",
+            ),
+            row(
                 "checkpoint-wal-bytes",
                 "67108864",
                 Number,

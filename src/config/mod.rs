@@ -143,6 +143,8 @@ pub struct Config {
     pub watch_progress_interval: Duration,
     /// How much of the past of version 3 keys is kept.
     pub retention: Retention,
+    /// Bytes of superseded values of version 3 keys that are kept; `None` for all.
+    pub past_bytes_max: Option<u64>,
     /// Guests have no rights when authentication is enabled here for the first time.
     pub auth_closed_guest: bool,
     /// Bytes of a key.
