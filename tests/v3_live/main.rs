@@ -6,6 +6,7 @@
 mod support;
 
 mod client;
+mod kubernetes;
 mod lease;
 mod lock;
 mod watch;
