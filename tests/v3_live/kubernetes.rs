@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,19 +14,20 @@ use cairn::client::{Client, Endpoint, Settings, Terms};
 use cairn::rpc::{
     Code, CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, Event,
     EventType, KeyValue, LeaseGrantRequest, PutRequest, RangeRequest, RangeResponse, Request,
-    RequestOp, Response, TargetUnion, TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest,
-    WatchRequestUnion, WatchResponse,
+    RequestOp, Response, Status, TargetUnion, TxnRequest, TxnResponse, WatchCreateRequest,
+    WatchRequest, WatchRequestUnion, WatchResponse,
 };
 use futures_util::StreamExt as _;
 
-use crate::client::{PATIENCE, START};
-use crate::support::server::Server;
+use crate::client::PATIENCE;
+use crate::support::server::{Flavor, Server};
 
 const PREFIX: &str = "/registry/";
 const END: &str = "/registry0";
 /// Those who have one key to agree on what is compacted next.
 const COMPACTED: &str = "compact_rev_key";
 const PAGE: i64 = 500;
+const IS_COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 /// API servers, each of which lists everything and watches from there.
 const SERVERS: usize = 3;
 /// Controllers that all write one object.
@@ -97,8 +98,17 @@ fn outcome(answer: TxnResponse) -> Result<i64, Option<KeyValue>> {
     }
 }
 
-/// Everything, in pages at one revision, and which that was.
+/// Everything, in pages at one revision, and which that was. A list that a compaction has overtaken is begun anew.
 async fn list(client: &Client) -> (BTreeMap<Bytes, KeyValue>, i64) {
+    loop {
+        match try_list(client).await {
+            Ok(listed) => return listed,
+            Err(status) => assert_eq!(status.to_string(), IS_COMPACTED),
+        }
+    }
+}
+
+async fn try_list(client: &Client) -> Result<(BTreeMap<Bytes, KeyValue>, i64), Status> {
     let mut request = RangeRequest {
         key: PREFIX.into(),
         range_end: END.into(),
@@ -107,7 +117,7 @@ async fn list(client: &Client) -> (BTreeMap<Bytes, KeyValue>, i64) {
     };
     let (mut all, mut count) = (BTreeMap::new(), None);
     loop {
-        let page: RangeResponse = client.ask(&request, within()).await.expect("a page");
+        let page: RangeResponse = client.ask(&request, within()).await?;
         if request.revision == 0 {
             request.revision = page.header.expect("a header").revision;
         }
@@ -119,7 +129,7 @@ async fn list(client: &Client) -> (BTreeMap<Bytes, KeyValue>, i64) {
         all.extend(page.kvs.into_iter().map(|kv| (kv.key.clone(), kv)));
         match last.filter(|_| page.more) {
             Some(last) => request.key = [last.as_ref(), b"\0"].concat().into(),
-            None => return (all, request.revision),
+            None => return Ok((all, request.revision)),
         }
     }
 }
@@ -171,6 +181,7 @@ async fn api_server(client: Arc<Client>, end: Arc<AtomicU64>) -> Cache {
         let answer = tokio::time::timeout(PATIENCE, answers.next()).await;
         let answer: WatchResponse =
             answer.expect("an answer in time").expect("no error").expect("the stream goes on");
+        // A compaction comes long after what it forgets: whoever lists and then watches is quicker.
         assert!(!answer.canceled, "{answer:?}");
         let revision = answer.header.map_or(0, |header| header.revision);
         let tells_progress = answer.events.is_empty() && !answer.created;
@@ -205,8 +216,13 @@ async fn update(client: &Client, key: &str, change: impl Fn(&str) -> String) -> 
 }
 
 /// As each API server does: whoever writes the key first compacts up to what was there the last time.
-async fn compactor(client: Arc<Client>, stop: Arc<AtomicBool>) -> i64 {
-    let (mut version, mut revision, mut compacted) = (0, 0, 0);
+async fn compactor(
+    client: Arc<Client>,
+    pause: Duration,
+    compacted: Arc<AtomicI64>,
+    stop: Arc<AtomicBool>,
+) {
+    let (mut version, mut revision) = (0, 0);
     while !stop.load(Ordering::SeqCst) {
         let key = Bytes::from_static(COMPACTED.as_bytes());
         let compare = Compare {
@@ -222,12 +238,12 @@ async fn compactor(client: Arc<Client>, stop: Arc<AtomicBool>) -> i64 {
             failure: vec![op(Request::Range(read))],
         };
         let answer = client.ask(&txn, within()).await.expect("a transaction");
-        let now = answer.header.expect("a header").revision;
+        let now = answer.header.as_ref().expect("a header").revision;
         match outcome(answer) {
             Ok(_) if revision > 0 => {
                 let compaction = CompactionRequest { revision, physical: false };
                 match client.ask(&compaction, within()).await {
-                    Ok(_) => compacted = revision,
+                    Ok(_) => _ = compacted.fetch_max(revision, Ordering::SeqCst),
                     Err(status) => assert_eq!(status.code, Code::OutOfRange, "{status}"),
                 }
                 version += 1;
@@ -236,9 +252,8 @@ async fn compactor(client: Arc<Client>, stop: Arc<AtomicBool>) -> i64 {
             Err(other) => version = other.expect("the key is there").version,
         }
         revision = now;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(pause).await;
     }
-    compacted
 }
 
 /// The objects of one writer: made, changed, some of them removed.
@@ -269,7 +284,8 @@ async fn objects_of(client: Arc<Client>, writer: usize, count: usize) -> u64 {
 
 #[test]
 fn no_event_is_missed_and_no_write_is_lost() {
-    let server = Server::start_with(START, &["--experimental-watch-progress-notify-interval=1s"]);
+    let server =
+        Server::start_with(Flavor::Subject, &["--experimental-watch-progress-notify-interval=1s"]);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -302,12 +318,15 @@ async fn a_cluster(server: &Server) {
     half(0).await;
     let filled = begun.elapsed();
 
-    let compactors: Vec<_> =
-        (0..2).map(|number| tokio::spawn(compactor(at(number), Arc::clone(&stop)))).collect();
+    let compacted = Arc::new(AtomicI64::new(0));
+    // A list takes less time than this.
+    let pause = Duration::from_millis(u64::try_from(250 + objects / 20).expect("soon"));
+    for number in 0..2 {
+        tokio::spawn(compactor(at(number), pause, Arc::clone(&compacted), Arc::clone(&stop)));
+    }
     let second = half(writers);
-    let servers: Vec<_> = (0..SERVERS)
-        .map(|number| tokio::spawn(api_server(client(server), Arc::clone(&end))))
-        .collect();
+    let servers: Vec<_> =
+        (0..SERVERS).map(|_| tokio::spawn(api_server(client(server), Arc::clone(&end)))).collect();
     let heartbeats: Vec<_> = (0..nodes)
         .map(|node| {
             let client = at(node);
@@ -334,12 +353,14 @@ async fn a_cluster(server: &Server) {
             })
         })
         .collect();
-    let lease = LeaseGrantRequest { ttl: 1, id: 0 };
+    let lease = LeaseGrantRequest { ttl: 5, id: 0 };
     let lease = clients[0].ask(&lease, within()).await.expect("a lease").id;
-    for number in 0..EVENTS {
+    let events = (0..EVENTS).map(|number| {
         let key = format!("{PREFIX}events/event-{number}");
-        let txn = guarded(&key, 0, put(&key, "seen".to_owned(), lease));
-        let made = outcome(clients[0].ask(&txn, within()).await.expect("a transaction"));
+        let (client, txn) = (at(number), guarded(&key, 0, put(&key, "seen".to_owned(), lease)));
+        async move { outcome(client.ask(&txn, within()).await.expect("a transaction")) }
+    });
+    for made in futures_util::future::join_all(events).await {
         made.expect("nobody else makes it");
     }
 
@@ -382,12 +403,13 @@ async fn a_cluster(server: &Server) {
         assert!(cache.objects == expected, "what is remembered is not what is there");
         seen.push(cache.events);
     }
-    stop.store(true, Ordering::SeqCst);
-    let mut compacted = 0;
-    for task in compactors {
-        compacted = task.await.expect("a compactor").max(compacted);
+    let deadline = Instant::now() + PATIENCE;
+    while compacted.load(Ordering::SeqCst) == 0 {
+        assert!(Instant::now() < deadline, "nothing is compacted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(compacted > 0, "nothing was compacted");
+    stop.store(true, Ordering::SeqCst);
+    let compacted = compacted.load(Ordering::SeqCst);
 
     let count = &expected[format!("{PREFIX}endpoints/default/kubernetes").as_bytes()];
     let sum = u64::try_from(CONTROLLERS).expect("few") * ROUNDS;
@@ -402,9 +424,9 @@ async fn a_cluster(server: &Server) {
         ..Default::default()
     };
     let refused = clients[0].ask(&old, within()).await.expect_err("it is compacted");
-    assert_eq!(refused.to_string(), "etcdserver: mvcc: required revision has been compacted");
+    assert_eq!(refused.to_string(), IS_COMPACTED);
     println!(
-        "{objects} objects, {nodes} nodes: the first half written in {filled:?}, all in {:?}; events seen {seen:?}, conflicts {conflicts}, compacted up to {compacted} of {revision}",
+        "{objects} objects, {nodes} nodes: the first half written in {filled:?}, all in {:?}; events seen {seen:?}, conflicts {conflicts}, compacted up to {compacted}, at {revision} when it was listed",
         begun.elapsed()
     );
 }
