@@ -13,6 +13,7 @@ mod discovery;
 mod duration;
 mod file;
 pub mod flags;
+mod help;
 mod listen;
 mod log;
 mod parse;
@@ -310,7 +311,7 @@ fn understand(
 ) -> Result<Understood, Failure> {
     let (mut raw, mut notices) = (Raw::default(), Vec::new());
     if let Asked::Help = parse::arguments(arguments, &mut raw, &mut notices)? {
-        return Ok(Understood::Print(flags::help()));
+        return Ok(Understood::Print(help::text()));
     }
     if raw.bool("version") {
         return Ok(Understood::Print(version()));
