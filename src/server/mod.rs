@@ -1,5 +1,6 @@
 //! Puts a member together: starts it bottom-up, runs it, drains it top-down.
 
+mod authority;
 mod bootstrap;
 mod clock;
 mod connection;
