@@ -65,6 +65,8 @@ pub struct Mvcc {
     live: OrdMap<Value, Arc<KeyValue>>,
     past: OrdSet<Superseded>,
     log: Vector<Arc<KeyValue>>,
+    /// So many at the log's front are of the compacted revision, and all that they made free is given back.
+    swept: usize,
     leases: OrdMap<LeaseId, Lease>,
     alarms: OrdSet<Alarm>,
     auth: Auth,
@@ -82,6 +84,7 @@ impl Default for Mvcc {
             live: OrdMap::new(),
             past: OrdSet::new(),
             log: Vector::new(),
+            swept: 0,
             leases: OrdMap::new(),
             alarms: OrdSet::new(),
             auth: Auth::default(),
