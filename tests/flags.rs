@@ -146,6 +146,10 @@ const CASES: &[(&str, Case)] = &[
     ("history-events", Here(|| history_ends("--history-events=2"))),
     ("history-bytes", Here(|| history_ends("--history-bytes=600"))),
     ("checkpoint-wal-bytes", Here(checkpoint_wal_bytes)),
+    (
+        "quota-backend-bytes",
+        Elsewhere("space::a_write_of_version_3_beyond_the_quota_raises_an_alarm_that_stays"),
+    ),
     ("quota-bytes", Elsewhere("space::at_the_quota_only_writes_go_on_that_need_no_room")),
     (
         "reserve-bytes",

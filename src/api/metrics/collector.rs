@@ -9,6 +9,7 @@ use crate::api::metrics::families::{Families, Labelled};
 use crate::api::metrics::limits::LimitHits;
 use crate::api::metrics::surroundings::Surroundings;
 use crate::api::{CLUSTER_VERSION, ETCD_VERSION};
+use crate::mvcc::AlarmKind;
 use crate::raft::Role;
 use crate::replica::Replica;
 use crate::store::Counter;
@@ -53,9 +54,20 @@ impl MemberCollector {
         ] {
             families.gauge(name, help, value);
         }
-        let short = u64::from(self.replica.shortage().is_some());
-        let help = "Is there no room for writes that need some? 1 for yes.";
-        families.gauge_by("cairn_alarm", help, "kind", &[("nospace".to_owned(), short)]);
+        families.real(
+            "etcd_server_quota_backend_bytes",
+            "Bytes that the data may take: --quota-bytes.",
+            quota as f64,
+        );
+        let no_space = self.replica.shortage().is_some() || self.replica.has_space_alarm();
+        let corrupt = self.replica.has_alarm(AlarmKind::Corrupt);
+        let alarms = [("nospace", no_space), ("corrupt", corrupt)];
+        families.gauge_by(
+            "cairn_alarm",
+            "Is there no room for writes that need some, or has somebody said that the data is wrong? 1 for yes.",
+            "kind",
+            &alarms.map(|(kind, raised)| (kind.to_owned(), u64::from(raised))),
+        );
     }
 
     fn server(&self, families: &mut Families) {
