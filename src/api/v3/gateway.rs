@@ -55,36 +55,42 @@ where
         return error::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
     }
     let (head, body) = request.into_parts();
-    known.meter.started.inc();
+    let mut ending = Ending::begin(api, known, &head.headers);
     let call = Call::of(&head.headers, None);
-    let result = match &known.method.handler {
+    match &known.method.handler {
         Handler::Unary(handler) => {
             let answer = async {
-                let (value, held) = only_value(api, &head.headers, body).await?;
-                known.meter.received.inc();
+                let (value, bytes, held) = only_value(api, &head.headers, body).await?;
+                known.meter.received(bytes);
                 let call = Call { held: Some(Arc::new(held)), ..call };
                 handler(Arc::clone(api), call, Came::Json(value)).await
             };
-            answer.await.map(|message| {
-                known.meter.sent.inc();
-                known.meter.handled(Code::Ok);
-                answered(message)
-            })
+            match answer.await {
+                Ok(message) => {
+                    known.meter.sent(message.len());
+                    ending.ended(Code::Ok);
+                    answered(message)
+                }
+                Err(status) => {
+                    ending.ended(status.code);
+                    failed(&status)
+                }
+            }
         }
         Handler::Streaming(handler) => {
             let requests = values(api, known, body);
-            let begun = handler(Arc::clone(api), call.clone(), requests, Form::Json).await;
-            begun.map(|answers| {
-                let answers = leader::cut(api, &call, answers);
-                let ending = Ending::new(api, known.place);
-                streamed(Results { answers: Some(answers), ending })
-            })
+            match handler(Arc::clone(api), call.clone(), requests, Form::Json).await {
+                Ok(answers) => {
+                    let answers = leader::cut(api, &call, answers);
+                    streamed(Results { answers: Some(answers), ending })
+                }
+                Err(status) => {
+                    ending.ended(status.code);
+                    failed(&status)
+                }
+            }
         }
-    };
-    result.unwrap_or_else(|status| {
-        known.meter.handled(status.code);
-        failed(&status)
-    })
+    }
 }
 
 /// What may come of a body; JSON takes more room than protobuf.
@@ -92,19 +98,19 @@ fn body_bytes_max(api: &Context) -> usize {
     2 * message_bytes_max(api)
 }
 
-/// The first value of a body, which is read whole, and what it takes of the budget.
+/// The first value of a body, which is read whole, its bytes, and what they take of the budget.
 async fn only_value<B>(
     api: &Context,
     headers: &HeaderMap,
     body: B,
-) -> Result<(json::Value, Reserved), Status>
+) -> Result<(json::Value, usize, Reserved), Status>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
 {
     let bytes_max = body_bytes_max(api);
     let read = intake::collect(api.replica.budget(), body, headers, bytes_max);
     let (body, held) = read.await.map_err(|unread| unread_body(unread, bytes_max))?;
-    Ok((first_value(&body)?, held))
+    Ok((first_value(&body)?, body.len(), held))
 }
 
 /// The first value of a body; none counts as a message without fields.
@@ -140,15 +146,16 @@ where
         bytes_max: body_bytes_max(api),
         is_over: false,
     };
-    let received = known.meter.received.clone();
-    Box::pin(stream::unfold((Some(values), received), |(values, received)| async {
+    let meter = known.meter.clone();
+    Box::pin(stream::unfold((Some(values), meter), |(values, meter)| async {
         let mut values = values?;
         match values.next().await {
             Ok(value) => {
-                received.inc();
-                Some((Ok(Came::Json(value?)), (Some(values), received)))
+                let (value, bytes) = value?;
+                meter.received(bytes);
+                Some((Ok(Came::Json(value)), (Some(values), meter)))
             }
-            Err(status) => Some((Err(status), (None, received))),
+            Err(status) => Some((Err(status), (None, meter))),
         }
     }))
 }
@@ -161,7 +168,8 @@ struct Values<B> {
 }
 
 impl<B: http_body::Body<Data = Bytes>> Values<B> {
-    async fn next(&mut self) -> Result<Option<json::Value>, Status> {
+    /// The next value, and how many bytes it took.
+    async fn next(&mut self) -> Result<Option<(json::Value, usize)>, Status> {
         loop {
             match json::parse(&self.came) {
                 // A number may go on.
@@ -169,7 +177,7 @@ impl<B: http_body::Body<Data = Bytes>> Values<B> {
                     if bytes == self.came.len() && !self.is_over && !self.is_closed() => {}
                 Ok((value, bytes)) => {
                     let _ = self.came.split_to(bytes);
-                    return Ok(Some(value));
+                    return Ok(Some((value, bytes)));
                 }
                 Err(Unparsed::Empty) if self.is_over => return Ok(None),
                 Err(unparsed @ Unparsed::Cut) if self.is_over => {
@@ -246,7 +254,7 @@ impl Stream for Results {
         let Some(answers) = &mut self.answers else { return Poll::Ready(None) };
         let result = match ready!(answers.as_mut().poll_next(cx)) {
             Some(Ok(message)) => {
-                self.ending.meter().sent.inc();
+                self.ending.meter().sent(message.len());
                 return Poll::Ready(Some(result(&message)));
             }
             Some(Err(status)) => Some(status),

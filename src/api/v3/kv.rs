@@ -6,7 +6,7 @@ use crate::api::context::Context;
 use crate::api::v3::call::Call;
 use crate::api::v3::{access, convert, refused, write, wrong_reply};
 use crate::mvcc::{
-    self, AlarmKind, Asker, Intent, RangeQuery, Reply, TxnLimits, check_delete, check_put,
+    self, AlarmKind, Asker, Intent, RangeQuery, Reply, Tally, TxnLimits, check_delete, check_put,
     check_range, check_txn,
 };
 use crate::raft::View;
@@ -43,6 +43,7 @@ pub(super) async fn range(
 fn read(api: &Context, view: &View, query: &RangeQuery) -> Result<RangeResponse, Status> {
     let mvcc = view.store.mvcc();
     let reply = mvcc.range(query).map_err(refused::mvcc)?;
+    api.metrics.read(Tally { ranges: 1, ..Tally::default() });
     Ok(convert::range_response(Some(convert::header(api, mvcc.revision())), query, &reply))
 }
 
@@ -143,6 +144,7 @@ async fn read_only(
     mvcc.permit_txn(asker, txn).map_err(refused::mvcc)?;
     readable(&view)?;
     let reply = mvcc.txn_read(txn).map_err(refused::mvcc)?;
+    api.metrics.read(reply.tally());
     Ok(convert::txn_response(Some(convert::header(api, mvcc.revision())), txn, &reply))
 }
 

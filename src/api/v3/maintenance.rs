@@ -1,6 +1,7 @@
 //! `etcdserverpb.Maintenance`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -215,7 +216,7 @@ pub(super) async fn hash(
     _: HashRequest,
 ) -> Result<HashResponse, Status> {
     manager(&api, &call)?;
-    let (header, hash, _) = sum(&api, 0).await?;
+    let (header, hash, _) = sum(&api, 0, false).await?;
     Ok(HashResponse { header: Some(header), hash })
 }
 
@@ -226,7 +227,7 @@ pub(super) async fn hash_kv(
     request: HashKvRequest,
 ) -> Result<HashKvResponse, Status> {
     manager(&api, &call)?;
-    let (header, hash, compacted) = sum(&api, request.revision).await?;
+    let (header, hash, compacted) = sum(&api, request.revision, true).await?;
     let hash_revision = if request.revision > 0 { request.revision } else { header.revision };
     // So etcd says that nothing was ever compacted.
     let compact_revision = compacted.map_or(-1, convert::revision);
@@ -237,12 +238,15 @@ pub(super) async fn hash_kv(
 async fn sum(
     api: &Arc<Context>,
     revision: i64,
+    by_revision: bool,
 ) -> Result<(rpc::ResponseHeader, u32, Option<Revision>), Status> {
     let view = api.replica.view();
     kv::apart(api, move |api| {
         let mvcc = view.store.mvcc();
+        let begun = Instant::now();
         let summed = mvcc.hash(convert::revision_of(revision));
         let (hash, compacted) = summed.map_err(refused::mvcc)?;
+        api.metrics.hashed(by_revision, begun.elapsed());
         Ok((convert::header(api, mvcc.revision()), hash, compacted))
     })
     .await
