@@ -21,7 +21,7 @@ use crate::api::v3::dispatch::{Came, Ending, Form, Handler, Known};
 use crate::api::v3::{leader, message_bytes_max, refused};
 use crate::api::{error, json as written};
 use crate::raft::Reserved;
-use crate::rpc::json::{self, Unparsed};
+use crate::rpc::json::{self, Extent, Unparsed};
 use crate::rpc::{Code, Status};
 
 /// What the bodies of 3.3 and 3.4 stand below, and of those before.
@@ -145,6 +145,8 @@ where
         came: BytesMut::new(),
         bytes_max: body_bytes_max(api),
         is_over: false,
+        extent: Extent::default(),
+        tried: 0,
     };
     let meter = known.meter.clone();
     Box::pin(stream::unfold((Some(values), meter), |(values, meter)| async {
@@ -165,27 +167,33 @@ struct Values<B> {
     came: BytesMut,
     bytes_max: usize,
     is_over: bool,
+    extent: Extent,
+    /// So many bytes were no value yet.
+    tried: usize,
 }
 
 impl<B: http_body::Body<Data = Bytes>> Values<B> {
     /// The next value, and how many bytes it took.
     async fn next(&mut self) -> Result<Option<(json::Value, usize)>, Status> {
         loop {
-            match json::parse(&self.came) {
-                // A number may go on.
-                Ok((_, bytes))
-                    if bytes == self.came.len() && !self.is_over && !self.is_closed() => {}
-                Ok((value, bytes)) => {
-                    let _ = self.came.split_to(bytes);
-                    return Ok(Some((value, bytes)));
-                }
-                Err(Unparsed::Empty) if self.is_over => return Ok(None),
-                Err(unparsed @ Unparsed::Cut) if self.is_over => {
-                    return Err(Status::with(Code::Unknown, unparsed.at_the_end().to_string()));
-                }
-                Err(Unparsed::Empty | Unparsed::Cut) => {}
-                Err(Unparsed::Wrong(error)) => {
-                    return Err(Status::with(Code::Unknown, error.to_string()));
+            let has_ended = self.extent.grow(&self.came) || self.is_over;
+            // Twice as much may show that it is none; so reading takes as long as the body, however it comes.
+            if has_ended || self.came.len() > 2 * self.tried {
+                match json::parse(&self.came) {
+                    Ok((value, bytes)) if has_ended => {
+                        let _ = self.came.split_to(bytes);
+                        (self.extent, self.tried) = (Extent::default(), 0);
+                        return Ok(Some((value, bytes)));
+                    }
+                    Err(Unparsed::Empty) if self.is_over => return Ok(None),
+                    Err(unparsed @ Unparsed::Cut) if self.is_over => {
+                        return Err(Status::with(Code::Unknown, unparsed.at_the_end().to_string()));
+                    }
+                    // A number may go on.
+                    Ok(_) | Err(Unparsed::Empty | Unparsed::Cut) => self.tried = self.came.len(),
+                    Err(Unparsed::Wrong(error)) => {
+                        return Err(Status::with(Code::Unknown, error.to_string()));
+                    }
                 }
             }
             match self.body.as_mut().frame().await {
@@ -200,11 +208,6 @@ impl<B: http_body::Body<Data = Bytes>> Values<B> {
                 }
             }
         }
-    }
-
-    /// Does what came end so that nothing can be added to it?
-    fn is_closed(&self) -> bool {
-        matches!(self.came.last(), Some(b'}' | b']' | b'"' | b'e' | b'l'))
     }
 }
 
@@ -287,4 +290,81 @@ fn last(status: &Status) -> Bytes {
     written::string(&mut out, http.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"}}\n");
     out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// All values of a body that comes in pieces of so many bytes, and why there are no more.
+    async fn values_of(body: &str, piece: usize) -> (Vec<json::Value>, Option<String>) {
+        let pieces = body.as_bytes().chunks(piece).map(|piece| {
+            Ok::<_, std::convert::Infallible>(Frame::data(Bytes::copy_from_slice(piece)))
+        });
+        let pieces: Vec<_> = pieces.collect();
+        let mut values = Values {
+            body: Box::pin(StreamBody::new(stream::iter(pieces))),
+            came: BytesMut::new(),
+            bytes_max: 1 << 30,
+            is_over: false,
+            extent: Extent::default(),
+            tried: 0,
+        };
+        let mut all = Vec::new();
+        loop {
+            match values.next().await {
+                Ok(Some((value, _))) => all.push(value),
+                Ok(None) => return (all, None),
+                Err(status) => return (all, Some(status.text.into_owned())),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn values_stand_one_behind_the_other_in_pieces_of_any_size() {
+        let body = " {\"a\":[1,{\"b\":\"}\"}]}{}12 true\"x\\\"\" 7 ";
+        let whole = values_of(body, body.len()).await;
+        assert_eq!((whole.0.len(), &whole.1), (6, &None));
+        for piece in 1..body.len() {
+            assert_eq!(values_of(body, piece).await, whole, "{piece}");
+        }
+        for (body, count, why) in [
+            ("{}{", 1, "unexpected EOF"),
+            ("{}}", 1, "invalid character '}' looking for beginning of value"),
+            ("{\"a\" 1", 0, "invalid character '1' after object key"),
+            ("", 0, ""),
+        ] {
+            for piece in 1..=body.len().max(1) {
+                let (values, found) = values_of(body, piece).await;
+                assert_eq!(
+                    (values.len(), found.unwrap_or_default().as_str()),
+                    (count, why),
+                    "{body}"
+                );
+            }
+        }
+    }
+
+    /// A client that sends byte by byte, or nests as deep as it can, takes no more time than another.
+    #[tokio::test]
+    async fn what_strangers_send_takes_as_long_as_it_is() {
+        let begun = Instant::now();
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
+        assert_eq!(values_of(&long, 1).await.0.len(), 1);
+        let digits = format!("{} ", "1".repeat(1 << 20));
+        assert_eq!(values_of(&digits, 1).await.0.len(), 1);
+        let many = "{}".repeat(1 << 18);
+        assert_eq!(values_of(&many, 1 << 20).await.0.len(), 1 << 18);
+        let deep = "[".repeat(1 << 20);
+        for piece in [1, 1 << 20] {
+            assert_eq!(values_of(&deep, piece).await.1.unwrap(), "exceeded max depth");
+        }
+        // Bytes by the square would take hours.
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
 }
