@@ -8,4 +8,6 @@ mod support;
 mod client;
 mod lease;
 mod lock;
+mod streams;
+mod tokens;
 mod watch;

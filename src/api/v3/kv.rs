@@ -26,7 +26,7 @@ pub(super) async fn range(
 ) -> Result<RangeResponse, Status> {
     let query = convert::range(&request);
     check_range(&query).map_err(refused::mvcc)?;
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     up_to_date(&api, query.serializable).await?;
     let view = api.replica.view();
     let auth = view.store.mvcc().auth();
@@ -92,7 +92,7 @@ pub(super) async fn put(
     check_put(&put).map_err(refused::mvcc)?;
     small_enough(&api, &request)?;
     drop(request);
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let (at, reply) = write(&api, asker, mvcc::Request::Put(put), call.held).await?;
     let Reply::Put { prev } = reply else { wrong_reply(&reply) };
     Ok(convert::put_response(Some(convert::header(&api, at)), prev.as_deref()))
@@ -107,7 +107,7 @@ pub(super) async fn delete_range(
     let delete = convert::delete(&request);
     check_delete(&delete).map_err(refused::mvcc)?;
     small_enough(&api, &request)?;
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let (at, reply) = write(&api, asker, mvcc::Request::DeleteRange(delete), call.held).await?;
     let Reply::DeleteRange { deleted, prev_kvs } = reply else { wrong_reply(&reply) };
     Ok(convert::delete_response(Some(convert::header(&api, at)), deleted, &prev_kvs))
@@ -122,7 +122,7 @@ pub(super) async fn txn(
     let txn = convert::txn(&request)?;
     let limits = TxnLimits { ops_max: api.settings.txn_ops_max };
     check_txn(&txn, limits).map_err(refused::mvcc)?;
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     if txn.is_read_only() {
         return read_only(&api, &asker, &txn).await;
     }
@@ -157,7 +157,7 @@ pub(super) async fn compact(
     if request.revision < 0 {
         return Err(status::COMPACTED);
     }
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let to = convert::revision_of(request.revision);
     let (at, _) = write(&api, asker, mvcc::Request::Compact(to), call.held).await?;
     Ok(CompactionResponse { header: Some(convert::header(&api, at)) })

@@ -128,6 +128,11 @@ impl WatchHub {
         self.closed.cancel();
     }
 
+    /// Waits until the member stops: streams of all kinds are to end.
+    pub async fn until_closed(&self) {
+        self.closed.cancelled().await;
+    }
+
     pub(super) fn closed(&self) -> &CancellationToken {
         &self.closed
     }
