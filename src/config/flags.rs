@@ -141,7 +141,13 @@ pub const SECTIONS: &[Section] = &[
                 Ignored("segments of the log are recycled as soon as a checkpoint allows"),
                 "Log files kept.",
             ),
-            row("quota-backend-bytes", "0", Number, V3, "Quota of version 3 data."),
+            row(
+                "quota-backend-bytes",
+                "0",
+                Number,
+                Works,
+                "etcd's name of --quota-bytes, which counts where both are given. 0 for its default.",
+            ),
             row("backend-bbolt-freelist-type", "array", Text, V3, "Layout of version 3 data."),
             row(
                 "backend-batch-interval",

@@ -21,6 +21,7 @@ impl Mvcc {
             return Err(Refusal::FutureRevision);
         }
         self.compacted = Some(revision);
+        self.swept = 0;
         self.sweep();
         Ok(Reply::Compact)
     }
@@ -53,18 +54,22 @@ impl Mvcc {
     pub fn sweep(&mut self) {
         let Some(compacted) = self.compacted else { return };
         for _ in 0..SWEEP_CHANGES {
-            // Watches may begin at the compacted revision itself: it goes with the next compaction.
-            let Some(first) = self.log.front().filter(|first| first.modified < compacted) else {
-                return;
-            };
-            let first = Arc::clone(first);
-            if let Some(before) = self.before(&first).map(Arc::clone) {
+            let next = self.log.get(self.swept).filter(|next| next.modified <= compacted);
+            let Some(next) = next.map(Arc::clone) else { return };
+            if let Some(before) = self.before(&next).map(Arc::clone) {
                 self.forget(&before);
             }
-            if first.is_deletion() {
-                self.forget(&first);
+            if next.is_deletion() {
+                self.forget(&next);
+            } else if next.modified == compacted {
+                // Watches may begin at the compacted revision itself: what it put goes with the next compaction.
+                self.swept += 1;
+                continue;
             }
-            self.log.pop_front();
+            match self.swept {
+                0 => drop(self.log.pop_front()),
+                swept => drop(self.log.remove(swept)),
+            }
         }
     }
 
@@ -77,6 +82,7 @@ impl Mvcc {
         self.revision = Revision(revision);
         self.compacted = Some(self.revision);
         self.log.clear();
+        self.swept = 0;
         self.past.clear();
         self.bytes = self.live_bytes;
         Some(self)

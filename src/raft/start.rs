@@ -14,6 +14,7 @@ use tracing::info;
 
 use crate::disk::{Files, LogOwner, Tables, TablesError, Wal, WalError, WalObserver, WalOptions};
 use crate::model::{Clock, ClusterId, DecodeError, MemberId, Random};
+use crate::mvcc;
 use crate::raft::adapter::types::{self, Types};
 use crate::raft::clock::LogClock;
 use crate::raft::net::ask::Asker;
@@ -87,6 +88,8 @@ pub trait Meter: Send + Sync {
     fn replicated(&self, _follower: MemberId, _took: Duration) {}
     /// Some entries that were applied together.
     fn applied(&self, _took: Duration) {}
+    /// A command of version 3 that was applied.
+    fn changed(&self, _applied: &mvcc::Applied) {}
 }
 
 /// Why a member cannot start.

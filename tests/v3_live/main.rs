@@ -11,4 +11,6 @@ mod kubernetes;
 mod etcdctl;
 mod lease;
 mod lock;
+mod streams;
+mod tokens;
 mod watch;

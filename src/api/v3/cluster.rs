@@ -33,7 +33,7 @@ pub(super) async fn add(
     call: Call,
     request: MemberAddRequest,
 ) -> Result<MemberAddResponse, Status> {
-    manager(&api, &call)?;
+    manager(&api, &call).await?;
     let urls = urls(&request.peer_urls)?;
     let added = api.replica.add_member(urls, api.settings.strict_reconfig).await;
     let (id, record) = added.map_err(refused::member)?;
@@ -50,7 +50,7 @@ pub(super) async fn remove(
     call: Call,
     request: MemberRemoveRequest,
 ) -> Result<MemberRemoveResponse, Status> {
-    manager(&api, &call)?;
+    manager(&api, &call).await?;
     let removed = api.replica.remove_member(MemberId(request.id), api.settings.strict_reconfig);
     removed.await.map_err(refused::member)?;
     Ok(MemberRemoveResponse { header: Some(header_of_members(&api)), members: members(&api) })
@@ -62,7 +62,7 @@ pub(super) async fn update(
     call: Call,
     request: MemberUpdateRequest,
 ) -> Result<MemberUpdateResponse, Status> {
-    manager(&api, &call)?;
+    manager(&api, &call).await?;
     let urls = urls(&request.peer_urls)?;
     let updated = api.replica.update_member(MemberId(request.id), urls);
     updated.await.map_err(refused::member)?;

@@ -155,7 +155,7 @@ impl WatchHub {
         WatchStream {
             hub: Arc::clone(self),
             number,
-            outbox: Arc::default(),
+            outbox: Arc::new(Outbox::new(self.pending())),
             watchers: BTreeMap::new(),
             created: 0,
             next_id: 0,
@@ -254,6 +254,9 @@ impl WatchStream {
                 return None;
             }
             if let Some(told) = self.next_now() {
+                if let Told::Events { notice, .. } = &told {
+                    self.hub.told(notice.events.len());
+                }
                 return Some(told);
             }
             if !self.behind.is_empty() {

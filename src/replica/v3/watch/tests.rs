@@ -328,6 +328,8 @@ async fn a_slow_reader_goes_on_from_the_history() {
         assert_eq!(told(&mut fast).len(), 1);
     }
     assert_eq!(publisher.hub.slow_watchers(), 1, "the other one had nothing to read");
+    let pending = publisher.hub.events_pending();
+    assert!((5..10).contains(&pending), "{pending} found room");
     publisher.put("b", "1");
     publisher.hand_out();
     expected.push(format!("1 {}: b=1", publisher.revision()));
@@ -335,9 +337,13 @@ async fn a_slow_reader_goes_on_from_the_history() {
         told(&mut slow).iter().map(|told| told.trim_end_matches('x').to_owned()).collect();
     assert_eq!(read, expected);
     assert_eq!(publisher.hub.slow_watchers(), 0);
+    assert_eq!(publisher.hub.events_pending(), 0);
     publisher.put("a", "last");
     publisher.hand_out();
     assert_eq!(told(&mut slow).len(), 1);
+    assert_eq!(publisher.hub.events_pending(), 1, "the fast one has not read it");
+    drop(fast);
+    assert_eq!(publisher.hub.events_pending(), 0);
 }
 
 #[tokio::test]
