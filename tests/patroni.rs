@@ -22,7 +22,7 @@ fn plays(script: &str) {
     let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     assert_ne!(run.status.code(), Some(LACKING), "{out}\ninstall it, or set {variable}=1");
     assert!(run.status.success(), "{}\n{out}\n{err}", run.status);
-    println!("{out}");
+    eprintln!("{out}");
 }
 
 #[test]

@@ -162,7 +162,8 @@ impl Raft {
             Machine::new(state, listeners, member, Some(log.clone()), Arc::clone(&checkpoints));
         let view = machine.published();
         let kept_log = log.clone();
-        let raft = openraft::Raft::new(member.0, config, peers, log, machine).await;
+        // In a place of its own: it is large, and begins once.
+        let raft = Box::pin(openraft::Raft::new(member.0, config, peers, log, machine)).await;
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
         // Should consensus fail, no caller waits for an answer that cannot come.
         let ending = Arc::clone(&tickets);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::node::{Node, wait_until};
-use crate::program::{found, migrate};
+use crate::program::{found, migrate, text};
 use crate::state::{Asker, is_hidden};
 use crate::support::http::Request;
 use crate::support::rng::{Rng, seed_from_env};

@@ -174,7 +174,10 @@ async fn api_server(client: Arc<Client>, end: Arc<AtomicU64>) -> Cache {
         ..Default::default()
     };
     let request = WatchRequest { request_union: Some(WatchRequestUnion::Create(create)) };
-    let requests = futures_util::stream::iter([request]).chain(futures_util::stream::pending());
+    let requests = move || {
+        let request = futures_util::stream::iter([request.clone()]);
+        request.chain(futures_util::stream::pending())
+    };
     let mut answers = client.stream(requests, Terms::default()).await.expect("a watch");
     let mut cache = Cache { objects, revision, events: 0 };
     loop {
@@ -425,7 +428,7 @@ async fn a_cluster(server: &Server) {
     };
     let refused = clients[0].ask(&old, within()).await.expect_err("it is compacted");
     assert_eq!(refused.to_string(), IS_COMPACTED);
-    println!(
+    eprintln!(
         "{objects} objects, {nodes} nodes: the first half written in {filled:?}, all in {:?}; events seen {seen:?}, conflicts {conflicts}, compacted up to {compacted}, at {revision} when it was listed",
         begun.elapsed()
     );

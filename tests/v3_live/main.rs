@@ -7,8 +7,8 @@
 mod support;
 
 mod client;
-mod kubernetes;
 mod etcdctl;
+mod kubernetes;
 mod lease;
 mod lock;
 mod streams;
