@@ -54,6 +54,10 @@ else
   fi
   need lintian lintian || skipped+=("lintian of the Debian package: it cannot be installed here (Debian: lintian)")
 fi
+if [ "$(id -u)" != 0 ] || ! need patroni patroni || ! need runuser util-linux || ! need_postgresql; then
+  export CAIRN_SKIP_PATRONI=1
+  skipped+=("Patroni at cairn, and moved to it from etcd: PostgreSQL and Patroni cannot be installed here, or this is not root (Debian: patroni, postgresql)")
+fi
 need_for_faults
 
 scripts/check.sh

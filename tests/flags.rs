@@ -145,6 +145,10 @@ const CASES: &[(&str, Case)] = &[
     ("unsafe-no-fsync", Here(unsafe_no_fsync)),
     ("history-events", Here(|| history_ends("--history-events=2"))),
     ("history-bytes", Here(|| history_ends("--history-bytes=600"))),
+    (
+        "auto-compaction-bytes",
+        Elsewhere("v3_live::lease::superseded_values_take_no_more_memory_than_said"),
+    ),
     ("checkpoint-wal-bytes", Here(checkpoint_wal_bytes)),
     (
         "quota-backend-bytes",

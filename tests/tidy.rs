@@ -11,7 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["model", "mvcc"]),
     ("rpc", &["model"]),
     ("archive", &["model", "mvcc", "store"]),
-    ("etcd", &["model", "store"]),
+    ("etcd", &["model", "mvcc", "store"]),
     ("disk", &["base", "model"]),
     ("tls", &["config", "model"]),
     ("transport", &["base", "model"]),
@@ -60,7 +60,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // It makes what `backup` makes, of another server's files.
     (
         "migrate",
-        &["archive", "backup", "config", "disk", "etcd", "model", "raft", "replica", "store"],
+        &[
+            "archive", "backup", "config", "disk", "etcd", "model", "mvcc", "raft", "replica",
+            "store",
+        ],
     ),
     ("mirror", &["backup", "base", "discovery"]),
     ("configuration", &["config", "disk", "server"]),
@@ -78,7 +81,7 @@ const HIDDEN: &[(&str, &[&str])] = &[
     ("openraft::", &["src/raft/"]),
     ("redb::", &["src/disk/tables.rs", "src/disk/tables/paced.rs", "src/disk/tables/revisions.rs"]),
     ("prometheus::", &["src/api/metrics/"]),
-    ("bcrypt::", &["src/api/access/passwords.rs"]),
+    ("bcrypt::", &["src/api/access/passwords.rs", "src/etcd/passwords.rs"]),
     (
         "base64::",
         &[
@@ -86,6 +89,7 @@ const HIDDEN: &[(&str, &[&str])] = &[
             "src/backup/who.rs",
             "src/bench/request.rs",
             "src/ctl/client.rs",
+            "src/etcd/requests.rs",
             "src/rpc/json/base64.rs",
             "src/rpc/json/mod.rs",
         ],

@@ -159,6 +159,8 @@ pub(super) fn validate(
         watchers_max: within(raw, "max-watchers", 1, COUNT_MAX)?,
         watch_progress_interval: watch_progress_interval(raw)?,
         retention: retention(raw)?,
+        past_bytes_max: Some(within(raw, "auto-compaction-bytes", 0, BYTES_MAX)?)
+            .filter(|bytes| *bytes > 0),
         auth_closed_guest: raw.bool("auth-closed-guest"),
         key_bytes_max: within(raw, "max-key-bytes", 1, 1 << 30)?,
         key_depth_max: within(raw, "max-key-depth", 1, KEY_DEPTH_MAX)?,

@@ -89,16 +89,16 @@ pub enum EntryError {
     },
 }
 
-fn proto(what: &'static str) -> impl Fn(ProtoError) -> EntryError {
+pub(super) fn proto(what: &'static str) -> impl Fn(ProtoError) -> EntryError {
     move |source| EntryError::Proto { what, source }
 }
 
-fn unknown(what: &'static str, found: impl ToString) -> EntryError {
+pub(super) fn unknown(what: &'static str, found: impl ToString) -> EntryError {
     EntryError::Unknown { what, found: found.to_string() }
 }
 
 /// Reads every field of a message; `take` says `false` to those that do not belong there.
-fn fields<'a>(
+pub(super) fn fields<'a>(
     what: &'static str,
     bytes: &'a [u8],
     mut take: impl FnMut(u64, Value<'a>) -> bool,
@@ -187,7 +187,7 @@ impl<'a> Entry<'a> {
 }
 
 /// Always `true`, so that it can stand at the end of an arm.
-fn set<T>(to: &mut T, value: T) -> bool {
+pub(super) fn set<T>(to: &mut T, value: T) -> bool {
     *to = value;
     true
 }
@@ -252,8 +252,19 @@ pub enum Asked<'a> {
         /// Where clients reach it.
         client_urls: Vec<String>,
     },
-    /// Something of the version 3 store, by the number of its field. It has no effect on version 2.
-    VersionThree(u64),
+    /// Something of the version 3 store. It has no effect on version 2.
+    VersionThree(Wrapped<'a>),
+}
+
+/// A request of version 3, of which nothing is read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wrapped<'a> {
+    /// The number of its field, which says what it is.
+    pub number: u64,
+    /// What stands there.
+    pub body: &'a [u8],
+    /// Who asks.
+    pub header: &'a [u8],
 }
 
 impl<'a> Asked<'a> {
@@ -330,15 +341,16 @@ mod wrap {
     pub(super) const HEADER: u64 = 100;
     pub(super) const CLUSTER_VERSION: u64 = 1300;
     pub(super) const ATTRIBUTES: u64 = 1301;
-    /// Of version 3: keys and leases, its users and roles, a downgrade.
-    pub(super) const VERSION_THREE: [std::ops::RangeInclusive<u64>; 3] =
-        [3..=11, 1000..=1299, 1302..=1302];
+    /// Of version 3: keys and leases, its users and roles, downgrades.
+    pub(super) const VERSION_THREE: [std::ops::RangeInclusive<u64>; 4] =
+        [3..=11, 1000..=1299, 1302..=1302, 9900..=9900];
 }
 
 fn wrapped(data: &[u8]) -> Result<Asked<'_>, EntryError> {
-    let mut found = None;
+    let (mut found, mut header) = (None, &[][..]);
     fields("a wrapped request", data, |number, value| match (number, value) {
-        (wrap::ID, Value::Varint(_)) | (wrap::HEADER, Value::Bytes(_)) => true,
+        (wrap::ID, Value::Varint(_)) => true,
+        (wrap::HEADER, Value::Bytes(bytes)) => set(&mut header, bytes),
         (number, Value::Bytes(bytes))
             // It is one request: a bare one with a method that is not known is not taken for another.
             if found.is_none()
@@ -365,11 +377,11 @@ fn wrapped(data: &[u8]) -> Result<Asked<'_>, EntryError> {
             Asked::ClusterVersion(version)
         }
         Some((wrap::ATTRIBUTES, bytes)) => attributes(bytes)?,
-        Some((number, _)) => Asked::VersionThree(number),
+        Some((number, body)) => Asked::VersionThree(Wrapped { number, body, header }),
     })
 }
 
-fn read_text(
+pub(super) fn read_text(
     what: &'static str,
     bytes: &[u8],
     to: &mut String,
@@ -497,7 +509,9 @@ mod tests {
         assert!(matches!(Asked::decode(&wrapped), Ok(Asked::Request(_))));
         assert_eq!(Asked::decode(&[]), Ok(Asked::Nothing));
         let three = Message::default().bytes(100, &[8, 1]).bytes(4, &[10, 1, b'k']).finish();
-        assert_eq!(Asked::decode(&three), Ok(Asked::VersionThree(4)));
+        assert!(
+            matches!(Asked::decode(&three), Ok(Asked::VersionThree(three)) if three.number == 4)
+        );
     }
 
     #[test]

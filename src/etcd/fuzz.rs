@@ -2,13 +2,15 @@
 
 use std::io;
 
-use crate::etcd::bolt;
+use crate::etcd::buckets;
 use crate::etcd::log::Log;
+use crate::etcd::passwords::Hashing;
 use crate::etcd::proto::Message;
 use crate::etcd::replay::Replay;
 use crate::etcd::snapshot::{self, Envelope};
 use crate::etcd::wal::{Kind, SegmentWriter};
 use crate::fuzz::Target;
+use crate::mvcc::Mvcc;
 use crate::store::HistoryLimits;
 
 pub(crate) const TARGETS: &[Target] = &[
@@ -41,9 +43,10 @@ fn replay(segment: &[u8]) {
     let _ = log.segment(segment, true);
     let entries = log.behind(0).unwrap_or_default();
     let mut replay = Replay::new(LIMITS);
+    replay.take_version_three(Mvcc::default(), 0, Hashing::for_tests());
     for entry in entries {
         let data = &segment[entry.offset..entry.offset + entry.length];
-        if replay.entry(entry.kind, data).is_err() {
+        if replay.entry(entry.place.index, entry.kind, data).is_err() {
             break;
         }
     }
@@ -77,11 +80,14 @@ fn load(json: &[u8]) {
 }
 
 fn read_version_three(input: &[u8]) {
-    let _ = bolt::count(|offset, length| {
+    let stored = buckets::load(|offset, length| {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let bytes = start.checked_add(length).and_then(|end| input.get(start..end));
         bytes.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     });
+    if let Ok(stored) = stored {
+        stored.mvcc.check();
+    }
 }
 
 #[cfg(test)]

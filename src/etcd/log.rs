@@ -206,6 +206,11 @@ impl Log {
         found.ok().map(|at| self.entries[at].place.term)
     }
 
+    /// Are all entries there from the first one on?
+    pub fn is_whole(&self) -> bool {
+        self.entries.first().is_some_and(|first| first.place.index == 1) && self.behind(0).is_ok()
+    }
+
     /// The entries behind `index` up to `last`.
     pub fn between(&self, index: u64, last: u64) -> &[EntryAt] {
         let start = self.entries.partition_point(|entry| entry.place.index <= index);

@@ -3,7 +3,7 @@
 //! Holds: what is there is never overwritten; the snapshot, which makes the directory one of etcd, is named last.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, BufReader, Write as _};
+use std::io::{self, BufReader, BufWriter, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::backup::Ended;
 use crate::backup::flags::{Asked, Said, Table, read, row};
 use crate::backup::source::{self, READ_BYTES};
 use crate::disk::{DataDir, RealFiles};
-use crate::etcd::bolt;
+use crate::etcd::buckets;
 use crate::etcd::entry::{Metadata, Place};
 use crate::etcd::written::Written;
 use crate::model::{ClusterId, MemberId};
@@ -21,7 +21,7 @@ use crate::store::MemberRecord;
 const EXPORT: Table = Table {
     usage: "cairn export [flags] FILE or DIR --data-dir ETCD_DATA_DIR",
     about: "Writes a data directory from which etcd 3.4 starts with --enable-v2 --force-new-cluster: keys, indexes, the last thousand \
-            events, lifetimes, users. FILE is a file of `cairn backup`, DIR the directory of a stopped member.",
+            events, lifetimes, users; of version 3 keys with all revisions, leases, users. FILE is a file of `cairn backup`, DIR the directory of a stopped member.",
     argument: "FILE or DIR",
     flags: &[
         row(&["data-dir"], "DIR", "", "", "where to; must be missing or empty"),
@@ -81,9 +81,20 @@ fn export(said: &Said) -> Result<String, String> {
         0 => String::new(),
         count => format!(". Bytes of {count} values or names that are not UTF-8 were replaced"),
     };
+    let mvcc = saved.store.mvcc();
+    let of_three = match mvcc.is_untouched() {
+        true => String::new(),
+        false => format!(
+            " and {} keys of version 3 at revision {}, with {} leases and {} users",
+            mvcc.keys_count(),
+            mvcc.revision(),
+            mvcc.leases().count(),
+            mvcc.auth().users().count()
+        ),
+    };
     let name = if record.name.is_empty() { "NAME" } else { &record.name };
     Ok(format!(
-        "exported {} keys and directories at index {} (entry {} of the log) to {}{note}. Start it with etcd 3.4: `etcd --enable-v2 \
+        "exported {} keys and directories at index {}{of_three} (entry {} of the log) to {}{note}. Start it with etcd 3.4: `etcd --enable-v2 \
          --force-new-cluster --name {name} --data-dir {}` and its URLs; without --force-new-cluster from the second start on. Others join with \
          empty directories\n",
         saved.store.nodes_count(),
@@ -133,7 +144,7 @@ fn put(dir: &Path, written: &Written<'_>) -> Result<(), (PathBuf, io::Error)> {
     }
     let segment = wal.join(written.segment_name());
     write(&segment, &[&written.segment()])?;
-    write(&snap.join("db"), &[&bolt::empty(written.place.index)])?;
+    write_version_three(&snap.join("db"), written)?;
     let snapshot = snap.join(written.snapshot_name());
     // Until it is whole it has a name that etcd does not read.
     let aside = snap.join("tmp.export");
@@ -145,6 +156,17 @@ fn put(dir: &Path, written: &Written<'_>) -> Result<(), (PathBuf, io::Error)> {
         synced.map_err(|error| (folder.clone(), error))?;
     }
     Ok(())
+}
+
+/// The store of version 3, which etcd needs also where nothing is in it.
+fn write_version_three(path: &Path, written: &Written<'_>) -> Result<(), (PathBuf, io::Error)> {
+    let file = File::options().write(true).create_new(true).mode(PRIVATE_FILE).open(path);
+    let written = file.and_then(|file| {
+        let out = BufWriter::with_capacity(READ_BYTES, file);
+        let out = buckets::write(written.store.mvcc(), written.place.index, out)?;
+        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    });
+    written.map_err(|error| (path.to_owned(), error))
 }
 
 fn write(path: &Path, parts: &[&[u8]]) -> Result<(), (PathBuf, io::Error)> {

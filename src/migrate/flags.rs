@@ -4,9 +4,9 @@ use crate::backup::flags::{Table, row};
 
 pub(super) const MIGRATE: Table = Table {
     usage: "cairn migrate [flags] --from ETCD_DATA_DIR --data-dir DIR",
-    about: "Makes a data directory of cairn from one of etcd (2.0 to 3.5): your keys, your users, your indexes, the same API. Reads \
-            snapshot and log of a stopped member, or a directory of `etcdctl backup`; nothing of it is changed, so it stays the way \
-            back. It becomes a cluster of one, which the others join with empty directories; of a cluster, stop all members, \
+    about: "Makes a data directory of cairn from one of etcd (2.0 to 3.6): your keys of both versions, your users, your indexes and \
+            revisions, the same API. Reads snapshot, log and version 3 store of a stopped member, or a directory of `etcdctl backup`; \
+            nothing of it is changed, so it stays the way back. It becomes a cluster of one, which the others join with empty directories; of a cluster, stop all members, \
             and take the directory in which --dry-run finds the highest raft term, then the highest raft index.",
     argument: "",
     flags: &[
@@ -65,6 +65,13 @@ pub(super) const MIGRATE: Table = Table {
             "",
             "",
             "of a damaged directory, take what comes before the damage; what is behind it is lost",
+        ),
+        row(
+            &["without-v3"],
+            "",
+            "",
+            "",
+            "leave keys, leases and users of version 3 where they are: also where they cannot be read",
         ),
     ],
     more: "Ends with 0 when all is done (or, with --dry-run, could be), with 1 when not, with the reason and the fix, with 2 for a \

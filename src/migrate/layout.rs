@@ -44,6 +44,8 @@ pub(super) struct Layout {
     pub(super) snapshots: Vec<SnapshotFile>,
     /// The version 3 store.
     pub(super) db: Option<PathBuf>,
+    /// Such stores that came from another member, with the last entry in each.
+    pub(super) received: Vec<(u64, PathBuf)>,
     /// Files that etcd has set aside as broken.
     pub(super) set_aside: Vec<PathBuf>,
     /// Files that no version of etcd puts there.
@@ -178,10 +180,10 @@ impl Layout {
             } else if let Some((term, index)) = name.strip_suffix(".snap").and_then(two_numbers) {
                 let bytes = bytes_of(&path)?;
                 self.snapshots.push(SnapshotFile { term, index, path, bytes });
-            } else if !name.ends_with(".snap.db")
-                && !name.starts_with("tmp")
-                && !name.starts_with("db.tmp")
-            {
+            } else if let Some(stem) = name.strip_suffix(".snap.db") {
+                let index = u64::from_str_radix(stem, 16).ok();
+                self.received.extend(index.map(|index| (index, path)));
+            } else if !name.starts_with("tmp") && !name.starts_with("db.tmp") {
                 self.foreign.push(path);
             }
         }
@@ -268,6 +270,8 @@ mod tests {
         let snapshots: Vec<_> = found.snapshots.iter().map(|s| (s.term, s.index)).collect();
         assert_eq!(snapshots, [(3, 9), (2, 16)]);
         assert!(found.db.is_some());
+        let received: Vec<_> = found.received.iter().map(|(index, _)| *index).collect();
+        assert_eq!(received, [16]);
         assert_eq!((found.set_aside.len(), found.foreign.len()), (2, 2));
         // The inner directory, as of 2.0.0.
         assert_eq!(look(&dir.path().join("member"), None).unwrap().segments.len(), 2);

@@ -9,6 +9,7 @@
 //! | `flags` | flags and help |
 //! | `layout` | what is where in etcd's directory, and whether etcd runs |
 //! | `source` | what the directory comes to, and the answer to each way in which it can be broken |
+//! | `version_three` | the same of what is of version 3 |
 //! | `report` | what was found and taken |
 //! | `progress` | a bar on a terminal |
 //! | `export` | `cairn export`: the way back |
@@ -19,6 +20,7 @@ mod layout;
 mod progress;
 mod report;
 mod source;
+mod version_three;
 
 use std::path::{Path, PathBuf};
 
@@ -78,8 +80,11 @@ fn migrate(said: &Said) -> Result<String, String> {
     cluster_flags(said, None)?;
     let layout = layout::look(&from, path("from-wal-dir").as_deref())?;
     let mut progress = Progress::new(!said.is_on("json"));
-    let wanted =
-        Wanted { salvage: said.is_on("salvage"), committed_only: said.is_on("committed-only") };
+    let wanted = Wanted {
+        salvage: said.is_on("salvage"),
+        committed_only: said.is_on("committed-only"),
+        without_v3: said.is_on("without-v3"),
+    };
     let found = source::read(&layout, wanted, &mut progress)?;
     let new = New::of(said, &found)?;
     refuse_without_keys(&from, &found, &new.saved)?;
@@ -129,22 +134,27 @@ fn real(path: &Path) -> PathBuf {
     there.unwrap_or(path)
 }
 
-/// A directory without a key of version 2 is most often the wrong one.
+/// A directory without anything that is taken is most often the wrong one.
 fn refuse_without_keys(from: &Path, found: &Found, saved: &Saved) -> Result<(), String> {
-    if saved.store.nodes_count() > 0 {
+    if saved.store.nodes_count() > 0 || !saved.store.mvcc().is_untouched() {
         return Ok(());
     }
     let version = found.facts.version.as_deref().unwrap_or_default();
     let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
     let version_of = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let keys = found.version_three.map_or(0, |held| held.keys);
-    if version_of < WITHOUT_VERSION_TWO && keys == 0 {
+    let (from, left_out) = (from.display(), found.version_three.left_out);
+    if left_out > 0 {
+        return Err(format!(
+            "{from} holds no data of version 2 (etcd {version}), and {left_out} keys of version 3, which --without-v3 leaves out: there is \
+             nothing to take"
+        ));
+    }
+    if version_of < WITHOUT_VERSION_TWO {
         return Ok(());
     }
-    let from = from.display();
     Err(format!(
-        "{from} holds no data of version 2 (etcd {version}), and {keys} keys of version 3, which cairn does not serve: there is nothing to \
-         take. From 3.6 on etcd has no version 2; if its data was there before the upgrade, name the directory of then, or a backup of it"
+        "{from} holds no keys (etcd {version}): there is nothing to take. From 3.6 on etcd has no version 2; if its data was there before \
+         the upgrade, name the directory of then, or a backup of it"
     ))
 }
 

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::migrate::source::Found;
+use crate::mvcc::Revision;
 use crate::store::{Node, Store};
 
 /// What was found.
@@ -63,7 +64,7 @@ impl Report {
         report.source(found);
         report.entries(found);
         report.state(found, store);
-        report.left_behind(found);
+        report.version_three(found, store);
         report
     }
 
@@ -109,7 +110,7 @@ impl Report {
         self.fact("refused_as_before", done.refused);
         self.fact("keys_expired", done.expired);
         self.fact("changes_of_the_cluster", done.facts);
-        self.fact("committed_known", found.state.commit);
+        self.fact("committed_known", found.commit);
         self.fact("entries_beyond_it", found.beyond_commit);
         let voters = found.facts.members.iter().filter(|member| !member.learner).count();
         if found.beyond_commit > 0 && voters > 1 && found.member.is_some() {
@@ -117,7 +118,7 @@ impl Report {
                 "{} entries behind {} are taken that this member did not know to be committed: acknowledged writes may be among them, and \
                  so may be writes that got no answer. --committed-only leaves them out; the directory with the highest raft term, then \
                  the highest raft index, has all acknowledged writes",
-                found.beyond_commit, found.state.commit
+                found.beyond_commit, found.commit
             ));
         }
     }
@@ -152,19 +153,25 @@ impl Report {
         self.fact("digest", format!("{:08x}", store.digest()));
     }
 
-    fn left_behind(&mut self, found: &Found) {
-        let entries = found.replay.done().version_three;
-        self.fact("version_3_entries", entries);
-        let Some(held) = found.version_three else { return };
-        self.fact("version_3_keys", held.keys);
-        self.fact("version_3_leases", held.leases);
-        if held.keys > 0 || held.leases > 0 {
-            self.note(format!(
-                "{} keys and {} leases of version 3 are not taken: cairn serves version 2. They stay in the source; save them with \
-                 `ETCDCTL_API=3 etcdctl snapshot save` before it goes away",
-                held.keys, held.leases
-            ));
-        }
+    fn version_three(&mut self, found: &Found, store: &Store) {
+        self.fact("version_3_entries", found.replay.done().version_three);
+        let Some(done) = found.replay.done_three() else { return };
+        let mvcc = store.mvcc();
+        let auth = mvcc.auth();
+        self.fact("version_3_file_up_to_entry", found.version_three.entry);
+        self.fact("version_3_changes_behind", done.changes);
+        self.fact("version_3_refused_as_before", done.refused);
+        self.fact("version_3_revision", mvcc.revision().0);
+        self.fact("version_3_compacted", mvcc.compacted().map(|compacted| compacted.0));
+        self.fact("version_3_keys", mvcc.keys_count());
+        self.fact("version_3_versions", mvcc.versions_count());
+        self.fact("version_3_leases", mvcc.leases().count());
+        self.fact("version_3_authentication", if auth.enabled() { "on" } else { "off" });
+        self.fact("version_3_users", auth.users().count());
+        self.fact("version_3_roles", auth.roles().count());
+        // As `etcdctl endpoint hashkv` shows it.
+        let hash = mvcc.hash(Revision(0));
+        self.fact("version_3_hash", hash.ok().map(|(hash, _)| hash));
     }
 
     /// For people.

@@ -6,16 +6,15 @@
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use crate::etcd::bolt::{self, Held};
 use crate::etcd::entry::{Asked, EntryKind, HardState, Metadata, Method, Place};
 use crate::etcd::log::{End, EntryAt, Hole, Log};
 use crate::etcd::replay::{Facts, Replay};
 use crate::etcd::snapshot::Envelope;
 use crate::migrate::layout::{Layout, unreadable};
 use crate::migrate::progress::Progress;
+use crate::migrate::version_three::VersionThree;
 use crate::model::{LogTime, MemberId};
 use crate::store::HistoryLimits;
 
@@ -26,8 +25,13 @@ const HISTORY: HistoryLimits = HistoryLimits { events_max: 100_000, bytes_max: 2
 /// Ids of a backup are made one right after the other; those of members and clusters are hashes.
 const NEAR: u64 = 1 << 16;
 
+/// Is it the log of an `etcdctl backup`?
+pub(super) fn is_backup(metadata: Metadata) -> bool {
+    metadata.node.abs_diff(metadata.cluster) <= NEAR
+}
+
 /// How to go on when a directory is damaged.
-const OTHER_WAYS: &str = "Take the directory of another member, or a backup; --salvage takes what comes before the damage";
+pub(super) const OTHER_WAYS: &str = "Take the directory of another member, or a backup; --salvage takes what comes before the damage";
 
 /// What is wanted of a source.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +40,8 @@ pub(super) struct Wanted {
     pub(super) salvage: bool,
     /// Stop at the entry that the member knew to be committed.
     pub(super) committed_only: bool,
+    /// Leave version 3 where it is.
+    pub(super) without_v3: bool,
 }
 
 /// What was read.
@@ -49,6 +55,8 @@ pub(super) struct Found {
     pub(super) member: Option<Metadata>,
     /// The last hard state.
     pub(super) state: HardState,
+    /// The last entry that is known to be committed.
+    pub(super) commit: u64,
     /// The snapshot that was used.
     pub(super) snapshot: Option<(String, Place)>,
     /// The entries of the log, also those that were not used.
@@ -57,8 +65,8 @@ pub(super) struct Found {
     pub(super) last: Place,
     /// Entries behind the one that the member knew to be committed, which count all the same.
     pub(super) beyond_commit: u64,
-    /// What the version 3 store holds; `None` when there is none, or it could not be walked.
-    pub(super) version_three: Option<Held>,
+    /// What became of version 3.
+    pub(super) version_three: VersionThree,
     /// What the operator has to know.
     pub(super) notes: Vec<String>,
 }
@@ -78,13 +86,14 @@ pub(super) fn read(
     found
 }
 
-struct Reader<'a> {
-    layout: &'a Layout,
-    wanted: Wanted,
-    progress: &'a mut Progress,
+/// Reads one directory.
+pub(super) struct Reader<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) wanted: Wanted,
+    pub(super) progress: &'a mut Progress,
     /// Which of the segments is the first that is read.
     first_segment: usize,
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 /// A state to begin with.
@@ -94,7 +103,7 @@ struct Start {
     file: Option<String>,
 }
 
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
@@ -107,9 +116,12 @@ impl Reader<'_> {
         let log = self.log()?;
         let start = self.start(&log)?;
         let Start { mut replay, place, file } = start;
-        let entries = self.entries(&log, place)?;
-        let last = self.replay(&mut replay, entries, place)?;
+        let version_three = self.version_three(&mut replay, &log, place)?;
         let state = log.state();
+        // What is in the version 3 store was committed, also where the log does not say so yet.
+        let commit = state.commit.max(place.index).max(version_three.entry);
+        let entries = self.entries(&log, place, commit)?;
+        let last = self.replay(&mut replay, entries, place)?;
         let end = log.ends().map_or(0, |(_, last)| last.index).max(place.index);
         if state.commit > end {
             self.damaged(format!(
@@ -119,7 +131,6 @@ impl Reader<'_> {
                 state.commit
             ))?;
         }
-        let commit = state.commit.max(place.index);
         let facts = replay.facts().map_err(|error| {
             format!(
                 "{}: {error}. Take the directory of another member",
@@ -127,7 +138,6 @@ impl Reader<'_> {
             )
         })?;
         let member = self.member(&log, &facts)?;
-        let version_three = self.version_three();
         for path in &self.layout.set_aside {
             self.notes.push(format!("{} was set aside by etcd and is not read", path.display()));
         }
@@ -138,6 +148,7 @@ impl Reader<'_> {
             replay,
             facts,
             member,
+            commit,
             state,
             snapshot: file.map(|file| (file, place)),
             log: log.ends(),
@@ -149,7 +160,7 @@ impl Reader<'_> {
     }
 
     /// Damage: an error, or with `--salvage` a note.
-    fn damaged(&mut self, what: String) -> Result<(), String> {
+    pub(super) fn damaged(&mut self, what: String) -> Result<(), String> {
         if !self.wanted.salvage {
             return Err(format!("{what}. {OTHER_WAYS}"));
         }
@@ -297,7 +308,12 @@ impl Reader<'_> {
     }
 
     /// The entries behind the state to begin with that count.
-    fn entries<'a>(&mut self, log: &'a Log, start: Place) -> Result<&'a [EntryAt], String> {
+    fn entries<'a>(
+        &mut self,
+        log: &'a Log,
+        start: Place,
+        commit: u64,
+    ) -> Result<&'a [EntryAt], String> {
         let entries = match log.behind(start.index) {
             Ok(entries) => entries,
             Err(Hole { before, behind }) => {
@@ -314,7 +330,6 @@ impl Reader<'_> {
         if !self.wanted.committed_only {
             return Ok(entries);
         }
-        let commit = log.state().commit;
         let count = entries.partition_point(|entry| entry.place.index <= commit);
         if count < entries.len() {
             let left = entries.len() - count;
@@ -351,25 +366,34 @@ impl Reader<'_> {
         let bytes: usize = entries.iter().map(|entry| entry.length).sum();
         self.progress.begin("replaying the log", bytes as u64);
         let (mut last, mut failed) = (start, None);
-        self.each(entries, |entry, data| match replay.entry(entry.kind, data) {
-            Ok(()) => {
-                last = entry.place;
-                ControlFlow::Continue(())
-            }
-            Err(error) => {
-                failed = Some((*entry, error));
-                ControlFlow::Break(())
+        self.each(entries, |entry, data| {
+            match replay.entry(entry.place.index, entry.kind, data) {
+                Ok(()) => {
+                    last = entry.place;
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    failed = Some((*entry, error));
+                    ControlFlow::Break(())
+                }
             }
         })?;
-        if let Some((EntryAt { place, segment, offset, .. }, error)) = failed {
-            let path = self.layout.segments[self.first_segment + segment].path.display();
-            self.damaged(format!("{path}: entry {} at offset {offset}: {error}", place.index))?;
+        if let Some((entry, error)) = failed {
+            let what = self.of_entry(&entry, &error);
+            self.damaged(what)?;
         }
         Ok(last)
     }
 
+    /// What is wrong with an entry.
+    pub(super) fn of_entry(&self, entry: &EntryAt, error: &dyn std::fmt::Display) -> String {
+        let EntryAt { place, segment, offset, .. } = entry;
+        let path = self.layout.segments[self.first_segment + segment].path.display();
+        format!("{path}: entry {} at offset {offset}: {error}", place.index)
+    }
+
     /// Calls `visit` with each entry and what it carries.
-    fn each(
+    pub(super) fn each(
         &mut self,
         entries: &[EntryAt],
         mut visit: impl FnMut(&EntryAt, &[u8]) -> ControlFlow<()>,
@@ -406,7 +430,7 @@ impl Reader<'_> {
             ))?;
             return Ok(None);
         }
-        if metadata.node.abs_diff(metadata.cluster) <= NEAR {
+        if is_backup(metadata) {
             self.notes.push(
                 "this is a directory of `etcdctl backup`: members and, of changes of members after its snapshot, indexes are not in it, \
                  so the index may be lower than the server's was"
@@ -422,27 +446,5 @@ impl Reader<'_> {
             members.join(", ")
         ))?;
         Ok(None)
-    }
-
-    /// What is left behind. That it cannot be counted is no reason to stop.
-    fn version_three(&mut self) -> Option<Held> {
-        let path = self.layout.db.as_ref()?;
-        let counted = fs::File::open(path).map_err(bolt::BoltError::from).and_then(|file| {
-            bolt::count(|offset, length| {
-                let mut bytes = vec![0; length];
-                file.read_exact_at(&mut bytes, offset)?;
-                Ok(bytes)
-            })
-        });
-        match counted {
-            Ok(held) => Some(held),
-            Err(error) => {
-                self.notes.push(format!(
-                    "{} may hold data of version 3, which is not taken; it could not be counted: {error}",
-                    path.display()
-                ));
-                None
-            }
-        }
     }
 }

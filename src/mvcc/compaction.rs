@@ -26,6 +26,30 @@ impl Mvcc {
         Ok(Reply::Compact)
     }
 
+    /// Bytes of versions that were superseded or deleted and are still kept, as [`KeyValue::bytes`] counts them.
+    pub fn past_bytes(&self) -> u64 {
+        self.bytes - self.live_bytes
+    }
+
+    /// The revision whose compaction leaves about `bytes` of what was superseded; `None` if there is no more than that. Takes a step
+    /// for each change that goes.
+    pub fn compaction_for(&self, bytes: u64) -> Option<Revision> {
+        let mut past = self.past_bytes();
+        if past <= bytes {
+            return None;
+        }
+        for change in &self.log {
+            if past <= bytes {
+                return Some(change.modified);
+            }
+            // A deletion was counted when its turn was, not again as what a later version superseded.
+            let superseded = self.before(change).filter(|before| !before.is_deletion());
+            past -= superseded.map_or(0, |superseded| superseded.bytes());
+            past -= if change.is_deletion() { change.bytes() } else { 0 };
+        }
+        Some(self.revision)
+    }
+
     /// Gives a part of the memory back that a compaction has made free. Each command does so; a tick of the v2 key space too.
     pub fn sweep(&mut self) {
         let Some(compacted) = self.compacted else { return };

@@ -43,6 +43,20 @@ impl Mvcc {
     }
 }
 
+impl Mvcc {
+    /// All changes in their order as etcd stores them, key and value, without those that a compaction has made dispensable.
+    pub fn stored(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + '_ {
+        let compacted = self.compacted.unwrap_or_default();
+        let old = self.old_versions();
+        let all = move || old.clone().into_iter().chain(self.log.iter().map(Arc::clone));
+        let before: Vec<_> = all().take_while(|kv| kv.modified <= compacted).collect();
+        let kept = newest(before.iter());
+        let is_kept =
+            move |kv: &Arc<KeyValue>| kv.modified > compacted || kept.contains(&kv.place());
+        all().filter(is_kept).map(|kv| (stored_key(&kv), stored_value(&kv)))
+    }
+}
+
 /// Of changes in their order, the last one of each key that it did not delete.
 fn newest<'a>(changes: impl Iterator<Item = &'a Arc<KeyValue>>) -> BTreeSet<(Revision, u32)> {
     let last: BTreeMap<&[u8], &KeyValue> = changes.map(|kv| (&*kv.key, &**kv)).collect();

@@ -20,12 +20,14 @@
 //! | `lease.rs`, `auth/` | leases, users |
 //! | `tally.rs` | what was done, in numbers |
 //! | `encoding.rs`, `records.rs`, `hash.rs` | commands, the state and its checksum as bytes |
+//! | `imported.rs` | a key space that another program has kept |
 
 mod auth;
 mod check;
 mod compaction;
 mod encoding;
 mod hash;
+mod imported;
 mod key;
 mod lease;
 mod read;
@@ -49,6 +51,7 @@ pub use auth::{
     Token, User,
 };
 pub use check::{TxnLimits, check_delete, check_lease_grant, check_put, check_range, check_txn};
+pub use imported::{Import, Inconsistent, Kept};
 pub use key::{KeyRange, KeyValue, LeaseId, Revision};
 pub use lease::Lease;
 pub use records::{Loader, Position};

@@ -256,6 +256,11 @@ pub struct Loader {
 }
 
 impl Loader {
+    /// Of a key space without keys, and its changes.
+    pub(super) fn of(mvcc: Mvcc, records: Vec<Arc<KeyValue>>) -> Self {
+        Self { mvcc, records }
+    }
+
     /// Starts with the header.
     pub(crate) fn new(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let version = input.u8("version of the v3 header")?;

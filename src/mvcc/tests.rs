@@ -135,6 +135,41 @@ fn an_alarm_for_space_refuses_what_grows_and_one_for_damage_nearly_everything() 
 }
 
 #[test]
+fn a_compaction_by_bytes_leaves_as_much_as_is_wanted() {
+    let mut mvcc = Mvcc::default();
+    assert_eq!(mvcc.compaction_for(0), None);
+    for number in 0..600_u32 {
+        let key = format!("k{}", number % 7);
+        let value = "v".repeat(usize::try_from(number % 50).unwrap());
+        apply(&mut mvcc, Request::Put(put(&key, &value))).unwrap();
+        if number % 11 == 0 {
+            let range = KeyRange::new(key.as_bytes().into(), Vec::new().into());
+            let delete = DeleteRange { range, prev_kv: false };
+            apply(&mut mvcc, Request::DeleteRange(delete)).unwrap();
+        }
+    }
+    // Once as it is, once with a part already gone and a part still to be swept.
+    for wanted in [2, 7, 30].map(|part| mvcc.past_bytes() / part) {
+        let due = mvcc.compaction_for(wanted).unwrap();
+        let live = mvcc.live_bytes();
+        let mut one_less = mvcc.clone();
+        apply(&mut mvcc, Request::Compact(due)).unwrap();
+        for _ in 0..100 {
+            mvcc.sweep();
+        }
+        mvcc.check();
+        assert_eq!(mvcc.live_bytes(), live);
+        assert!(mvcc.past_bytes() <= wanted, "{} of {wanted}", mvcc.past_bytes());
+        apply(&mut one_less, Request::Compact(Revision(due.0 - 1))).unwrap();
+        for _ in 0..100 {
+            one_less.sweep();
+        }
+        assert!(one_less.past_bytes() > wanted, "less would have done");
+    }
+    assert_eq!(mvcc.compaction_for(0), Some(mvcc.revision()), "there is no more to it");
+}
+
+#[test]
 fn what_is_malformed_is_refused_before_the_log() {
     let limits = TxnLimits { ops_max: 3 };
     let txn = |success: Vec<Op>| Txn { success, ..Txn::default() };

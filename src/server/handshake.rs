@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -11,6 +10,7 @@ use tracing::warn;
 use crate::api::Handshake;
 use crate::model::codes;
 use crate::server::connection::RawSocket;
+use crate::server::serve::Terms;
 use crate::tls::{self, ServerStream, Tls};
 
 /// What came of it.
@@ -34,14 +34,15 @@ impl Accepted {
     }
 }
 
-/// Does the handshake, within `limit`.
+/// Does the handshake, within the time for a head of a request.
 pub(super) async fn accept(
     tls: &Tls,
     stream: RawSocket,
     socket: &OwnedWriteHalf,
-    from: Option<IpAddr>,
-    limit: Duration,
+    terms: &Terms,
 ) -> Accepted {
+    let (from, limit) = (terms.from, terms.limits.timeouts.head);
+    let http2 = terms.site.speaks_http2(terms.face);
     let begun = async {
         let socket: &TcpStream = socket.as_ref();
         let mut first = [0];
@@ -49,7 +50,10 @@ pub(super) async fn accept(
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         match first[0] == tls::FIRST_BYTE {
-            true => tls.accept(stream).await.map(|stream| Accepted::Secure(Box::new(stream))),
+            true => {
+                let secure = tls.accept(stream, http2).await;
+                secure.map(|stream| Accepted::Secure(Box::new(stream)))
+            }
             false => {
                 // It is short enough for a socket that has sent nothing yet.
                 let _ = socket.try_write(NOT_TLS);

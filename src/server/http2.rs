@@ -25,17 +25,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
-use tokio_util::sync::WaitForCancellationFuture;
 use tracing::debug;
 
 use crate::api::{Body, CALL, ClientAddress, ClientName};
+use crate::server::authority::{self, Authorities};
 use crate::server::connection::{ClientStream, Phase, Progress, Wait};
 use crate::server::guard::{End, Guard};
 use crate::server::listen::{Face, Site};
 use crate::server::serve::{Terms, tell_who_asks};
 
 /// How every connection that speaks HTTP/2 begins.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes of one request that may come before they are read. The longest call is a few of these.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -46,13 +46,12 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of an answer that are held for a client that is slow to take them.
 const SEND_BYTES_MAX: usize = 256 << 10;
 
-/// Does a connection begin as HTTP/2? Returns also what was read of it; `None` when it has ended, takes too long or is to `stop`.
-/// Only what may still become the preface is waited for.
+/// Does a connection begin as HTTP/2? `read` is what it began with; returned is that and what was read since, or `None` when the
+/// connection takes too long. Only what may still become the preface is waited for.
 pub(super) async fn begun<S, E>(
     stream: &mut S,
     mut read: Vec<u8>,
     guard: &mut Guard<'_, E>,
-    mut stop: Pin<&mut WaitForCancellationFuture<'_>>,
 ) -> Option<(Vec<u8>, bool)>
 where
     S: AsyncRead + Unpin,
@@ -65,20 +64,16 @@ where
         if !PREFACE.starts_with(&read) {
             return Some((read, false));
         }
-        // In front of a proxy nothing was read yet.
-        guard.wait_for(if read.is_empty() { Wait::Request } else { Wait::Rest });
+        guard.wait_for(Wait::Rest);
         let bytes = poll_fn(|cx| {
             if let Poll::Ready(result) = poll_read_buf(Pin::new(&mut *stream), cx, &mut read) {
                 return Poll::Ready(result.ok());
-            }
-            if read.is_empty() && stop.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
             }
             guard.poll_overdue(cx).map(|()| None)
         });
         if bytes.await? == 0 {
             // HTTP/1 knows what to say to a head that is cut.
-            return Some((read, false)).filter(|(read, _)| !read.is_empty());
+            return Some((read, false));
         }
     }
 }
@@ -95,7 +90,6 @@ pub(super) async fn serve<S, E>(
     E: Future<Output = End>,
 {
     let Terms { site, limits, stop, from, .. } = terms;
-    let face = terms.face;
     let (address, patience) = (from.map(ClientAddress), limits.timeouts.head);
     progress.set(Phase::Quiet);
     let service = service_fn(|mut request| {
@@ -103,7 +97,7 @@ pub(super) async fn serve<S, E>(
         tell_who_asks(&mut request, name.as_ref(), address, site);
         let site = site.clone();
         async move {
-            let response = answer(&site, face, request, patience).await;
+            let response = answer(&site, request, patience).await;
             Ok::<_, Infallible>(response.map(|body| AnswerBody { body, _counted: counted }))
         }
     });
@@ -117,7 +111,7 @@ pub(super) async fn serve<S, E>(
         .max_concurrent_streams(limits.streams_max)
         .keep_alive_interval(limits.ping_interval)
         .keep_alive_timeout(limits.ping_timeout)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Authorities::new(stream)), service);
     let mut http = pin!(http);
     let mut stopped = pin!(stop.cancelled());
     let mut leaves = false;
@@ -149,25 +143,21 @@ pub(super) async fn serve<S, E>(
     }
 }
 
-async fn answer(
-    site: &Site,
-    face: Face,
-    request: Request<Incoming>,
-    patience: Duration,
-) -> Response<Body> {
+async fn answer(site: &Site, request: Request<Incoming>, patience: Duration) -> Response<Body> {
     let content_type = request.headers().get(CONTENT_TYPE);
     // Bodies of calls may be open for ever; each call knows how long it waits.
-    let is_call = content_type.is_some_and(|value| value.as_bytes().starts_with(CALL));
-    if is_call && face == Face::Clients {
+    if content_type.is_some_and(|value| value.as_bytes().starts_with(CALL)) {
         return site.call(request).await;
     }
     let request = as_http1(request).map(|body| PatientBody::new(body, patience));
-    site.answer(face, request).await
+    site.answer(Face::Clients, request).await
 }
 
 /// The host stands in a header and the target is a path, as in HTTP/1: whoever answers knows one form.
 fn as_http1(mut request: Request<Incoming>) -> Request<Incoming> {
     let authority = request.uri().authority().map(Authority::as_str);
+    // A URL names no host: such a request is refused as one without.
+    let authority = authority.filter(|authority| !authority::is_changed(authority));
     let host = authority.and_then(|authority| HeaderValue::from_str(authority).ok());
     if let Some(host) = host
         && !request.headers().contains_key(HOST)

@@ -129,6 +129,15 @@ impl Site {
         }
     }
 
+    /// Is HTTP/2 served on a listener of this face? It is there for the calls of version 3, which peers do not make and which a
+    /// proxy does not pass on.
+    pub(super) fn speaks_http2(&self, face: Face) -> bool {
+        match self {
+            Self::Member(_) => face == Face::Clients,
+            Self::Proxy(_) => false,
+        }
+    }
+
     pub(super) fn is_proxy(&self) -> bool {
         matches!(self, Self::Proxy(_))
     }
@@ -256,14 +265,13 @@ async fn serve_secure_peer(
     let (reading, mut writing) = stream.into_split();
     let progress = Arc::new(Progress::default());
     let raw = RawSocket::below_tls(reading, Arc::clone(&progress));
-    let limit = terms.limits.timeouts.head;
-    let accepted = handshake::accept(tls, raw, &writing, terms.from, limit).await;
+    let accepted = handshake::accept(tls, raw, &writing, &terms).await;
     terms.meter.handshake(accepted.how());
     let lingers = match accepted {
         Accepted::Secure(stream) => {
             // The stream keeps what was looked at for those who read on.
             let mut stream = BufReader::with_capacity(PREFACE.len(), *stream);
-            let first = tokio::time::timeout(limit, stream.fill_buf()).await;
+            let first = tokio::time::timeout(terms.limits.timeouts.head, stream.fill_buf()).await;
             let first = first.ok().and_then(Result::ok).and_then(|first| first.first().copied());
             match first {
                 Some(first) if first == PREFACE[0] => {

@@ -77,8 +77,7 @@ async fn secure(
 ) -> bool {
     let progress = Arc::new(Progress::default());
     let raw = RawSocket::below_tls(reading, Arc::clone(&progress));
-    let limit = terms.limits.timeouts.head;
-    let accepted = handshake::accept(tls, raw, writing, terms.from, limit).await;
+    let accepted = handshake::accept(tls, raw, writing, &terms).await;
     terms.meter.handshake(accepted.how());
     match accepted {
         Accepted::Secure(stream) => {
@@ -117,7 +116,7 @@ where
     let address = terms.from.map(ClientAddress);
     // The fast path keeps only the headers that a member reads.
     let outcome = if terms.site.is_proxy() {
-        Outcome::First(Vec::new())
+        Outcome::Next(Vec::new())
     } else {
         let fast = FastPath {
             stream: &mut stream,
@@ -141,22 +140,21 @@ where
             false
         }
         // In places of their own: few connections need them.
-        Outcome::First(read) => {
-            let stop = pin!(terms.stop.cancelled());
-            match http2::begun(&mut stream, read, &mut guard, stop).await {
+        Outcome::First(read) if terms.site.speaks_http2(terms.face) => {
+            match http2::begun(&mut stream, read, &mut guard).await {
                 Some((read, true)) => {
                     let stream = ClientStream::new(stream, read, Arc::clone(&progress));
                     Box::pin(http2::serve(stream, progress, guard, &terms, name)).await;
                     false
                 }
-                Some((read, _)) => {
+                Some((read, false)) => {
                     let stream = ClientStream::new(stream, read, Arc::clone(&progress));
                     Box::pin(by_library(stream, progress, guard, &terms, name)).await
                 }
                 None => false,
             }
         }
-        Outcome::Next(read) => {
+        Outcome::First(read) | Outcome::Next(read) => {
             let stream = ClientStream::new(stream, read, Arc::clone(&progress));
             Box::pin(by_library(stream, progress, guard, &terms, name)).await
         }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::model::{LogTime, StoreIndex};
+use crate::mvcc::Mvcc;
 use crate::store::auth::Auth;
 use crate::store::command::Command;
 use crate::store::counters::Counters;
@@ -61,7 +62,7 @@ impl Store {
     /// the command gives; a tick lets die what was due at that moment, also where a later one has been seen.
     ///
     /// # Panics
-    /// For facts of the cluster, users and roles: those are set by [`Store::with_facts`].
+    /// For facts of the cluster, users and roles of version 2: those are set by [`Store::with_facts`].
     pub fn replay(&mut self, at: LogTime, command: &Command, expires: Option<LogTime>) -> Applied {
         let latest = self.now.max(at);
         let applied = match command {
@@ -79,13 +80,13 @@ impl Store {
                 self.now = latest;
                 self.change_keys(command, expires)
             }
+            Command::Mvcc(command) => Applied::Mvcc(self.mvcc.apply(latest, command)),
             Command::AddMember { .. }
             | Command::UpdateMember { .. }
             | Command::PublishMember { .. }
             | Command::RemoveMember { .. }
             | Command::SetClusterVersion { .. }
-            | Command::Auth(_)
-            | Command::Mvcc(_) => unreachable!("facts are not replayed one by one"),
+            | Command::Auth(_) => unreachable!("facts are not replayed one by one"),
         };
         self.now = latest;
         // Nobody is served meanwhile, so it can be dropped here.
@@ -96,6 +97,11 @@ impl Store {
     /// Takes indexes for what the other server keeps in hidden keys; no watcher sees them.
     pub fn skip_indexes(&mut self, count: u64) {
         self.take_indexes(count);
+    }
+
+    /// Goes on with this key space of version 3.
+    pub fn set_mvcc(&mut self, mvcc: Mvcc) {
+        self.mvcc = mvcc;
     }
 
     /// The same keys with these members, users, roles and counters.

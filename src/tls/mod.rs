@@ -28,7 +28,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion, version};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::config::{Side, TlsFlags, TlsVersion};
+use crate::config::{TlsFlags, TlsVersion};
 
 pub use error::TlsError;
 pub use stream::ClientStream;
@@ -61,11 +61,19 @@ pub enum Trust {
 
 struct Current {
     /// `None` when there is no certificate to show.
-    server: Option<Arc<ServerConfig>>,
+    server: Option<ServerSides>,
     client: Arc<ClientConfig>,
     /// When the certificate that is shown ends.
     ends: Option<Arc<Ends>>,
     stamps: Vec<(PathBuf, Option<files::Stamp>)>,
+}
+
+/// What connections that come in are made with: they differ in what is offered by ALPN alone.
+#[derive(Clone)]
+struct ServerSides {
+    http1: Arc<ServerConfig>,
+    /// Clients of gRPC insist on HTTP/2.
+    http2: Arc<ServerConfig>,
 }
 
 /// The first byte of every TLS connection: a handshake record.
@@ -95,17 +103,20 @@ impl Tls {
         self.flags.names_users
     }
 
-    /// Does the handshake of a connection that was accepted. There is no time limit in here.
+    /// Does the handshake of a connection that was accepted; `http2` offers HTTP/2 beside HTTP/1. There is no time limit in here.
     ///
     /// # Errors
     /// What is wrong, in the words of the library.
-    pub async fn accept<S>(&self, stream: S) -> io::Result<ServerStream<S>>
+    pub async fn accept<S>(&self, stream: S, http2: bool) -> io::Result<ServerStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let server = self.current.load().server.clone();
         let server = server.ok_or_else(|| io::Error::other("there is no certificate to show"))?;
-        tokio_rustls::TlsAcceptor::from(server).accept(stream).await.map_err(verify::refused)
+        tokio_rustls::TlsAcceptor::from(if http2 { server.http2 } else { server.http1 })
+            .accept(stream)
+            .await
+            .map_err(verify::refused)
     }
 
     /// Does the handshake of a connection to `host`, a name or an address.
@@ -206,7 +217,7 @@ fn read(flags: &TlsFlags, trust: Trust, hosts: &[String]) -> Result<Current, Tls
         provider: Arc::new(provider(flags)?),
         versions: versions(flags),
     };
-    let (server, client) = (terms.server()?.map(Arc::new), Arc::new(terms.client(trust)?));
+    let (server, client) = (terms.server()?, Arc::new(terms.client(trust)?));
     Ok(Current { server, client, ends, stamps })
 }
 
@@ -219,7 +230,7 @@ struct Terms<'a> {
 }
 
 impl Terms<'_> {
-    fn server(&self) -> Result<Option<ServerConfig>, TlsError> {
+    fn server(&self) -> Result<Option<ServerSides>, TlsError> {
         let Some(pair) = &self.files.pair else { return Ok(None) };
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
         let builder = builder.with_protocol_versions(&self.versions).map_err(TlsError::Suites)?;
@@ -239,18 +250,15 @@ impl Terms<'_> {
         let mut config = builder
             .with_single_cert(pair.chain.clone(), pair.key.clone_key())
             .map_err(|error| TlsError::pair(self.flags, &error))?;
-        // Clients of gRPC insist on HTTP/2; among members nothing speaks it.
-        let spoken: &[&[u8]] = match self.flags.side {
-            Side::Clients => &[b"h2", b"http/1.1"],
-            Side::Peers => &[b"http/1.1"],
-        };
-        config.alpn_protocols = spoken.iter().map(|name| name.to_vec()).collect();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         if self.flags.demands_certificate {
             // A session that goes on brings its certificate along unchecked: it may have expired meanwhile.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
-        Ok(Some(config))
+        let mut http2 = config.clone();
+        http2.alpn_protocols.insert(0, b"h2".to_vec());
+        Ok(Some(ServerSides { http1: Arc::new(config), http2: Arc::new(http2) }))
     }
 
     fn client(&self, trust: Trust) -> Result<ClientConfig, TlsError> {

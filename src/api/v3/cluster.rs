@@ -10,8 +10,8 @@ use crate::api::v3::{header_of_members, refused};
 use crate::model::MemberId;
 use crate::rpc::{
     Member, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
-    MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest, MemberUpdateResponse, Status,
-    status,
+    MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
+    MemberUpdateRequest, MemberUpdateResponse, Status, status,
 };
 use crate::store::MemberRecord;
 
@@ -67,6 +67,25 @@ pub(super) async fn update(
     let updated = api.replica.update_member(MemberId(request.id), urls);
     updated.await.map_err(refused::member)?;
     Ok(MemberUpdateResponse { header: Some(header_of_members(&api)), members: members(&api) })
+}
+
+/// A member is to have a vote. The leader gives one to each that has started and caught up, so nothing is left to do: either that has
+/// happened, or the member is not as far.
+pub(super) async fn promote(
+    api: Arc<Context>,
+    call: Call,
+    request: MemberPromoteRequest,
+) -> Result<MemberPromoteResponse, Status> {
+    manager(&api, &call)?;
+    api.replica.read_barrier().await.map_err(refused::unavailable)?;
+    let id = MemberId(request.id);
+    if api.replica.view().store.members().get(id).is_none() {
+        return Err(status::MEMBER_NOT_FOUND);
+    }
+    match api.replica.raft().voting().voters.contains(&id) {
+        true => Err(status::NOT_LEARNER),
+        false => Err(status::LEARNER_NOT_READY),
+    }
 }
 
 /// At least one, all of them good.

@@ -261,6 +261,7 @@ fn table() -> Vec<Method> {
         unary(CLUSTER, "MemberAdd", &["cluster/member/add"], cluster::add),
         unary(CLUSTER, "MemberRemove", &["cluster/member/remove"], cluster::remove),
         unary(CLUSTER, "MemberUpdate", &["cluster/member/update"], cluster::update),
+        unary(CLUSTER, "MemberPromote", &["cluster/member/promote"], cluster::promote),
         unary(CLUSTER, "MemberList", &["cluster/member/list"], cluster::list),
         unary(MAINTENANCE, "Alarm", &["maintenance/alarm"], maintenance::alarm),
         unary(MAINTENANCE, "Status", &["maintenance/status"], maintenance::status),

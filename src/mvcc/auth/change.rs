@@ -231,6 +231,6 @@ fn after(now: LogTime, ttl_s: u64) -> LogTime {
 }
 
 /// Permissions are kept in the order of their keys.
-fn order(permission: &Permission) -> (&[u8], &[u8]) {
+pub(super) fn order(permission: &Permission) -> (&[u8], &[u8]) {
     (permission.range.start(), permission.range.range_end())
 }

@@ -195,6 +195,26 @@ pub struct Auth {
 }
 
 impl Auth {
+    /// Users and roles that another program has kept, in any order; nobody holds a token.
+    pub fn of(
+        enabled: bool,
+        revision: AuthRevision,
+        users: impl IntoIterator<Item = (String, User)>,
+        roles: impl IntoIterator<Item = (String, Vec<Permission>)>,
+    ) -> Self {
+        let users = users.into_iter().map(|(name, mut user)| {
+            user.roles.sort();
+            user.roles.dedup();
+            (Arc::<str>::from(name), Arc::new(user))
+        });
+        let roles = roles.into_iter().map(|(name, mut permissions)| {
+            permissions.sort_by(|one, other| change::order(one).cmp(&change::order(other)));
+            (Arc::<str>::from(name), Arc::new(permissions))
+        });
+        let (users, roles) = (users.collect(), roles.collect());
+        Self { enabled, revision, users, roles, ..Self::default() }
+    }
+
     /// Do users and roles count?
     pub fn enabled(&self) -> bool {
         self.enabled
