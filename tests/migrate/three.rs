@@ -19,7 +19,7 @@ use crate::support::server::{Flavor, Server};
 const LATE: [&str; 2] = ["--backend-batch-interval=10m", "--backend-batch-limit=1000000"];
 
 /// The checksum that etcd's tool shows, with the compacted revision.
-fn hash(addr: SocketAddr) -> (u64, i64) {
+pub(crate) fn hash(addr: SocketAddr) -> (u64, i64) {
     let endpoint = format!("--endpoints={addr}");
     let output = std::process::Command::new("etcdctl")
         .env("ETCDCTL_API", "3")
@@ -34,14 +34,14 @@ fn hash(addr: SocketAddr) -> (u64, i64) {
 }
 
 /// Everything that is compared.
-struct Seen {
-    revision: i64,
-    keys: Vec<(i64, Value)>,
+pub(crate) struct Seen {
+    pub(crate) revision: i64,
+    pub(crate) keys: Vec<(i64, Value)>,
     leases: Vec<Value>,
     events: Vec<Value>,
 }
 
-fn seen(gateway: &Gateway, compacted: i64) -> Seen {
+pub(crate) fn seen(gateway: &Gateway, compacted: i64) -> Seen {
     let revision = gateway.revision();
     let first = compacted.max(1);
     let revisions = (first - 1).max(1)..=revision;
@@ -59,7 +59,7 @@ fn seen(gateway: &Gateway, compacted: i64) -> Seen {
     Seen { revision, keys, leases: gateway.leases(), events }
 }
 
-fn same(one: &Seen, other: &Seen, seed: u64) {
+pub(crate) fn same(one: &Seen, other: &Seen, seed: u64) {
     for (one, other) in one.keys.iter().zip(&other.keys) {
         assert_eq!(one, other, "seed {seed}");
     }
@@ -99,7 +99,7 @@ fn txn(rng: &mut Rng, depth: u32) -> Value {
 }
 
 /// One request: over few keys and leases, so that about half of what has conditions is refused.
-fn step(gateway: &Gateway, rng: &mut Rng) {
+pub(crate) fn step(gateway: &Gateway, rng: &mut Rng) {
     let key = base64(rng.pick(&["a", "b", "c", "d/1", "d/2", "e"]));
     let lease = (100 + rng.below(5)).to_string();
     let value = base64(format!("v{}", rng.below(9)));
@@ -117,7 +117,7 @@ fn step(gateway: &Gateway, rng: &mut Rng) {
     gateway.ask(path, &body);
 }
 
-fn compact(gateway: &Gateway, revision: i64) {
+pub(crate) fn compact(gateway: &Gateway, revision: i64) {
     gateway.call("kv/compaction", &json!({"revision": revision.to_string(), "physical": true}));
 }
 
@@ -200,8 +200,8 @@ fn grant(root: &Gateway, role: &str, key: &str, kind: &str) {
 }
 
 /// Users, of whom some change after they count.
-fn make_users(etcd: &Server) -> Gateway {
-    let gateway = Gateway::of(etcd.addr());
+pub(crate) fn make_users(addr: SocketAddr) -> Gateway {
+    let gateway = Gateway::of(addr);
     for (name, password) in [("root", "secret"), ("alice", "al/ice"), ("bob", "old")] {
         gateway.call("auth/user/add", &json!({"name": name, "password": password}));
     }
@@ -216,19 +216,19 @@ fn make_users(etcd: &Server) -> Gateway {
     }
     gateway.put("/other", "1");
     gateway.call("auth/enable", &json!({}));
-    let root = Gateway::login(etcd.addr(), "root", "secret");
+    let root = Gateway::login(addr, "root", "secret");
     root.call("auth/role/delete", &json!({"role": "gone"}));
     root.call("auth/user/changepw", &json!({"name": "bob", "password": "new"}));
-    Gateway::login(etcd.addr(), "root", "secret")
+    Gateway::login(addr, "root", "secret")
 }
 
-fn can_put(gateway: &Gateway, key: &str) -> bool {
+pub(crate) fn can_put(gateway: &Gateway, key: &str) -> bool {
     gateway.ask("kv/put", &json!({"key": base64(key), "value": base64("x")})).0 == 200
 }
 
 fn users_log_in(flags: &[&str]) {
     let mut etcd = Server::start_with(Flavor::Etcd, flags);
-    let root = make_users(&etcd);
+    let root = make_users(etcd.addr());
     let alice = Gateway::login(etcd.addr(), "alice", "al/ice");
     assert!(can_put(&alice, "/app/x") && !can_put(&alice, "/other"));
     assert!(!can_put(&Gateway::of(etcd.addr()), "/app/x"));
