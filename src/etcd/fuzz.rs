@@ -1,6 +1,6 @@
 //! Files of etcd that a fuzzer makes up.
 
-use std::io;
+use std::io::{self, Cursor};
 
 use crate::etcd::buckets;
 use crate::etcd::log::Log;
@@ -10,7 +10,7 @@ use crate::etcd::replay::Replay;
 use crate::etcd::snapshot::{self, Envelope};
 use crate::etcd::wal::{Kind, SegmentWriter};
 use crate::fuzz::Target;
-use crate::mvcc::Mvcc;
+use crate::mvcc::{Mvcc, Revision};
 use crate::store::HistoryLimits;
 
 pub(crate) const TARGETS: &[Target] = &[
@@ -85,9 +85,19 @@ fn read_version_three(input: &[u8]) {
         let bytes = start.checked_add(length).and_then(|end| input.get(start..end));
         bytes.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     });
-    if let Ok(stored) = stored {
-        stored.mvcc.check();
-    }
+    let Ok(stored) = stored else { return };
+    stored.mvcc.check();
+    // What is written of it is the same.
+    let file = buckets::write(&stored.mvcc, stored.consistent_index, Cursor::new(Vec::new()));
+    let file = file.expect("memory takes it").into_inner();
+    let again = buckets::load(|offset, length| {
+        let start = usize::try_from(offset).expect("it was just written");
+        Ok(file[start..start + length].to_vec())
+    });
+    let again = again.expect("it was just written");
+    assert_eq!(again.consistent_index, stored.consistent_index);
+    assert_eq!(again.mvcc.revision(), stored.mvcc.revision());
+    assert_eq!(again.mvcc.hash(Revision(0)), stored.mvcc.hash(Revision(0)));
 }
 
 #[cfg(test)]
@@ -101,10 +111,33 @@ mod tests {
         std::fs::read(folder.join(name)).expect("a seed")
     }
 
+    #[test]
+    fn the_seeds_are_what_they_should_be() {
+        let small = seed("etcd_v3/small");
+        let stored = buckets::load(|offset, length| {
+            let start = usize::try_from(offset).expect("a small file");
+            Ok(small[start..small.len().min(start + length)].to_vec())
+        });
+        let stored = stored.expect("it is whole");
+        assert_eq!((stored.mvcc.revision().0, stored.mvcc.keys_count()), (5, 2));
+        let mut log = Log::default();
+        let segment = seed("etcd_log/three");
+        log.segment(&segment, true).expect("it is whole");
+        let mut replay = Replay::new(LIMITS);
+        replay.take_version_three(Mvcc::default(), 0, Hashing::for_tests());
+        for entry in log.behind(0).expect("all are there") {
+            let data = &segment[entry.offset..entry.offset + entry.length];
+            replay.entry(entry.place.index, entry.kind, data).expect("it is understood");
+        }
+        assert!(replay.mvcc().auth().enabled());
+        assert_eq!((replay.mvcc().revision().0, replay.mvcc().keys_count()), (6, 4));
+        assert_eq!(replay.done_three().map(|done| done.refused), Some(2));
+    }
+
     proptest! {
         #[test]
         fn files_with_changed_bytes_are_read_or_refused(
-            which in 0_usize..5,
+            which in 0_usize..7,
             changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
             cut in prop::option::of(any::<prop::sample::Index>()),
         ) {
@@ -114,6 +147,8 @@ mod tests {
                 ("etcd_snapshot/whole", read_snapshot),
                 ("etcd_snapshot/store", read_snapshot),
                 ("etcd_v3/mixed", read_version_three),
+                ("etcd_v3/small", read_version_three),
+                ("etcd_log/three", read_log),
             ][which];
             let mut bytes = seed(name);
             for (at, byte) in &changes {

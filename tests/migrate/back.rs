@@ -6,13 +6,16 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::fresh::etcd_takes_part;
+use crate::gateway::Gateway;
 use crate::node::{Node, wait_until};
 use crate::program::{Recorded, found, migrate, text};
 use crate::state::{Asker, is_hidden, timeless, without_dying_before};
 use crate::support::http::{self, Request};
 use crate::support::port::Port;
 use crate::support::process::Process;
+use crate::support::rng::{Rng, seed_from_env};
 use crate::support::server::Flavor;
+use crate::three;
 
 fn cairn(words: &[&str]) -> (Option<i32>, String) {
     let said = crate::support::program::run(words);
@@ -144,4 +147,73 @@ fn a_backup_file_is_exported_too_and_nothing_is_overwritten() {
         let (code, said) = cairn(words);
         assert!(code == Some(2) && said.contains(expected), "{words:?}: {said}");
     }
+}
+
+#[test]
+fn version_3_goes_back_too() {
+    if !etcd_takes_part() {
+        return;
+    }
+    let seed = seed_from_env("MIGRATE_SEED");
+    let mut rng = Rng::new(seed);
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut node = Node::named("m1");
+    node.serve(&[]);
+    let gateway = Gateway::of(node.addr());
+    for at in 0..300 {
+        three::step(&gateway, &mut rng);
+        if at == 100 {
+            three::compact(&gateway, gateway.revision() - 5);
+        }
+    }
+    // Larger than a page, and more than fit in one.
+    gateway.put("large", &"x".repeat(20_000));
+    for n in 0..200 {
+        gateway.put(&format!("many/{n}"), "v");
+    }
+    let sum = three::hash(node.addr());
+    let before = three::seen(&gateway, sum.1);
+    node.process().terminate();
+    node.farewell();
+    let target = dir.path().join("etcd");
+    let (code, said) = cairn(&["export", text(&node.data_dir()), "--data-dir", text(&target)]);
+    let keys = before.keys.last().and_then(|(_, keys)| keys.as_array()).map_or(0, Vec::len);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains(&format!("{keys} keys of version 3 at revision {}", before.revision)),
+        "{said}"
+    );
+    let again = found(&target, &[]);
+    assert_eq!(again["facts"]["version_3_hash"].as_u64(), Some(sum.0), "{again}");
+    let mut etcd = Etcd::start(&target, &["--force-new-cluster"]);
+    let gateway = Gateway::of(etcd.client.addr());
+    three::same(&three::seen(&gateway, sum.1), &before, seed);
+    assert_eq!(three::hash(etcd.client.addr()), sum, "seed {seed}");
+    // And starts again as any other.
+    assert_eq!(gateway.put("written-there", "2"), before.revision + 1);
+    etcd.run(&target, &[]);
+    assert_eq!(gateway.revision(), before.revision + 1);
+}
+
+#[test]
+fn users_of_version_3_go_back_with_their_passwords() {
+    if !etcd_takes_part() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut node = Node::named("m1");
+    node.serve(&[]);
+    let root = three::make_users(node.addr());
+    let (users, keys) = (root.users(), root.keys(0));
+    let target = dir.path().join("etcd");
+    node.process().terminate();
+    node.farewell();
+    let (code, said) = cairn(&["export", text(&node.data_dir()), "--data-dir", text(&target)]);
+    assert!(code == Some(0) && said.contains("and 4 users"), "{said}");
+    let etcd = Etcd::start(&target, &["--force-new-cluster"]);
+    let root = Gateway::login(etcd.client.addr(), "root", "secret");
+    assert_eq!((root.users(), root.keys(0)), (users, keys));
+    let alice = Gateway::login(etcd.client.addr(), "alice", "al/ice");
+    assert!(three::can_put(&alice, "/app/x") && !three::can_put(&alice, "/other"));
+    Gateway::login(etcd.client.addr(), "bob", "new");
 }

@@ -107,7 +107,7 @@ fn three_etcds_become_three_cairns_under_a_watcher() {
 }
 
 /// The digest of a directory that is well.
-fn verified(dir: &std::path::Path) -> serde_json::Value {
+pub(crate) fn verified(dir: &std::path::Path) -> serde_json::Value {
     let said = crate::support::program::fine(&["verify", "--json", text(dir)]);
     let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(said["well"], true, "{said}");

@@ -1,0 +1,500 @@
+//! Version 3: keys at all revisions, leases, users and what watchers from before are told; also where etcd was killed before its
+//! file had what its log has.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::cluster::verified;
+use crate::fresh::etcd_takes_part;
+use crate::gateway::{Gateway, base64, number};
+use crate::node::{Node, list};
+use crate::program::{Recorded, found, migrate, refused, text};
+use crate::support::rng::{Rng, seed_from_env};
+use crate::support::server::{Flavor, Server};
+
+/// etcd writes its file only where it has to: for a compaction, or a snapshot.
+const LATE: [&str; 2] = ["--backend-batch-interval=10m", "--backend-batch-limit=1000000"];
+
+/// The checksum that etcd's tool shows, with the compacted revision.
+pub(crate) fn hash(addr: SocketAddr) -> (u64, i64) {
+    let endpoint = format!("--endpoints={addr}");
+    let output = std::process::Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .args([&endpoint, "-w", "json", "endpoint", "hashkv"])
+        .output()
+        .expect("etcdctl is there");
+    assert!(output.status.success(), "{output:?}");
+    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let hash = &said[0]["HashKV"];
+    let compacted = hash["compact_revision"].as_i64().expect("a number");
+    (hash["hash"].as_u64().expect("a number"), compacted)
+}
+
+/// Everything that is compared.
+pub(crate) struct Seen {
+    pub(crate) revision: i64,
+    pub(crate) keys: Vec<(i64, Value)>,
+    leases: Vec<Value>,
+    events: Vec<Value>,
+}
+
+pub(crate) fn seen(gateway: &Gateway, compacted: i64) -> Seen {
+    let revision = gateway.revision();
+    let first = compacted.max(1);
+    let revisions = (first - 1).max(1)..=revision;
+    let keys = revisions.map(|at| (at, gateway.keys(at))).collect();
+    let mut events = if revision > first { gateway.events(first, revision) } else { Vec::new() };
+    // Where one request changes a key twice, a member here tells each change with the one before, and etcd both with what was there
+    // before the request.
+    let place = |event: &Value| (event["kv"]["mod_revision"].clone(), event["kv"]["key"].clone());
+    let places: Vec<_> = events.iter().map(place).collect();
+    for event in &mut events {
+        if places.iter().filter(|other| **other == place(event)).count() > 1 {
+            event.as_object_mut().expect("an object").remove("prev_kv");
+        }
+    }
+    Seen { revision, keys, leases: gateway.leases(), events }
+}
+
+pub(crate) fn same(one: &Seen, other: &Seen, seed: u64) {
+    for (one, other) in one.keys.iter().zip(&other.keys) {
+        assert_eq!(one, other, "seed {seed}");
+    }
+    for (one, other) in one.events.iter().zip(&other.events) {
+        assert_eq!(one, other, "seed {seed}");
+    }
+    assert_eq!(one.leases, other.leases, "seed {seed}");
+    assert_eq!((one.revision, one.keys.len()), (other.revision, other.keys.len()), "seed {seed}");
+    assert_eq!(one.events.len(), other.events.len(), "seed {seed}");
+}
+
+fn op(rng: &mut Rng, depth: u32) -> Value {
+    let key = |rng: &mut Rng| base64(rng.pick(&["a", "b", "c", "d/1", "d/2", "e"]));
+    let value = base64(format!("v{}", rng.below(9)));
+    match rng.below(if depth == 0 { 7 } else { 6 }) {
+        0 => json!({"request_delete_range": {"key": key(rng), "prev_kv": true}}),
+        1 => json!({"request_delete_range": {"key": base64("d/"), "range_end": base64("d0")}}),
+        2 => json!({"request_range": {"key": key(rng)}}),
+        3 => json!({"request_put": {"key": key(rng), "ignore_value": true}}),
+        4 | 5 => json!({"request_put": {"key": key(rng), "value": value}}),
+        _ => json!({"request_txn": txn(rng, depth + 1)}),
+    }
+}
+
+fn txn(rng: &mut Rng, depth: u32) -> Value {
+    let key = base64(rng.pick(&["a", "b", "c", "d/1"]));
+    let compare = match rng.below(4) {
+        0 => json!({"key": key, "target": "VERSION", "result": "GREATER", "version": "1"}),
+        1 => json!({"key": key, "target": "CREATE", "create_revision": "0"}),
+        2 => json!({"key": key, "target": "VALUE", "result": "NOT_EQUAL", "value": base64("v1")}),
+        _ => {
+            json!({"key": base64("d/"), "range_end": base64("d0"), "target": "LEASE", "lease": "0"})
+        }
+    };
+    let ops = |rng: &mut Rng| (0..1 + rng.below(2)).map(|_| op(rng, depth)).collect::<Vec<_>>();
+    json!({"compare": [compare], "success": ops(rng), "failure": ops(rng)})
+}
+
+/// One request: over few keys and leases, so that about half of what has conditions is refused.
+pub(crate) fn step(gateway: &Gateway, rng: &mut Rng) {
+    let key = base64(rng.pick(&["a", "b", "c", "d/1", "d/2", "e"]));
+    let lease = (100 + rng.below(5)).to_string();
+    let value = base64(format!("v{}", rng.below(9)));
+    let (path, body) = match rng.below(20) {
+        0 => ("kv/deleterange", json!({"key": key})),
+        1 => ("kv/deleterange", json!({"key": base64("b"), "range_end": base64("d/2")})),
+        2 | 3 => ("lease/grant", json!({"ID": lease, "TTL": (600 + rng.below(100)).to_string()})),
+        4 => ("lease/revoke", json!({"ID": lease})),
+        5..=7 => ("kv/put", json!({"key": key, "value": value, "lease": lease})),
+        8 => ("kv/put", json!({"key": key, "ignore_value": true, "lease": lease})),
+        9 => ("kv/put", json!({"key": key, "value": value, "ignore_lease": true})),
+        10..=13 => ("kv/txn", txn(rng, 0)),
+        _ => ("kv/put", json!({"key": key, "value": value})),
+    };
+    gateway.ask(path, &body);
+}
+
+pub(crate) fn compact(gateway: &Gateway, revision: i64) {
+    gateway.call("kv/compaction", &json!({"revision": revision.to_string(), "physical": true}));
+}
+
+/// A random program, then `kill -9`; the member here is as etcd was, and as it is when it starts again.
+fn program(flags: &[&str], steps: u64, compactions: &[u64]) -> Value {
+    let seed = seed_from_env("MIGRATE_SEED");
+    let mut rng = Rng::new(seed);
+    let mut etcd = Server::start_with(Flavor::Etcd, flags);
+    let gateway = Gateway::of(etcd.addr());
+    let mut compacted = 0;
+    for at in 0..steps {
+        step(&gateway, &mut rng);
+        if compactions.contains(&at) {
+            compacted = gateway.revision() - 5;
+            compact(&gateway, compacted);
+            // One that is done already, and one of the future.
+            for wrong in [compacted, compacted + 1_000_000] {
+                let body = json!({"revision": wrong.to_string()});
+                assert_ne!(gateway.ask("kv/compaction", &body).0, 200);
+            }
+        }
+    }
+    let before = seen(&gateway, compacted);
+    let sum = hash(etcd.addr());
+    etcd.kill();
+
+    let mut node = Node::named("n1");
+    let said = migrate(&node, &etcd.data_dir(), &[]);
+    let facts = &said["facts"];
+    assert_eq!(facts["version_3_revision"].as_i64(), Some(before.revision), "seed {seed}: {said}");
+    assert_eq!(facts["version_3_hash"].as_u64(), Some(sum.0), "seed {seed}: {said}");
+    node.serve(&[]);
+    let gateway = Gateway::of(node.addr());
+    same(&seen(&gateway, compacted), &before, seed);
+    assert_eq!(hash(node.addr()), sum, "seed {seed}");
+    etcd.restart();
+    assert_eq!(hash(etcd.addr()), sum, "seed {seed}");
+    let revision = gateway.put("next", "1");
+    assert_eq!(revision, before.revision + 1);
+    assert_eq!(gateway.events(revision, revision)[0]["kv"]["version"], "1");
+    said
+}
+
+#[test]
+fn a_random_program_whose_file_came_behind() {
+    if !etcd_takes_part() {
+        return;
+    }
+    let said = program(&LATE, 300, &[]);
+    let facts = &said["facts"];
+    // Nothing of it was in the file.
+    let changes = facts["version_3_changes_behind"].as_i64().expect("a number");
+    let revisions = facts["version_3_revision"].as_i64().expect("a number");
+    assert!(changes >= revisions - 1 && revisions > 50, "{said}");
+    assert!(facts["version_3_refused_as_before"].as_u64() > Some(5), "{said}");
+}
+
+#[test]
+fn a_random_program_with_compactions_of_which_the_last_is_in_the_log_alone() {
+    if !etcd_takes_part() {
+        return;
+    }
+    let said = program(&LATE, 250, &[120, 200]);
+    assert!(said["facts"]["version_3_changes_behind"].as_u64() > Some(10), "{said}");
+    assert!(said["facts"]["version_3_compacted"].as_u64() > Some(1), "{said}");
+}
+
+#[test]
+fn a_random_program_with_snapshots_of_version_2_beside_it() {
+    if !etcd_takes_part() {
+        return;
+    }
+    program(&["--snapshot-count=30"], 250, &[100]);
+}
+
+fn grant(root: &Gateway, role: &str, key: &str, kind: &str) {
+    let perm =
+        json!({"permType": kind, "key": base64(key), "range_end": base64(format!("{key}~"))});
+    root.call("auth/role/grant", &json!({"name": role, "perm": perm}));
+}
+
+/// Users, of whom some change after they count.
+pub(crate) fn make_users(addr: SocketAddr) -> Gateway {
+    let gateway = Gateway::of(addr);
+    for (name, password) in [("root", "secret"), ("alice", "al/ice"), ("bob", "old")] {
+        gateway.call("auth/user/add", &json!({"name": name, "password": password}));
+    }
+    gateway.call("auth/user/add", &json!({"name": "cert", "options": {"no_password": true}}));
+    for role in ["root", "app", "readers", "gone"] {
+        gateway.call("auth/role/add", &json!({"name": role}));
+    }
+    grant(&gateway, "app", "/app/", "READWRITE");
+    grant(&gateway, "readers", "/", "READ");
+    for (user, role) in [("root", "root"), ("alice", "app"), ("bob", "readers"), ("bob", "gone")] {
+        gateway.call("auth/user/grant", &json!({"user": user, "role": role}));
+    }
+    gateway.put("/other", "1");
+    gateway.call("auth/enable", &json!({}));
+    let root = Gateway::login(addr, "root", "secret");
+    root.call("auth/role/delete", &json!({"role": "gone"}));
+    root.call("auth/user/changepw", &json!({"name": "bob", "password": "new"}));
+    Gateway::login(addr, "root", "secret")
+}
+
+pub(crate) fn can_put(gateway: &Gateway, key: &str) -> bool {
+    gateway.ask("kv/put", &json!({"key": base64(key), "value": base64("x")})).0 == 200
+}
+
+fn users_log_in(flags: &[&str]) {
+    let mut etcd = Server::start_with(Flavor::Etcd, flags);
+    let root = make_users(etcd.addr());
+    let alice = Gateway::login(etcd.addr(), "alice", "al/ice");
+    assert!(can_put(&alice, "/app/x") && !can_put(&alice, "/other"));
+    assert!(!can_put(&Gateway::of(etcd.addr()), "/app/x"));
+    root.call("auth/user/add", &json!({"name": "carol", "password": "c"}));
+    let root = Gateway::login(etcd.addr(), "root", "secret");
+    let (users, keys, revision) = (root.users(), root.keys(0), root.revision());
+    etcd.kill();
+
+    let mut node = Node::named("n1");
+    let said = migrate(&node, &etcd.data_dir(), &[]);
+    assert_eq!(said["facts"]["version_3_users"], 5, "{said}");
+    assert_eq!(said["facts"]["version_3_authentication"], "on", "{said}");
+    node.serve(&[]);
+    let root = Gateway::login(node.addr(), "root", "secret");
+    assert_eq!((root.users(), root.keys(0), root.revision()), (users, keys, revision));
+    let token = Gateway { addr: node.addr(), ..alice };
+    let alice = Gateway::login(node.addr(), "alice", "al/ice");
+    assert!(can_put(&alice, "/app/x") && !can_put(&alice, "/other"));
+    let bob = Gateway::login(node.addr(), "bob", "new");
+    assert!(!can_put(&bob, "/app/x") && bob.keys(0).is_string());
+    assert!(!can_put(&Gateway::of(node.addr()), "/app/x"));
+    Gateway::login(node.addr(), "carol", "c");
+    for (name, password) in [("bob", "old"), ("cert", ""), ("root", "")] {
+        let login = json!({"name": name, "password": password});
+        assert_ne!(Gateway::of(node.addr()).ask("auth/authenticate", &login).0, 200, "{name}");
+    }
+    // Tokens were in the memory of etcd alone.
+    assert_ne!(token.ask("kv/range", &json!({"key": base64("/app/x")})).0, 200);
+}
+
+#[test]
+fn users_log_in_with_the_passwords_that_they_had() {
+    if !etcd_takes_part() {
+        return;
+    }
+    users_log_in(&[]);
+}
+
+#[test]
+fn users_of_whom_the_log_alone_knows_log_in_too() {
+    if !etcd_takes_part() {
+        return;
+    }
+    users_log_in(&LATE);
+}
+
+#[test]
+fn leases_begin_anew_and_end() {
+    if !etcd_takes_part() {
+        return;
+    }
+    let mut etcd = Server::start(Flavor::Etcd);
+    let gateway = Gateway::of(etcd.addr());
+    for (id, ttl) in [("7", "2"), ("8", "5000")] {
+        gateway.call("lease/grant", &json!({"ID": id, "TTL": ttl}));
+        let body = json!({"key": base64(id), "value": base64("v"), "lease": id});
+        gateway.call("kv/put", &body);
+    }
+    let revision = gateway.revision();
+    etcd.kill();
+    let mut node = Node::named("n1");
+    migrate(&node, &etcd.data_dir(), &[]);
+    node.serve(&[]);
+    let gateway = Gateway::of(node.addr());
+    let left = number(&gateway.call("lease/timetolive", &json!({"ID": "8"}))["TTL"]);
+    assert!((4000..=5001).contains(&left), "{left}");
+    crate::node::wait_until("a lease ends", || gateway.leases().len() == 1);
+    assert_eq!(gateway.revision(), revision + 1);
+    let events = gateway.events(revision + 1, revision + 1);
+    assert_eq!(
+        (&events[0]["type"], &events[0]["kv"]["key"]),
+        (&json!("DELETE"), &json!(base64("7")))
+    );
+}
+
+#[test]
+fn what_was_recorded_of_version_3_is_the_same() {
+    let recorded = Recorded::of("mixed-v3");
+    let three = &recorded.answers["v3"];
+    let mut node = Node::named("m1");
+    let said = migrate(&node, &recorded.source, &[]);
+    let (facts, hash) = (&said["facts"], &three["hashkv"][0]["HashKV"]);
+    assert_eq!(
+        (&facts["version_3_hash"], &facts["version_3_compacted"]),
+        (&hash["hash"], &json!(5))
+    );
+    assert_eq!((&facts["version_3_keys"], &facts["version_3_leases"]), (&json!(13), &json!(2)));
+    assert_eq!(
+        (&facts["version_3_versions"], &facts["version_3_revision"]),
+        (&json!(16), &json!(16))
+    );
+    node.serve(&[]);
+    let gateway = Gateway::of(node.addr());
+    let keys = gateway.keys(0);
+    let wanted = three["all"]["kvs"].as_array().expect("keys");
+    assert_eq!(keys.as_array().map(Vec::len), Some(wanted.len()));
+    for (found, wanted) in keys.as_array().into_iter().flatten().zip(wanted) {
+        assert_eq!((&found["key"], &found["value"]), (&wanted["key"], &wanted["value"]));
+        for name in ["create_revision", "mod_revision", "version", "lease"] {
+            assert_eq!(number(&found[name]), wanted[name].as_i64().unwrap_or(0), "{found}");
+        }
+    }
+    let answer = gateway.call("maintenance/hashkv", &json!({}));
+    assert_eq!((&answer["hash"], number(&answer["compact_revision"])), (&hash["hash"], 5));
+    let leases = gateway.leases();
+    assert_eq!(leases.len(), 2);
+    let (id, keys) = (&three["leased"]["id"], &three["leased"]["keys"][0]);
+    let leased = leases.iter().find(|lease| number(&lease["ID"]) == id.as_i64().unwrap());
+    let leased = leased.expect("the lease");
+    assert_eq!(
+        (&leased["granted"], &leased["keys"][0]),
+        (&json!("600000000"), &json!(keys.to_string()))
+    );
+    // A deletion and what it deleted; and what was compacted.
+    let deletion = &gateway.events(14, 14)[0];
+    assert_eq!(
+        (&deletion["type"], &deletion["prev_kv"]["mod_revision"]),
+        (&json!("DELETE"), &json!("4"))
+    );
+    assert!(gateway.keys(4).is_string() && gateway.keys(5).is_array());
+}
+
+#[test]
+fn several_members_from_one_directory_have_the_same_version_3() {
+    let recorded = Recorded::of("mixed-v3");
+    let mut nodes = ["m1", "b", "c"].map(Node::named);
+    let all = list(&nodes.each_ref());
+    let digests = nodes.each_ref().map(|node| {
+        migrate(node, &recorded.source, &["--initial-cluster", &all]);
+        verified(&node.data_dir())
+    });
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+    nodes.iter_mut().for_each(|node| node.launch(&[], &[]));
+    nodes.iter_mut().for_each(Node::wait_until_ready);
+    assert_eq!(Gateway::of(nodes[1].addr()).put("more", "1"), 17);
+    crate::node::wait_until("all members have it", || {
+        nodes.iter().all(|node| Gateway::of(node.addr()).revision() == 17)
+    });
+}
+
+fn db(source: &Path) -> std::path::PathBuf {
+    source.join("member/snap/db")
+}
+
+fn facts(said: &Value) -> (&Value, &Value) {
+    (&said["facts"]["version_3_hash"], &said["facts"]["version_3_revision"])
+}
+
+#[test]
+fn a_log_with_all_entries_says_the_same_as_the_file() {
+    let recorded = Recorded::of("mixed-v3");
+    let right = found(&recorded.source, &[]);
+    let file = fs::read(db(&recorded.source)).expect("a file");
+    let mut damaged = file.clone();
+    damaged[2 * 4096..5 * 4096].fill(0xee);
+    for content in [None, Some(&damaged[..]), Some(&file[..9000]), Some(b"something else")] {
+        match content {
+            Some(content) => fs::write(db(&recorded.source), content).expect("it can be written"),
+            None => fs::remove_file(db(&recorded.source)).expect("it can be removed"),
+        }
+        let said = found(&recorded.source, &[]);
+        assert_eq!(facts(&said), facts(&right), "{said}");
+        assert_eq!(said["facts"]["version_3_leases"], right["facts"]["version_3_leases"]);
+        let notes = said["notes"].to_string();
+        assert!(notes.contains("goes back to its first entry"), "{notes}");
+    }
+}
+
+/// Without the first entries of the log, as most directories are.
+fn without_first_entries(recorded: &Recorded) {
+    use cairn::etcd::entry::Entry;
+    use cairn::etcd::wal::{Kind, Segment, SegmentWriter};
+
+    let path = recorded.file("wal", ".wal", true);
+    let whole = fs::read(&path).expect("a segment");
+    let (mut reader, mut writer) = (Segment::new(&whole, None), SegmentWriter::new(0, true));
+    while let Some(record) = reader.next_record().expect("it is whole") {
+        let is_early = record.kind == Kind::Entry
+            && Entry::decode(record.data).is_ok_and(|entry| entry.place.index <= 100);
+        if record.kind != Kind::Crc && !is_early {
+            writer.push(record.kind, record.data);
+        }
+    }
+    fs::write(path, writer.finish()).expect("it can be written");
+}
+
+#[test]
+fn a_file_that_is_missing_or_damaged_is_told_and_can_be_left() {
+    let recorded = Recorded::of("mixed-v3");
+    let right = found(&recorded.source, &[]);
+    without_first_entries(&recorded);
+    assert_eq!(facts(&found(&recorded.source, &[])), facts(&right));
+    let file = fs::read(db(&recorded.source)).expect("a file");
+    let mut damaged = file.clone();
+    damaged[2 * 4096..5 * 4096].fill(0xee);
+    // The same with a key that no etcd writes: a wrong modified revision.
+    let at = file.windows(7).position(|bytes| bytes == b"/v3/1\x10\x09").expect("a key");
+    let mut wrong = file.clone();
+    wrong[at + 8] = 8;
+    for (content, words) in [
+        (Some(&damaged[..]), "is damaged: page"),
+        (Some(&wrong[..]), "bucket key"),
+        (Some(&file[..9000]), "is cut off"),
+        (Some(b"something else"), "it is no file of bbolt"),
+        (None, "db is missing"),
+    ] {
+        match content {
+            Some(content) => fs::write(db(&recorded.source), content).expect("it can be written"),
+            None => fs::remove_file(db(&recorded.source)).expect("it can be removed"),
+        }
+        for more in [&[][..], &["--salvage"]] {
+            let path = db(&recorded.source);
+            refused(&recorded.source, more, &[text(&path), words, "--without-v3"]);
+        }
+        let said = found(&recorded.source, &["--without-v3"]);
+        assert_eq!(said["facts"]["index"], right["facts"]["index"]);
+        assert!(said["facts"]["version_3_keys"].is_null(), "{said}");
+    }
+    fs::write(db(&recorded.source), file).expect("it can be written");
+    let said = found(&recorded.source, &["--without-v3"]);
+    assert!(
+        said["notes"].to_string().contains("13 keys and 2 leases of version 3 are left out"),
+        "{said}"
+    );
+    let mut node = Node::named("m1");
+    migrate(&node, &recorded.source, &["--without-v3"]);
+    node.serve(&[]);
+    assert_eq!(Gateway::of(node.addr()).revision(), 1);
+}
+
+#[test]
+fn a_file_of_another_moment_than_the_log_is_told() {
+    let recorded = Recorded::of("mixed-v3");
+    let file = fs::read(db(&recorded.source)).expect("a file");
+    // Its last entry is 154; the newest snapshot has those up to 122, the log those up to 161.
+    let name = b"consistent_index";
+    let at = file.windows(name.len()).position(|bytes| bytes == name).expect("it is there");
+    let at = at + name.len();
+    let come_to = |index: u64| {
+        let mut file = file.clone();
+        file[at..at + 8].copy_from_slice(&index.to_be_bytes());
+        file
+    };
+    fs::write(db(&recorded.source), come_to(900)).expect("it can be written");
+    let words = ["as far as entry 900", "ends with entry 161", "--salvage"];
+    refused(&recorded.source, &[], &words);
+    let said = found(&recorded.source, &["--salvage"]);
+    assert_eq!(said["facts"]["version_3_revision"], 16, "{said}");
+    without_first_entries(&recorded);
+    fs::write(db(&recorded.source), come_to(50)).expect("it can be written");
+    refused(&recorded.source, &[], &["as far as entry 50", "as far as entry 122", "--without-v3"]);
+    // The file that came with the snapshot is there: the member fell before it took it.
+    let received = recorded.source.join("member/snap/000000000000007a.snap.db");
+    fs::write(&received, &file).expect("it can be written");
+    let said = found(&recorded.source, &[]);
+    assert_eq!(said["facts"]["version_3_revision"], 16, "{said}");
+    assert!(said["notes"].to_string().contains("came with the newest snapshot"), "{said}");
+}
+
+#[test]
+fn what_is_in_the_file_was_committed() {
+    // Its log says 161; as if it had been written before the last entries were known to be.
+    let recorded = Recorded::of("mixed-v3");
+    let said = found(&recorded.source, &["--committed-only"]);
+    assert_eq!(said["facts"]["version_3_revision"], 16, "{said}");
+    let tail = Recorded::of("three-tail-m1");
+    let said = found(&tail.source, &["--committed-only"]);
+    assert_eq!(said["facts"]["version_3_keys"], 0, "{said}");
+}
