@@ -8,6 +8,12 @@ const PREFIX: &str = "172.16.1.";
 /// The index at which a session begins on the page, as in a new cluster of three.
 const BASE: u64 = 7;
 const DATE: &str = "2026-01-01T12:00:00Z";
+/// How long something took.
+const TOOK: &str = "2.3ms";
+/// What a lease is called on the page.
+const LEASE: &str = "694d5765fc71500b";
+/// The term of the page.
+const TERM: u64 = 2;
 /// A date and a time take at least so many letters.
 const DATE_BYTES: usize = "2026-01-01T12:00:00Z".len();
 
@@ -62,11 +68,29 @@ impl Same {
                 continue;
             }
             let generation = self.generations.entry(node.clone()).or_default();
-            self.ids.insert(id.clone(), format!("{number}{generation}").repeat(8));
+            let shown = format!("{number}{generation}").repeat(8);
             *generation += 1;
+            self.name(id, &shown);
         }
         if let Some((id, _)) = cluster {
-            self.ids.insert(id, "c".repeat(16));
+            self.name(&id, &"c".repeat(16));
+        }
+    }
+
+    /// JSON of version 3 has ids as decimal numbers.
+    fn name(&mut self, id: &str, shown: &str) {
+        let decimal = |id: &str| u64::from_str_radix(id, 16).map(|id| id.to_string());
+        if let (Ok(id), Ok(shown)) = (decimal(id), decimal(shown)) {
+            self.ids.insert(id, shown);
+        }
+        self.ids.insert(id.to_owned(), shown.to_owned());
+    }
+
+    /// Takes note of a lease that was granted.
+    fn learn_lease(&mut self, text: &str) {
+        let granted = text.lines().find_map(|line| line.strip_prefix("lease "));
+        if let Some((id, _)) = granted.and_then(|rest| rest.split_once(" granted with TTL")) {
+            self.ids.insert(id.to_owned(), LEASE.to_owned());
         }
     }
 
@@ -78,6 +102,9 @@ impl Same {
                 executed = executed.replace(shown, ours);
             }
         }
+        for (lease, _) in self.ids.iter().filter(|(_, shown)| *shown == LEASE) {
+            executed = executed.replace(LEASE, lease);
+        }
         for before in ["waitIndex=", "--after-index "] {
             executed = each_number_behind(&executed, before, |shown| {
                 shown - BASE + self.base.unwrap_or(BASE)
@@ -87,7 +114,8 @@ impl Same {
     }
 
     /// What was printed as it stands on the page; with `numbers`, those that are measured are hidden.
-    pub(crate) fn printed(&self, text: &str, numbers: bool) -> String {
+    pub(crate) fn printed(&mut self, text: &str, numbers: bool) -> String {
+        self.learn_lease(text);
         let mut text = text.replace('\r', "");
         for (ours, shown) in &self.texts {
             text = text.replace(ours, shown);
@@ -101,16 +129,17 @@ impl Same {
         for before in ["Index\":", "\"index\":", "Index: ", ") [", "/000000", "waitIndex="] {
             text = each_number_behind(&text, before, shown);
         }
-        for before in ["\"ttl\":", "TTL: "] {
+        for before in ["\"ttl\":", "TTL: ", "remaining("] {
             text = each_number_behind(&text, before, |ttl| ttl.div_ceil(10) * 10);
         }
+        text = each_number_behind(&text, "\"raft_term\":\"", |_| TERM);
         if numbers {
             text = without_numbers(&text);
         }
         // Of the two default endpoints either may be asked first.
         let lines = text.lines().filter(|line| !line.contains("http://127.0.0.1:4001/"));
         let lines = lines.map(|line| self.line(line)).collect();
-        in_order(lines).iter().fold(String::new(), |all, line| all + line + "\n")
+        in_order(redrawn(lines)).iter().fold(String::new(), |all, line| all + line + "\n")
     }
 
     /// Runs of hex digits that are ids.
@@ -162,13 +191,60 @@ impl Same {
 
 /// Lines about members, which come in the order of their ids, in that of their names.
 fn in_order(mut lines: Vec<String>) -> Vec<String> {
-    let about_member = |line: &String| line.starts_with("member ") || line.contains(": name=");
+    let about_member = |line: &String| {
+        line.starts_with("member ") || line.contains(": name=") || line.contains(", started, ")
+    };
     for run in lines.chunk_by_mut(|one, other| about_member(one) && about_member(other)) {
         if run.len() > 1 {
             run.sort();
         }
     }
     lines
+}
+
+/// Tables whose columns are as wide as what stands in them now, with their rows in order. Who was asked first may answer last.
+fn redrawn(lines: Vec<String>) -> Vec<String> {
+    let in_table = |line: &String| line.starts_with('|') || line.starts_with("+-");
+    let mut drawn = Vec::new();
+    for run in lines.chunk_by(|one, other| in_table(one) == in_table(other)) {
+        if !run.iter().all(in_table) {
+            drawn.extend_from_slice(run);
+            continue;
+        }
+        let cells = |line: &String| -> Vec<String> {
+            let inside = line.strip_prefix('|').and_then(|rest| rest.strip_suffix('|'));
+            inside.unwrap_or_default().split('|').map(|cell| cell.trim().to_owned()).collect()
+        };
+        let mut rows = run.iter().filter(|line| line.starts_with('|')).map(cells);
+        let heads = rows.next().expect("a table has a head");
+        let mut rows: Vec<_> = rows.collect();
+        if let Some(took) = heads.iter().position(|head| head == "TOOK") {
+            rows.iter_mut().for_each(|row| TOOK.clone_into(&mut row[took]));
+        }
+        rows.sort();
+        drawn.extend(table(&heads, &rows));
+    }
+    drawn
+}
+
+/// As `etcdctl` draws it: heads in the middle, the rest to the right.
+fn table(heads: &[String], rows: &[Vec<String>]) -> Vec<String> {
+    let width = |place: usize| {
+        let all = rows.iter().map(|row| row[place].len());
+        all.chain([heads[place].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..heads.len()).map(width).collect();
+    let line =
+        |between: &str, cells: Vec<String>| format!("{between}{}{between}", cells.join(between));
+    let rule = line("+", widths.iter().map(|width| "-".repeat(width + 2)).collect());
+    let head = heads.iter().zip(&widths).map(|(head, width)| format!(" {head:^width$} "));
+    let mut drawn = vec![rule.clone(), line("|", head.collect()), rule.clone()];
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!(" {cell:>width$} "));
+        drawn.push(line("|", cells.collect()));
+    }
+    drawn.push(rule);
+    drawn
 }
 
 /// The statistics of followers, of which nothing but the ids tells them apart, come in the order of their ids.
@@ -292,6 +368,19 @@ fn what_differs_is_made_the_same() {
         ("http://10.9.8.28:2379 run-node2-etcd", "http://172.16.1.28:2379 etcd"),
         ("got endpoints(b,a) after sync", "got endpoints(a,b) after sync"),
         (
+            "8d3, started, b, http://10.9.8.29:2380, http://10.9.8.29:2379, false\n52532, started",
+            "8d3, started, b, http://172.16.1.29:2380, http://172.16.1.29:2379, false\n2314885530818453536, started",
+        ),
+        (
+            "lease 32693f0ba3c8b70e granted with TTL(500s), remaining(498s)",
+            "lease 694d5765fc71500b granted with TTL(500s), remaining(500s)",
+        ),
+        ("\"raft_term\":\"31\"", "\"raft_term\":\"2\""),
+        (
+            "+-----+------+\n|  X  | TOOK |\n+-----+------+\n| b2 |  1.25ms |\n| a | 1ms |\n+-----+------+",
+            "+----+-------+\n| X  | TOOK  |\n+----+-------+\n|  a | 2.3ms |\n| b2 | 2.3ms |\n+----+-------+",
+        ),
+        (
             r#"{"cd34":{"latency":{}},"ab12":{"latency":{}}}"#,
             r#"{"1010101010101010":{"latency":{}},"2020202020202020":{"latency":{}}}"#,
         ),
@@ -302,6 +391,10 @@ fn what_differs_is_made_the_same() {
         "{\"a\":1,\"b\":-2.5e-3,\"uptime\":\"1m3.5s\",\"at\":\"2027-03-04T05:06:07Z\"} x_1 7";
     let shown = "{\"a\":N,\"b\":N,\"uptime\":\"N\",\"at\":\"2026-01-01T12:00:00Z\"} x_1 N\n";
     assert_eq!(same.printed(measured, true), shown);
+    assert_eq!(
+        same.executed("etcdctl put a b --lease=694d5765fc71500b"),
+        "etcdctl put a b --lease=32693f0ba3c8b70e"
+    );
     assert_eq!(same.executed("curl 172.16.1.28?waitIndex=9"), "curl 10.9.8.28?waitIndex=14");
     assert_eq!(
         same.executed("/usr/bin/etcdctl --ca-file /etc/etcd/ca"),
