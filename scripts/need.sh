@@ -15,9 +15,9 @@ need_postgresql() {
   ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1
 }
 
-# A tool written in Rust, from the registry of crates.
+# A tool written in Rust, from the registry of crates. It runs once for each time it is built: optimising it takes longer than that.
 need_cargo() { # command crate
-  command -v "$1" >/dev/null || cargo install --locked --quiet "$2"
+  command -v "$1" >/dev/null || cargo install --locked --quiet --debug "$2"
 }
 
 # What the faults of clusters need; `skipped` gets a line for each that cannot be had.

@@ -56,7 +56,7 @@ else
 fi
 if [ "$(id -u)" != 0 ] || ! need patroni patroni || ! need runuser util-linux || ! need_postgresql; then
   export CAIRN_SKIP_PATRONI=1
-  skipped+=("Patroni moved between etcd and cairn: PostgreSQL and Patroni cannot be installed here, or this is not root (Debian: patroni, postgresql)")
+  skipped+=("Patroni at cairn, and moved to it from etcd: PostgreSQL and Patroni cannot be installed here, or this is not root (Debian: patroni, postgresql)")
 fi
 need_for_faults
 

@@ -141,6 +141,7 @@ fn fields(config: &Config) -> Vec<(&'static str, String)> {
         watchers_max,
         watch_progress_interval,
         retention,
+        past_bytes_max,
         key_bytes_max,
         auth_closed_guest,
         key_depth_max,

@@ -145,7 +145,15 @@ const CASES: &[(&str, Case)] = &[
     ("unsafe-no-fsync", Here(unsafe_no_fsync)),
     ("history-events", Here(|| history_ends("--history-events=2"))),
     ("history-bytes", Here(|| history_ends("--history-bytes=600"))),
+    (
+        "auto-compaction-bytes",
+        Elsewhere("v3_live::lease::superseded_values_take_no_more_memory_than_said"),
+    ),
     ("checkpoint-wal-bytes", Here(checkpoint_wal_bytes)),
+    (
+        "quota-backend-bytes",
+        Elsewhere("space::a_write_of_version_3_beyond_the_quota_raises_an_alarm_that_stays"),
+    ),
     ("quota-bytes", Elsewhere("space::at_the_quota_only_writes_go_on_that_need_no_room")),
     (
         "reserve-bytes",

@@ -10,6 +10,8 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::{ETCD_VERSION, error};
+use crate::mvcc::AlarmKind;
+use crate::replica::Replica;
 
 /// A member that cannot confirm a read within this time is not healthy.
 const HEALTHY_READ_MAX: Duration = Duration::from_secs(1);
@@ -37,18 +39,26 @@ pub(super) async fn health(State(api): State<Arc<Context>>, request: Request) ->
             tokio::time::timeout(HEALTHY_READ_MAX, api.replica.read_barrier()).await,
             Ok(Ok(()))
         );
-    let short = api.replica.shortage().is_some() && !excludes(request.uri().query(), "NOSPACE");
-    api.metrics.count_health(healthy && !short);
+    let alarm = alarm(&api.replica, request.uri().query());
+    api.metrics.count_health(healthy && alarm.is_none());
     if !healthy {
         return error::text(StatusCode::SERVICE_UNAVAILABLE, "{\"health\":\"false\"}");
     }
-    if short {
-        let body = "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}";
-        return error::text(StatusCode::SERVICE_UNAVAILABLE, body);
+    if let Some(alarm) = alarm {
+        let body = format!("{{\"health\":\"false\",\"reason\":\"ALARM {alarm}\"}}");
+        return error::text(StatusCode::SERVICE_UNAVAILABLE, &body);
     }
     let mut response = Response::new(Body::whole("{\"health\":\"true\"}"));
     response.headers_mut().insert(CONTENT_TYPE, error::TEXT);
     response
+}
+
+/// What is wrong, unless the query asks not to be told of it.
+fn alarm(replica: &Replica, query: Option<&str>) -> Option<&'static str> {
+    let no_space = replica.shortage().is_some() || replica.has_space_alarm();
+    let alarms = [("NOSPACE", no_space), ("CORRUPT", replica.has_alarm(AlarmKind::Corrupt))];
+    let told = alarms.into_iter().find(|(alarm, raised)| *raised && !excludes(query, alarm));
+    told.map(|(alarm, _)| alarm)
 }
 
 /// Whether the query asks not to be told of an alarm: `?exclude=NOSPACE`, as often as there are alarms.

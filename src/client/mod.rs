@@ -146,10 +146,8 @@ impl Client {
             let Err(Unanswered { status, unsent }) = asked else {
                 return asked.map_err(|unanswered| unanswered.status);
             };
-            let token = status == INVALID_TOKEN || status == AUTH_OLD_REVISION;
-            if token && !renewed && self.settings.user.is_some() {
+            if is_of_token(&status) && !renewed && self.renew().await {
                 renewed = true;
-                self.state.lock().await.authenticated = false;
                 continue;
             }
             if unsent || status.code == Code::Unavailable {
@@ -162,33 +160,16 @@ impl Client {
         }
     }
 
-    /// Opens a stream in both directions.
+    /// Opens a stream in both directions; `requests` makes what is asked on it, once more when a token has to be replaced.
     ///
     /// # Errors
     /// As [`Client::ask`]; what breaks the stream later is among its answers.
-    pub async fn stream<C: StreamCall>(
+    pub async fn stream<C: StreamCall, S: Stream<Item = C> + Send + 'static>(
         &self,
-        requests: impl Stream<Item = C> + Send + 'static,
+        requests: impl FnMut() -> S,
         terms: Terms,
     ) -> Result<Answers<C::Answer>, Status> {
-        let opened = Box::pin(async {
-            let (channel, token, generation) = self.channel().await?;
-            let mut grpc = ready(channel).await.map_err(|unanswered| unanswered.status)?;
-            let request = carrying(requests, token, terms, false);
-            let path = path(C::PATH);
-            let answered =
-                grpc.streaming(request, path, ProstCodec::<C, C::Answer>::default()).await;
-            match answered {
-                Ok(answers) => Ok(Answers::new(answers.into_inner())),
-                Err(status) => {
-                    let status = channel::status(&status);
-                    if status.code == Code::Unavailable {
-                        self.leave(generation).await;
-                    }
-                    Err(status)
-                }
-            }
-        });
+        let opened = Box::pin(self.stream_until_opened(requests, terms));
         match terms.deadline {
             None => opened.await,
             Some(deadline) => match timeout_at(deadline, opened).await {
@@ -196,6 +177,43 @@ impl Client {
                 Err(_) => Err(DEADLINE_EXCEEDED),
             },
         }
+    }
+
+    async fn stream_until_opened<C: StreamCall, S: Stream<Item = C> + Send + 'static>(
+        &self,
+        mut requests: impl FnMut() -> S,
+        terms: Terms,
+    ) -> Result<Answers<C::Answer>, Status> {
+        let mut renewed = false;
+        loop {
+            let (channel, token, generation) = self.channel().await?;
+            let mut grpc = ready(channel).await.map_err(|unanswered| unanswered.status)?;
+            let request = carrying(requests(), token, terms, false);
+            let path = path(C::PATH);
+            let answered =
+                grpc.streaming(request, path, ProstCodec::<C, C::Answer>::default()).await;
+            let status = match answered {
+                Ok(answers) => return Ok(Answers::new(answers.into_inner())),
+                Err(status) => channel::status(&status),
+            };
+            if is_of_token(&status) && !renewed && self.renew().await {
+                renewed = true;
+                continue;
+            }
+            if status.code == Code::Unavailable {
+                self.leave(generation).await;
+            }
+            return Err(status);
+        }
+    }
+
+    /// The next question gets a new token. Whether there is a user to get one for.
+    pub async fn renew(&self) -> bool {
+        let has_user = self.settings.user.is_some();
+        if has_user {
+            self.state.lock().await.authenticated = false;
+        }
+        has_user
     }
 
     /// A connection to an endpoint that takes one, however long that lasts, and the token for it.
@@ -270,6 +288,11 @@ impl Client {
     pub fn only(&self, endpoint: Endpoint) -> Self {
         Self::new(Settings { endpoints: vec![endpoint], ..self.settings.clone() })
     }
+}
+
+/// Does the server not take the token any more?
+fn is_of_token(status: &Status) -> bool {
+    *status == INVALID_TOKEN || *status == AUTH_OLD_REVISION
 }
 
 fn path(path: &'static str) -> http::uri::PathAndQuery {

@@ -141,7 +141,13 @@ pub const SECTIONS: &[Section] = &[
                 Ignored("segments of the log are recycled as soon as a checkpoint allows"),
                 "Log files kept.",
             ),
-            row("quota-backend-bytes", "0", Number, V3, "Quota of version 3 data."),
+            row(
+                "quota-backend-bytes",
+                "0",
+                Number,
+                Works,
+                "etcd's name of --quota-bytes, which counts where both are given. 0 for its default.",
+            ),
             row("backend-bbolt-freelist-type", "array", Text, V3, "Layout of version 3 data."),
             row(
                 "backend-batch-interval",
@@ -637,6 +643,13 @@ pub const SECTIONS: &[Section] = &[
             ),
             row("history-bytes", "67108864", Number, Works, "Bytes of them."),
             row(
+                "auto-compaction-bytes",
+                "268435456",
+                Number,
+                Works,
+                "Bytes of superseded version 3 values that are kept, whatever --auto-compaction-retention says; 0 for all.",
+            ),
+            row(
                 "checkpoint-wal-bytes",
                 "67108864",
                 Number,
@@ -767,28 +780,4 @@ impl Flag {
     pub fn variable(&self) -> String {
         self.name.to_ascii_uppercase().replace('-', "_")
     }
-}
-
-/// What `--help` prints.
-pub(super) fn help() -> String {
-    use std::fmt::Write as _;
-    let mut text = "Usage: cairn [flags]\n       cairn config check|print [FILE] [flags]\n       cairn health [--endpoint URL]\n       cairn bench LOAD [flags]\n       \
-                    cairn backup [flags] FILE\n       cairn restore [flags] FILE --data-dir DIR\n       \
-                    cairn verify [flags] FILE or DIR\n       cairn migrate [flags] --from ETCD_DATA_DIR --data-dir DIR\n       \
-                    cairn export [flags] FILE or DIR --data-dir ETCD_DATA_DIR\n\n\
-                    Each --flag can be set by a variable as well: ETCD_FLAG or CAIRN_FLAG, with _ for -. \
-                    A flag wins over its variables, CAIRN_FLAG over ETCD_FLAG. With --config-file only the file counts.\n"
-        .to_owned();
-    for section in SECTIONS {
-        let _ = write!(text, "\n{}:\n", section.title);
-        for flag in section.flags {
-            let default = if flag.default.is_empty() { "''" } else { flag.default };
-            let note = match flag.status {
-                Status::Works => String::new(),
-                Status::Ignored(why) => format!(" Has no effect: {why}."),
-            };
-            let _ = writeln!(text, "  --{} {default}\n      {}{note}", flag.name, flag.help);
-        }
-    }
-    text
 }

@@ -13,6 +13,7 @@ mod discovery;
 mod duration;
 mod file;
 pub mod flags;
+mod help;
 mod listen;
 mod log;
 mod parse;
@@ -143,6 +144,8 @@ pub struct Config {
     pub watch_progress_interval: Duration,
     /// How much of the past of version 3 keys is kept.
     pub retention: Retention,
+    /// Bytes of superseded values of version 3 keys that are kept; `None` for all.
+    pub past_bytes_max: Option<u64>,
     /// Guests have no rights when authentication is enabled here for the first time.
     pub auth_closed_guest: bool,
     /// Bytes of a key.
@@ -308,7 +311,7 @@ fn understand(
 ) -> Result<Understood, Failure> {
     let (mut raw, mut notices) = (Raw::default(), Vec::new());
     if let Asked::Help = parse::arguments(arguments, &mut raw, &mut notices)? {
-        return Ok(Understood::Print(flags::help()));
+        return Ok(Understood::Print(help::text()));
     }
     if raw.bool("version") {
         return Ok(Understood::Print(version()));

@@ -140,7 +140,7 @@ pub(super) fn validate(
         history_events: within(raw, "history-events", 1, COUNT_MAX)?,
         history_bytes: within(raw, "history-bytes", 1, BYTES_MAX)?,
         checkpoint_wal_bytes: within(raw, "checkpoint-wal-bytes", 1 << 20, BYTES_MAX)?,
-        quota_bytes: within(raw, "quota-bytes", QUOTA_BYTES_MIN, BYTES_MAX)?,
+        quota_bytes: quota_bytes(raw)?,
         reserve_bytes: within(raw, "reserve-bytes", 0, BYTES_MAX)?,
         body_bytes_max: within(raw, "max-body-bytes", 1, BODY_BYTES_MAX)?,
         inflight_bytes_max: inflight_bytes_max(raw)?,
@@ -159,6 +159,8 @@ pub(super) fn validate(
         watchers_max: within(raw, "max-watchers", 1, COUNT_MAX)?,
         watch_progress_interval: watch_progress_interval(raw)?,
         retention: retention(raw)?,
+        past_bytes_max: Some(within(raw, "auto-compaction-bytes", 0, BYTES_MAX)?)
+            .filter(|bytes| *bytes > 0),
         auth_closed_guest: raw.bool("auth-closed-guest"),
         key_bytes_max: within(raw, "max-key-bytes", 1, 1 << 30)?,
         key_depth_max: within(raw, "max-key-depth", 1, KEY_DEPTH_MAX)?,
@@ -176,6 +178,14 @@ fn proxy(raw: &Raw) -> Result<ProxyFlags, Failure> {
         write_timeout: wait("proxy-write-timeout", 1)?,
         read_timeout: Some(read_timeout).filter(|timeout| !timeout.is_zero()),
     })
+}
+
+/// One quota for both key spaces, under either name.
+fn quota_bytes(raw: &Raw) -> Result<u64, Failure> {
+    const OF_ETCD: &str = "quota-backend-bytes";
+    let by_etcds_name = raw.said("quota-bytes").is_none() && number(raw, OF_ETCD) > 0;
+    let flag = if by_etcds_name { OF_ETCD } else { "quota-bytes" };
+    within(raw, flag, QUOTA_BYTES_MIN, BYTES_MAX)
 }
 
 /// At least one form of the largest size must fit, however little else is under way.

@@ -96,7 +96,7 @@ pub enum Extent {
     Changes,
     /// All nodes, and events that are new.
     Nodes,
-    /// All nodes and all events, in place of whatever is there.
+    /// All nodes and all events, in place of those that are there. Revisions stay unless they are dropped.
     Everything,
 }
 
@@ -247,9 +247,6 @@ impl Tables {
                 run: NewRun { number, ..NewRun::default() },
                 events: NewEvents::default(),
             };
-            if extent == Extent::Everything {
-                commit.drop_revisions().map_err(|CommitError(source)| source)?;
-            }
             let filled = fill(&mut commit).and_then(|()| commit.finish());
             filled.map_err(|CommitError(source)| source)?;
         }

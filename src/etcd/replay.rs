@@ -222,28 +222,31 @@ impl Replay {
             }
         };
         let is_taken = self.is_taken(&asker, request);
-        let done = self.three.as_mut().map(|three| &mut three.done);
-        done.map(|done| match is_taken {
-            true => done.changes += 1,
-            false => done.refused += 1,
-        });
+        if let Some(three) = self.three.as_mut() {
+            match is_taken {
+                true => three.done.changes += 1,
+                false => three.done.refused += 1,
+            }
+        }
         Ok(())
     }
 
     /// Applies a request of version 3, if etcd lets the asker do it; says whether it went through.
     fn is_taken(&mut self, asker: &mvcc::Asker, request: mvcc::Request) -> bool {
-        let is_too_long = match &request {
-            mvcc::Request::LeaseGrant { ttl_s, .. } => mvcc::check_lease_grant(*ttl_s).is_err(),
-            _ => false,
+        let is_too_long = if let mvcc::Request::LeaseGrant { ttl_s, .. } = &request {
+            mvcc::check_lease_grant(*ttl_s).is_err()
+        } else {
+            false
         };
         if is_too_long || rights::check(self.keys.mvcc(), asker, &request).is_err() {
             return false;
         }
         let command = Command::Mvcc(mvcc::Command::internal(request));
-        match self.keys.replay(self.latest, &command, None) {
-            Applied::Mvcc(applied) => applied.reply.is_ok(),
-            other => unreachable!("a change of version 3 came to {other:?}"),
-        }
+        let applied = self.keys.replay(self.latest, &command, None);
+        let Applied::Mvcc(applied) = applied else {
+            unreachable!("a change of version 3 came to {applied:?}")
+        };
+        applied.reply.is_ok()
     }
 
     fn request(&mut self, request: &Request<'_>) -> Result<(), ReplayError> {

@@ -59,7 +59,7 @@ impl Reader<'_> {
         let is_of_three = is_of_three.is_some_and(|version| version.starts_with('3'));
         let start = match self.stored(place)? {
             Some(Ok(stored)) => Some(self.begin(stored, log, place)?),
-            Some(Err(what)) => self.from_the_log(&what, log)?,
+            Some(Err(what)) => self.rebuilt_from_log(&what, log)?,
             None => {
                 let what = format!("{} is missing", self.layout.snap_dir.join("db").display());
                 match self.changes(log)? {
@@ -70,7 +70,7 @@ impl Reader<'_> {
                         ));
                         None
                     }
-                    _ => self.from_the_log(&what, log)?,
+                    _ => self.rebuilt_from_log(&what, log)?,
                 }
             }
         };
@@ -205,7 +205,7 @@ impl Reader<'_> {
     }
 
     /// There is no file, or none that can be read: a log with all entries says the same.
-    fn from_the_log(&mut self, what: &str, log: &Log) -> Result<Option<Start>, String> {
+    fn rebuilt_from_log(&mut self, what: &str, log: &Log) -> Result<Option<Start>, String> {
         if !log.is_whole() {
             return Err(format!(
                 "{what}: that is where etcd keeps what is of version 3, and the log does not go back to its first entry. {OTHER_WAYS}, \

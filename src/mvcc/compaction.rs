@@ -21,26 +21,55 @@ impl Mvcc {
             return Err(Refusal::FutureRevision);
         }
         self.compacted = Some(revision);
+        self.swept = 0;
         self.sweep();
         Ok(Reply::Compact)
+    }
+
+    /// Bytes of versions that were superseded or deleted and are still kept, as [`KeyValue::bytes`] counts them.
+    pub fn past_bytes(&self) -> u64 {
+        self.bytes - self.live_bytes
+    }
+
+    /// The revision whose compaction leaves about `bytes` of what was superseded; `None` if there is no more than that. Takes a step
+    /// for each change that goes.
+    pub fn compaction_for(&self, bytes: u64) -> Option<Revision> {
+        let mut past = self.past_bytes();
+        if past <= bytes {
+            return None;
+        }
+        for change in &self.log {
+            if past <= bytes {
+                return Some(change.modified);
+            }
+            // A deletion was counted when its turn was, not again as what a later version superseded.
+            let superseded = self.before(change).filter(|before| !before.is_deletion());
+            past -= superseded.map_or(0, |superseded| superseded.bytes());
+            past -= if change.is_deletion() { change.bytes() } else { 0 };
+        }
+        Some(self.revision)
     }
 
     /// Gives a part of the memory back that a compaction has made free. Each command does so; a tick of the v2 key space too.
     pub fn sweep(&mut self) {
         let Some(compacted) = self.compacted else { return };
         for _ in 0..SWEEP_CHANGES {
-            // Watches may begin at the compacted revision itself: it goes with the next compaction.
-            let Some(first) = self.log.front().filter(|first| first.modified < compacted) else {
-                return;
-            };
-            let first = Arc::clone(first);
-            if let Some(before) = self.before(&first).map(Arc::clone) {
+            let next = self.log.get(self.swept).filter(|next| next.modified <= compacted);
+            let Some(next) = next.map(Arc::clone) else { return };
+            if let Some(before) = self.before(&next).map(Arc::clone) {
                 self.forget(&before);
             }
-            if first.is_deletion() {
-                self.forget(&first);
+            if next.is_deletion() {
+                self.forget(&next);
+            } else if next.modified == compacted {
+                // Watches may begin at the compacted revision itself: what it put goes with the next compaction.
+                self.swept += 1;
+                continue;
             }
-            self.log.pop_front();
+            match self.swept {
+                0 => drop(self.log.pop_front()),
+                swept => drop(self.log.remove(swept)),
+            }
         }
     }
 
@@ -53,6 +82,7 @@ impl Mvcc {
         self.revision = Revision(revision);
         self.compacted = Some(self.revision);
         self.log.clear();
+        self.swept = 0;
         self.past.clear();
         self.bytes = self.live_bytes;
         Some(self)

@@ -246,10 +246,10 @@ mod tests {
         }
         for (changes, kept) in [
             (&[right.clone(), right.clone()][..], kept(2, None, &[])),
-            (&[right.clone()], kept(1, None, &[])),
+            (std::slice::from_ref(&right), kept(1, None, &[])),
             (&[], kept(0, None, &[])),
             (&[], kept(u64::MAX, None, &[])),
-            (&[right], kept(2, Some(3), &[])),
+            (std::slice::from_ref(&right), kept(2, Some(3), &[])),
         ] {
             assert_eq!(import(changes, kept).unwrap_err(), Inconsistent::Places);
         }

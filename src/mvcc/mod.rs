@@ -18,6 +18,7 @@
 //! | `read.rs` | ranges, compares, changes since a revision |
 //! | `compaction.rs` | what goes, and when |
 //! | `lease.rs`, `auth/` | leases, users |
+//! | `tally.rs` | what was done, in numbers |
 //! | `encoding.rs`, `records.rs`, `hash.rs` | commands, the state and its checksum as bytes |
 //! | `imported.rs` | a key space that another program has kept |
 
@@ -32,6 +33,7 @@ mod lease;
 mod read;
 mod records;
 mod request;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -58,6 +60,7 @@ pub use request::{
     DeleteRange, Op, OpReply, Order, Put, RangeQuery, RangeReply, Refusal, Relation, Reply,
     Request, SortTarget, Txn, TxnReply,
 };
+pub use tally::Tally;
 
 /// The v3 key space, at one revision.
 #[derive(Clone, Debug)]
@@ -68,6 +71,8 @@ pub struct Mvcc {
     live: OrdMap<Value, Arc<KeyValue>>,
     past: OrdSet<Superseded>,
     log: Vector<Arc<KeyValue>>,
+    /// So many at the log's front are of the compacted revision, and all that they made free is given back.
+    swept: usize,
     leases: OrdMap<LeaseId, Lease>,
     alarms: OrdSet<Alarm>,
     auth: Auth,
@@ -85,6 +90,7 @@ impl Default for Mvcc {
             live: OrdMap::new(),
             past: OrdSet::new(),
             log: Vector::new(),
+            swept: 0,
             leases: OrdMap::new(),
             alarms: OrdSet::new(),
             auth: Auth::default(),

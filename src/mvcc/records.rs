@@ -159,19 +159,28 @@ impl Mvcc {
         }
     }
 
-    /// The same, only with changes behind this revision.
+    /// The same, only with changes behind this revision; `deletions` are some of them, in their order, which a compaction may have
+    /// taken since.
     pub(crate) fn records_since(
         &self,
         revision: Revision,
+        deletions: &[Arc<KeyValue>],
         visit: &mut impl FnMut((u64, u32), Vec<u8>),
     ) {
         let from = (revision.next(), 0);
         // A compaction may have shortened the log meanwhile.
         let old = if self.log_start() > from { self.old_versions() } else { Vec::new() };
         let old = old.iter().filter(|kv| kv.place() >= from);
-        for kv in old.chain(self.log_from(revision.next())) {
-            visit((kv.modified.0, kv.sub), encode_record(kv));
+        let mut kept = old.chain(self.log_from(revision.next())).peekable();
+        let mut visit = |kv: &KeyValue| visit((kv.modified.0, kv.sub), encode_record(kv));
+        for deletion in deletions {
+            while let Some(before) = kept.next_if(|kv| kv.place() < deletion.place()) {
+                visit(before);
+            }
+            kept.next_if(|kv| kv.place() == deletion.place());
+            visit(deletion);
         }
+        kept.for_each(|kv| visit(kv));
     }
 
     /// Versions from before the log, in the order of the changes.

@@ -14,6 +14,7 @@ use tracing::info;
 
 use crate::disk::{Files, LogOwner, Tables, TablesError, Wal, WalError, WalObserver, WalOptions};
 use crate::model::{Clock, ClusterId, DecodeError, MemberId, Random};
+use crate::mvcc;
 use crate::raft::adapter::types::{self, Types};
 use crate::raft::clock::LogClock;
 use crate::raft::net::ask::Asker;
@@ -87,6 +88,8 @@ pub trait Meter: Send + Sync {
     fn replicated(&self, _follower: MemberId, _took: Duration) {}
     /// Some entries that were applied together.
     fn applied(&self, _took: Duration) {}
+    /// A command of version 3 that was applied.
+    fn changed(&self, _applied: &mvcc::Applied) {}
 }
 
 /// Why a member cannot start.
@@ -159,7 +162,8 @@ impl Raft {
             Machine::new(state, listeners, member, Some(log.clone()), Arc::clone(&checkpoints));
         let view = machine.published();
         let kept_log = log.clone();
-        let raft = openraft::Raft::new(member.0, config, peers, log, machine).await;
+        // In a place of its own: it is large, and begins once.
+        let raft = Box::pin(openraft::Raft::new(member.0, config, peers, log, machine)).await;
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
         // Should consensus fail, no caller waits for an answer that cannot come.
         let ending = Arc::clone(&tickets);

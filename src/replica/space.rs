@@ -2,10 +2,13 @@
 //!
 //! Without room, only writes go on that need none: a member that cannot write at all would lose its leases, and nothing could be
 //! deleted. Each member decides for its own clients: what other members accept has a place in the log here too.
+//!
+//! Beside that stand the alarms of version 3, which are in the state: all members know them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::Unavailable;
+use crate::mvcc::AlarmKind;
 use crate::replica::Replica;
 use crate::store::Command;
 
@@ -56,6 +59,16 @@ impl Replica {
             return Some(Shortage::Quota);
         }
         space.disk_full.load(Ordering::Relaxed).then_some(Shortage::Disk)
+    }
+
+    /// Has a member raised this alarm? It stands until somebody clears it, however much room there is by then.
+    pub fn has_alarm(&self, kind: AlarmKind) -> bool {
+        self.view().store.mvcc().has_alarm(kind)
+    }
+
+    /// Has a member raised the alarm of version 3 for want of room?
+    pub fn has_space_alarm(&self) -> bool {
+        self.has_alarm(AlarmKind::NoSpace)
     }
 
     /// Whether there is room for a command.

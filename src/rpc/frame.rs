@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::rpc::{Code, Message, Status};
 
 /// What stands before a message.
-const HEAD_BYTES: usize = 5;
+pub const HEAD_BYTES: usize = 5;
 
 /// A message as it stands in a body.
 pub fn framed(message: &impl Message) -> Bytes {

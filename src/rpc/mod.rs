@@ -33,7 +33,7 @@ mod watch;
 pub use auth::*;
 pub use cluster::*;
 pub use concurrency::*;
-pub use frame::{Frames, framed, framed_with, message_bytes};
+pub use frame::{Frames, HEAD_BYTES, framed, framed_with, message_bytes};
 pub use health::*;
 pub use json::Json;
 pub use kv::*;

@@ -1,25 +1,31 @@
-//! Bytes of a connection that a fuzzer makes up, and what HTTP makes of them, by the library and on the fast path.
+//! Bytes of a connection that a fuzzer makes up, and what HTTP makes of them, by the library and on the fast path; and the same of
+//! HTTP/2.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::api::HEADERS_READ;
+use crate::base::lock;
 use crate::fuzz::{Target, pieces};
+use crate::server::authority::Frames;
 use crate::server::fast_path::head::Head;
+use crate::server::http2::PREFACE;
 use crate::server::request_line::{RequestLines, must_escape};
 
-pub(crate) const TARGETS: &[Target] = &[Target { name: "http", read: read_connection }];
+pub(crate) const TARGETS: &[Target] =
+    &[Target { name: "http", read: read_connection }, Target { name: "http2", read: read_frames }];
 
 /// Room on the way in and on the way out. No input is longer.
 const PIPE_BYTES: usize = 1 << 20;
@@ -125,4 +131,84 @@ async fn requests_of(pieces: &[&[u8]]) -> Vec<Seen> {
     let (_, answers) = tokio::join!(serve, client);
     assert!(answers.is_empty() || answers.starts_with(b"HTTP/1."), "an answer");
     requests.into_inner()
+}
+
+/// Frames behind the preface. The first two bytes cut the others into pieces. In pieces they become what they become in one, and every
+/// request that the library reads without the change of authorities it reads with it.
+fn read_frames(input: &[u8]) {
+    if input.len() > PIPE_BYTES / 2 {
+        return;
+    }
+    let (sizes, bytes) = input.split_at(input.len().min(2));
+    let raw = [PREFACE, bytes].concat();
+    let mut whole = raw.clone();
+    Frames::default().follow(&mut whole);
+    let mut frames = Frames::default();
+    let mut in_pieces = Vec::new();
+    for piece in pieces(&raw, sizes) {
+        let mut piece = piece.to_vec();
+        frames.follow(&mut piece);
+        in_pieces.extend_from_slice(&piece);
+    }
+    assert_eq!(in_pieces, whole);
+    if whole == raw {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let before = runtime.block_on(heads_of(&raw));
+    let mut after = runtime.block_on(heads_of(&whole)).into_iter();
+    for head in before {
+        assert!(after.any(|other| other == head), "{head:?}");
+    }
+}
+
+/// Method, target and headers of the requests that a connection of HTTP/2 brings.
+async fn heads_of(bytes: &[u8]) -> Vec<(Method, Uri, HeaderMap)> {
+    let (near, mut far) = tokio::io::duplex(PIPE_BYTES);
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let service = service_fn(|request: Request<Incoming>| {
+        let head = request.into_parts().0;
+        lock(&heads).push((head.method, head.uri, head.headers));
+        async { Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())) }
+    });
+    let serve =
+        http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(near), service);
+    let client = async {
+        // The other end may have closed.
+        let _ = far.write_all(bytes).await;
+        // Requests that have come are not looked at once the client has closed its half.
+        for _ in 0..ROUNDS_TO_ANSWER {
+            tokio::task::yield_now().await;
+        }
+        let _ = far.shutdown().await;
+        let _ = far.read_to_end(&mut Vec::new()).await;
+    };
+    let _ = tokio::join!(serve, client);
+    std::mem::take(&mut *lock(&heads))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many requests the library reads of a seed, as it is and changed.
+    fn requests(seed: &str) -> [usize; 2] {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/http2/");
+        let input = std::fs::read(format!("{folder}{seed}")).expect("a seed");
+        let raw = [PREFACE, &input[2..]].concat();
+        let mut changed = raw.clone();
+        Frames::default().follow(&mut changed);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        [raw, changed].map(|bytes| runtime.block_on(heads_of(&bytes)).len())
+    }
+
+    /// The first request of each says its authority, later ones name the entry of that one in the table.
+    #[test]
+    fn requests_with_a_url_for_an_authority_are_read() {
+        for (seed, counts) in
+            [("one_member", [0, 2]), ("initially", [0, 2]), ("pieces", [0, 2]), ("kinds", [3, 4])]
+        {
+            assert_eq!(requests(seed), counts, "{seed}");
+        }
+    }
 }

@@ -28,13 +28,14 @@ use tokio_util::io::poll_read_buf;
 use tracing::debug;
 
 use crate::api::{Body, CALL, ClientAddress, ClientName};
+use crate::server::authority::{self, Authorities};
 use crate::server::connection::{ClientStream, Phase, Progress, Wait};
 use crate::server::guard::{End, Guard};
 use crate::server::listen::{Face, Site};
 use crate::server::serve::{Terms, tell_who_asks};
 
 /// How every connection that speaks HTTP/2 begins.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes of one request that may come before they are read. The longest call is a few of these.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -110,7 +111,7 @@ pub(super) async fn serve<S, E>(
         .max_concurrent_streams(limits.streams_max)
         .keep_alive_interval(limits.ping_interval)
         .keep_alive_timeout(limits.ping_timeout)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Authorities::new(stream)), service);
     let mut http = pin!(http);
     let mut stopped = pin!(stop.cancelled());
     let mut leaves = false;
@@ -155,6 +156,8 @@ async fn answer(site: &Site, request: Request<Incoming>, patience: Duration) -> 
 /// The host stands in a header and the target is a path, as in HTTP/1: whoever answers knows one form.
 fn as_http1(mut request: Request<Incoming>) -> Request<Incoming> {
     let authority = request.uri().authority().map(Authority::as_str);
+    // A URL names no host: such a request is refused as one without.
+    let authority = authority.filter(|authority| !authority::is_changed(authority));
     let host = authority.and_then(|authority| HeaderValue::from_str(authority).ok());
     if let Some(host) = host
         && !request.headers().contains_key(HOST)

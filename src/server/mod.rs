@@ -1,5 +1,6 @@
 //! Puts a member together: starts it bottom-up, runs it, drains it top-down.
 
+mod authority;
 mod bootstrap;
 mod clock;
 mod connection;
@@ -194,7 +195,7 @@ pub async fn run(
     let left_out = log.clone().tell_what_was_left_out();
     tokio::spawn(chores.clone().run_until_cancelled_owned(left_out));
     start_chores(&replica, config.heartbeat, &chores);
-    let compacted = replica.clone().compact(config.retention);
+    let compacted = replica.clone().compact(config.retention, config.past_bytes_max);
     tokio::spawn(chores.clone().run_until_cancelled_owned(compacted));
     let space = space::watch(replica.clone(), reserves(&config, &data_dir, &log_dir));
     tokio::spawn(chores.clone().run_until_cancelled_owned(space));

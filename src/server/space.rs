@@ -15,6 +15,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(250);
 /// Follows the disks of `reserves` and the quota of the key space, for as long as the member runs.
 pub(super) async fn watch(replica: Replica, mut reserves: Vec<Reserve>) {
     let mut known = None;
+    let mut was_raised = false;
     let mut complained = false;
     loop {
         let looked = tokio::task::spawn_blocking(move || {
@@ -42,6 +43,11 @@ pub(super) async fn watch(replica: Replica, mut reserves: Vec<Reserve>) {
             say(&replica, &reserves, known, now);
             known = now;
         }
+        let is_raised = replica.has_space_alarm();
+        if is_raised != was_raised {
+            say_alarm(is_raised);
+            was_raised = is_raised;
+        }
         tokio::time::sleep(LOOK_PAUSE).await;
     }
 }
@@ -67,9 +73,23 @@ fn say(replica: &Replica, reserves: &[Reserve], before: Option<Shortage>, now: O
             );
         }
         (Some(_), None) => {
-            info!(target: "etcdserver", "alarm NOSPACE is over: there is room again for all writes");
+            info!(target: "etcdserver", "alarm NOSPACE is over: there is room again");
         }
         (None, None) => {}
+    }
+}
+
+/// The alarm of version 3 is in the state, and so the same on all members.
+fn say_alarm(is_raised: bool) {
+    if is_raised {
+        warn!(
+            target: "etcdserver",
+            code = codes::NO_ROOM,
+            "alarm NOSPACE of version 3 is raised: its writes that need room are refused by all members until it is cleared. \
+             Delete keys, compact the history, or raise --quota-bytes; then `ETCDCTL_API=3 etcdctl alarm disarm`"
+        );
+    } else {
+        info!(target: "etcdserver", "alarm NOSPACE of version 3 is cleared");
     }
 }
 

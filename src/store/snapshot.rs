@@ -111,9 +111,14 @@ impl Store {
         self.mvcc.records(visit);
     }
 
-    /// The same, only with those behind a revision.
-    pub fn revisions_since(&self, revision: Revision, visit: &mut impl FnMut((u64, u32), Vec<u8>)) {
-        self.mvcc.records_since(revision, visit);
+    /// The same, only with those behind a revision; and with deletions that came since, in their order.
+    pub fn revisions_since(
+        &self,
+        revision: Revision,
+        deletions: &[Arc<mvcc::KeyValue>],
+        visit: &mut impl FnMut((u64, u32), Vec<u8>),
+    ) {
+        self.mvcc.records_since(revision, deletions, visit);
     }
 
     /// Calls `visit` with the records behind `after`, or with all, until it breaks. Walks only what it visits.

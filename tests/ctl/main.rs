@@ -8,6 +8,7 @@ mod support;
 mod pki;
 
 mod beyond;
+mod beyond3;
 mod secured;
 mod session;
 mod session3;

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
@@ -94,13 +94,23 @@ impl Running {
 
     /// The same for the version 3 API.
     pub(crate) fn start_v3(endpoints: &str, words: &[&str]) -> Self {
+        Self::start_v3_with(endpoints, words, Stdio::null())
+    }
+
+    /// The same with an input.
+    pub(crate) fn start_v3_with(endpoints: &str, words: &[&str], input: Stdio) -> Self {
         let dir = tempfile::Builder::new().prefix("cairn-test-").tempdir().expect("a folder");
         let file = |name: &str| fs::File::create(dir.path().join(name)).expect("a file");
         let mut command = Tool::Ours.command();
         command.env("ETCDCTL_API", "3").env("ETCDCTL_ENDPOINTS", endpoints).args(words);
         command.current_dir(dir.path());
-        let child = command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err")).spawn();
+        let child = command.stdin(input).stdout(file("out")).stderr(file("err")).spawn();
         Self { child: child.expect("it can be started"), dir }
+    }
+
+    /// What it was started to read; once.
+    pub(crate) fn input(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("it is piped")
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

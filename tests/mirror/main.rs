@@ -9,6 +9,5 @@ mod copies;
 mod exact;
 mod lifetimes;
 mod moving;
-mod patroni;
 mod program;
 mod secured;

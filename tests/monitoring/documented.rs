@@ -16,6 +16,9 @@ struct Row {
     labels: Option<BTreeSet<String>>,
 }
 
+/// Of version 3.
+const PUT: &str = r#"{"key": "YQ==", "value": "YQ=="}"#;
+
 #[derive(Default)]
 struct Document {
     metrics: BTreeMap<String, Row>,
@@ -75,6 +78,7 @@ fn exposed() -> BTreeMap<String, Family> {
         Request::new("PUT", "/v2/keys/a").form("value=1"),
         Request::get("/v2/keys/b"),
         Request::get("/v2/keys/a?quorum=true"),
+        Request::new("POST", "/v3/kv/put").body(PUT),
     ] {
         http::ask(addr, &request).expect("an answer");
     }
@@ -141,6 +145,7 @@ fn what_etcd_exposes_is_there_with_its_type_labels_and_buckets_or_named_as_left_
             Request::new("PUT", "/v2/keys/a").form("value=1"),
             Request::get("/v2/keys/b"),
             Request::get("/v2/keys/a?quorum=true"),
+            Request::new("POST", "/v3/kv/put").body(PUT),
         ] {
             http::ask(server.addr(), &request).expect("an answer");
         }

@@ -60,7 +60,11 @@ impl Page {
         for label in labels.split(',').filter(|label| !label.is_empty()) {
             let (label, value) = label.split_once('=').expect("a label and a value");
             match label {
-                "le" => drop(family.buckets.insert(value.trim_matches('"').to_owned())),
+                "le" => {
+                    // Go writes 1.048576e+06 for what others write as 1048576.
+                    let end: f64 = value.trim_matches('"').parse().expect("a number");
+                    family.buckets.insert(end.to_string());
+                }
                 _ => drop(family.labels.insert(label.to_owned())),
             }
         }

@@ -40,7 +40,21 @@ fn request(path: &str, body: &Value) -> Request {
 
 /// Status and body; `None` when there is no answer soon.
 pub(crate) fn try_call(addr: SocketAddr, path: &str, body: &Value) -> Option<(u16, Value)> {
-    let reply = http::ask_within(addr, &request(path, body), Duration::from_secs(10)).ok()?;
+    try_request(addr, &request(path, body))
+}
+
+/// The same with a token.
+pub(crate) fn try_call_with(
+    addr: SocketAddr,
+    token: &str,
+    path: &str,
+    body: &Value,
+) -> Option<(u16, Value)> {
+    try_request(addr, &request(path, body).header("Authorization", token))
+}
+
+fn try_request(addr: SocketAddr, request: &Request) -> Option<(u16, Value)> {
+    let reply = http::ask_within(addr, request, Duration::from_secs(10)).ok()?;
     Some((reply.status(), serde_json::from_str(&reply.text()).ok()?))
 }
 

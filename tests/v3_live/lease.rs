@@ -208,6 +208,28 @@ fn without_a_leader_nobody_knows_how_long_a_lease_lives() {
 }
 
 #[test]
+fn superseded_values_take_no_more_memory_than_said() {
+    let server = Server::start_with(START, &["--auto-compaction-bytes=100000"]);
+    let addr = server.addr();
+    put(addr, "kept", "still here");
+    let value = "v".repeat(5_000);
+    for _ in 0..40 {
+        put(addr, "a", &value);
+    }
+    let old = json!({"key": base64("a"), "revision": "4"});
+    await_until("the oldest are compacted", || {
+        let (status, answer) = try_call(addr, "kv/range", &old).expect("an answer");
+        status == 400
+            && answer["message"] == "etcdserver: mvcc: required revision has been compacted"
+    });
+    // Half of it stays, and every newest version.
+    let young = json!({"key": base64("a"), "revision": "40"});
+    assert_eq!(call(addr, "kv/range", &young)["kvs"][0]["version"], "38");
+    assert_eq!(get(addr, "a").map(|kv| kv["version"].clone()), Some(json!("40")));
+    assert_eq!(get(addr, "kept").map(|kv| text(&kv["value"])).as_deref(), Some("still here"));
+}
+
+#[test]
 fn what_is_older_than_said_is_compacted_by_itself() {
     let flags = ["--auto-compaction-mode=periodic", "--auto-compaction-retention=2s"];
     let server = Server::start_with(START, &flags);

@@ -9,6 +9,7 @@ use crate::api::metrics::families::{Families, Labelled};
 use crate::api::metrics::limits::LimitHits;
 use crate::api::metrics::surroundings::Surroundings;
 use crate::api::{CLUSTER_VERSION, ETCD_VERSION};
+use crate::mvcc::AlarmKind;
 use crate::raft::Role;
 use crate::replica::Replica;
 use crate::store::Counter;
@@ -36,6 +37,7 @@ impl Collector for MemberCollector {
         self.surroundings.collect(&mut families);
         self.store(&mut families);
         self.space(&mut families);
+        self.mvcc(&mut families);
         families.0
     }
 }
@@ -53,9 +55,20 @@ impl MemberCollector {
         ] {
             families.gauge(name, help, value);
         }
-        let short = u64::from(self.replica.shortage().is_some());
-        let help = "Is there no room for writes that need some? 1 for yes.";
-        families.gauge_by("cairn_alarm", help, "kind", &[("nospace".to_owned(), short)]);
+        families.real(
+            "etcd_server_quota_backend_bytes",
+            "Bytes that the data may take: --quota-bytes.",
+            quota as f64,
+        );
+        let no_space = self.replica.shortage().is_some() || self.replica.has_space_alarm();
+        let corrupt = self.replica.has_alarm(AlarmKind::Corrupt);
+        let alarms = [("nospace", no_space), ("corrupt", corrupt)];
+        families.gauge_by(
+            "cairn_alarm",
+            "Is there no room for writes that need some, or has somebody said that the data is wrong? 1 for yes.",
+            "kind",
+            &alarms.map(|(kind, raised)| (kind.to_owned(), u64::from(raised))),
+        );
     }
 
     fn server(&self, families: &mut Families) {
@@ -132,8 +145,6 @@ impl MemberCollector {
                 "Members that this one has given a vote.",
                 stats.promotions(),
             ),
-            ("etcd_network_client_grpc_received_bytes_total", "Traffic of etcd 3 clients.", 0),
-            ("etcd_network_client_grpc_sent_bytes_total", "Traffic of etcd 3 clients.", 0),
         ] {
             families.counter(name, help, value);
         }
@@ -328,6 +339,58 @@ impl MemberCollector {
                 "Watches asked for.",
                 requests,
             );
+        }
+    }
+
+    /// The keys of version 3, their watchers and leases.
+    fn mvcc(&self, families: &mut Families) {
+        let (view, hub) = (self.replica.view(), self.replica.hub().v3());
+        let mvcc = view.store.mvcc();
+        // etcd says by it that nothing was ever compacted.
+        let compacted = mvcc.compacted().map_or(-1.0, |revision| revision.0 as f64);
+        families.real("etcd_debugging_mvcc_compact_revision", "Of the last compaction.", compacted);
+        for (name, help, value) in [
+            ("etcd_debugging_mvcc_current_revision", "Of the last change.", mvcc.revision().0),
+            ("etcd_debugging_mvcc_keys_total", "Keys that are there.", mvcc.keys_count()),
+            (
+                "etcd_mvcc_db_total_size_in_use_in_bytes",
+                "What the data weighs, as --quota-bytes counts it.",
+                view.store.bytes(),
+            ),
+            ("etcd_debugging_mvcc_watcher_total", "Watchers.", hub.watchers() as u64),
+            ("etcd_debugging_mvcc_watch_stream_total", "Their streams.", hub.streams() as u64),
+            (
+                "etcd_debugging_mvcc_slow_watcher_total",
+                "Watchers that read from the history.",
+                hub.slow_watchers() as u64,
+            ),
+            (
+                "etcd_debugging_mvcc_pending_events_total",
+                "Events that wait until streams have read what was before.",
+                hub.events_pending() as u64,
+            ),
+            ("etcd_debugging_auth_revision", "Of users and roles.", mvcc.auth().revision().0),
+        ] {
+            families.gauge(name, help, value);
+        }
+        for (name, help, value) in [
+            (
+                "etcd_debugging_mvcc_events_total",
+                "Events that watchers were told.",
+                hub.events_told(),
+            ),
+            (
+                "etcd_debugging_lease_renewed_total",
+                "How often this member has kept a lease alive while it led.",
+                self.replica.leases_renewed(),
+            ),
+            (
+                "etcd_debugging_server_lease_expired_total",
+                "Leases that this member has ended while it led.",
+                self.replica.leases_expired(),
+            ),
+        ] {
+            families.counter(name, help, value);
         }
     }
 

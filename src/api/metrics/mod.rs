@@ -9,6 +9,7 @@ mod connections;
 mod families;
 mod limits;
 mod make;
+mod mvcc;
 mod proxy;
 mod surroundings;
 
@@ -29,7 +30,9 @@ use crate::api::metrics::collector::MemberCollector;
 use crate::api::metrics::connections::Connections;
 use crate::api::metrics::limits::LimitHits;
 use crate::api::metrics::make::{counter, doubling, gauge, histogram, known};
+use crate::api::metrics::mvcc::MvccMetrics;
 use crate::model::MemberId;
+use crate::mvcc::{Applied, Tally};
 use crate::raft::Meter;
 use crate::replica::Replica;
 
@@ -57,6 +60,7 @@ pub struct Metrics {
     slow_applies: IntCounter,
     connections: Connections,
     calls: Calls,
+    mvcc: MvccMetrics,
     limits: Arc<LimitHits>,
     extensive: Option<Extensive>,
 }
@@ -199,7 +203,8 @@ impl Metrics {
                 "How often entries took more than 100 ms to be applied together.",
             ),
             connections: Connections::new(&registry),
-            calls: Calls::new(&registry),
+            calls: Calls::new(&registry, extensive),
+            mvcc: MvccMetrics::new(&registry),
             limits: Arc::default(),
             extensive: extensive.then(|| Extensive::new(&registry)),
             round_trip: known(HistogramVec::new(
@@ -270,6 +275,16 @@ impl Metrics {
         self.calls.of(kind, service, method)
     }
 
+    /// Something was done with keys of version 3 that did not go through the log.
+    pub(super) fn read(&self, tally: Tally) {
+        self.mvcc.count(tally);
+    }
+
+    /// A check sum of these keys was made: up to a revision, or of all.
+    pub(super) fn hashed(&self, by_revision: bool, took: Duration) {
+        self.mvcc.hashed(by_revision, took);
+    }
+
     pub(super) fn hit(&self, limit: Limit) {
         self.limits.hit(limit);
     }
@@ -310,6 +325,10 @@ impl Meter for Metrics {
         if let Some(extensive) = &self.extensive {
             extensive.apply.observe(took.as_secs_f64());
         }
+    }
+
+    fn changed(&self, applied: &Applied) {
+        self.mvcc.applied(applied);
     }
 }
 

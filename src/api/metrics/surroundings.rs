@@ -38,12 +38,6 @@ impl Surroundings {
                 families.gauge(name, "Size of the checkpoint's file.", bytes);
             }
         }
-        // As long as nothing limits them: rules divide by it.
-        families.real(
-            "etcd_server_quota_backend_bytes",
-            "Bytes that the data may take.",
-            f64::INFINITY,
-        );
         let LogLines { merged, dropped } = (self.log_lines)();
         families.counter(
             "cairn_log_lines_merged_total",

@@ -20,25 +20,35 @@ pub(super) const TOKEN_TTL: Duration = Duration::from_secs(300);
 
 const TOKEN_LETTERS: usize = 16;
 
-/// Who makes this call.
+/// Who makes this call. A token that this member does not know may be so new that only another one has it: that is waited for.
 ///
 /// # Errors
 /// [`status::INVALID_TOKEN`] when it shows a token that nobody knows, also where nobody has to show one.
-pub(super) fn asker(api: &Arc<Context>, call: &Call) -> Result<Asker, Status> {
-    let view = api.replica.view();
-    let auth = view.store.mvcc().auth();
-    let revision = auth.revision();
+pub(super) async fn asker(api: &Arc<Context>, call: &Call) -> Result<Asker, Status> {
     if let Some(shown) = &call.token {
-        let now = api.replica.now();
         let shown = shown.to_str().map_err(|_| status::INVALID_TOKEN)?;
-        let token = auth.token(shown, now).ok_or(status::INVALID_TOKEN)?;
-        keep(api, shown, token, now);
-        return Ok(Asker::User { name: token.user.to_string(), revision });
+        if let Some(asker) = bearer(api, shown) {
+            return Ok(asker);
+        }
+        api.replica.read_barrier().await.map_err(refused::unavailable)?;
+        return bearer(api, shown).ok_or(status::INVALID_TOKEN);
     }
     Ok(match &call.certificate {
-        Some(name) => Asker::User { name: name.0.to_string(), revision },
+        Some(name) => {
+            let revision = api.replica.view().store.mvcc().auth().revision();
+            Asker::User { name: name.0.to_string(), revision }
+        }
         None => Asker::Nobody,
     })
+}
+
+/// Whose token this is, by what this member knows.
+fn bearer(api: &Arc<Context>, shown: &str) -> Option<Asker> {
+    let view = api.replica.view();
+    let (auth, now) = (view.store.mvcc().auth(), api.replica.now());
+    let token = auth.token(shown, now)?;
+    keep(api, shown, token, now);
+    Some(Asker::User { name: token.user.to_string(), revision: auth.revision() })
 }
 
 /// May the caller do this with these keys, by what this member knows?
@@ -60,8 +70,8 @@ pub(super) fn check(
 ///
 /// # Errors
 /// [`status::PERMISSION_DENIED`], and as [`asker`].
-pub(super) fn manager(api: &Arc<Context>, call: &Call) -> Result<Asker, Status> {
-    let asker = asker(api, call)?;
+pub(super) async fn manager(api: &Arc<Context>, call: &Call) -> Result<Asker, Status> {
+    let asker = asker(api, call).await?;
     let view = api.replica.view();
     let auth = view.store.mvcc().auth();
     auth.check_admin(&asker).map_err(refused::mvcc)?;

@@ -15,14 +15,14 @@ const ATTEMPTS: usize = 8;
 
 /// Changes users, roles or the flag.
 async fn change(api: &Arc<Context>, call: Call, change: AuthRequest) -> Result<(), Status> {
-    let asker = asker(api, &call)?;
+    let asker = asker(api, &call).await?;
     write(api, asker, Request::Auth(change), call.held).await?;
     Ok(())
 }
 
 /// Only administrators see this.
-fn look(api: &Arc<Context>, call: &Call) -> Result<Asker, Status> {
-    let asker = asker(api, call)?;
+async fn look(api: &Arc<Context>, call: &Call) -> Result<Asker, Status> {
+    let asker = asker(api, call).await?;
     let view = api.replica.view();
     view.store.mvcc().auth().check_admin(&asker).map_err(refused::mvcc)?;
     Ok(asker)
@@ -54,7 +54,7 @@ pub(super) async fn status(
     call: Call,
     _: AuthStatusRequest,
 ) -> Result<AuthStatusResponse, Status> {
-    look(&api, &call)?;
+    look(&api, &call).await?;
     let view = api.replica.view();
     let auth = view.store.mvcc().auth();
     let (enabled, auth_revision) = (auth.enabled(), auth.revision().0);
@@ -122,7 +122,7 @@ pub(super) async fn user_add(
     if request.name.is_empty() {
         return Err(status::USER_EMPTY);
     }
-    look(&api, &call)?;
+    look(&api, &call).await?;
     let no_password = request.options.is_some_and(|options| options.no_password);
     let password = hashed(&api, request.password, &request.hashed_password, no_password).await?;
     change(&api, call, AuthRequest::UserAdd { name: request.name, password }).await?;
@@ -135,7 +135,7 @@ pub(super) async fn user_get(
     call: Call,
     request: AuthUserGetRequest,
 ) -> Result<AuthUserGetResponse, Status> {
-    let asker = asker(&api, &call)?;
+    let asker = asker(&api, &call).await?;
     let view = api.replica.view();
     let auth = view.store.mvcc().auth();
     if !matches!(&asker, Asker::User { name, .. } if *name == request.name) {
@@ -151,7 +151,7 @@ pub(super) async fn user_list(
     call: Call,
     _: AuthUserListRequest,
 ) -> Result<AuthUserListResponse, Status> {
-    look(&api, &call)?;
+    look(&api, &call).await?;
     let view = api.replica.view();
     let users = view.store.mvcc().auth().users().map(|(name, _)| name.to_owned()).collect();
     Ok(AuthUserListResponse { header: Some(header_now(&api)), users })
@@ -173,7 +173,7 @@ pub(super) async fn user_change_password(
     call: Call,
     request: AuthUserChangePasswordRequest,
 ) -> Result<AuthUserChangePasswordResponse, Status> {
-    look(&api, &call)?;
+    look(&api, &call).await?;
     let password = hashed(&api, request.password, &request.hashed_password, false).await?;
     change(&api, call, AuthRequest::UserChangePassword { name: request.name, password }).await?;
     Ok(AuthUserChangePasswordResponse { header: Some(header_now(&api)) })
@@ -217,7 +217,7 @@ pub(super) async fn role_get(
     call: Call,
     request: AuthRoleGetRequest,
 ) -> Result<AuthRoleGetResponse, Status> {
-    let asker = asker(&api, &call)?;
+    let asker = asker(&api, &call).await?;
     let view = api.replica.view();
     let auth = view.store.mvcc().auth();
     let has = |user: &User| user.roles.contains(&request.role);
@@ -239,7 +239,7 @@ pub(super) async fn role_list(
     call: Call,
     _: AuthRoleListRequest,
 ) -> Result<AuthRoleListResponse, Status> {
-    look(&api, &call)?;
+    look(&api, &call).await?;
     let view = api.replica.view();
     let roles = view.store.mvcc().auth().roles().map(|(name, _)| name.to_owned()).collect();
     Ok(AuthRoleListResponse { header: Some(header_now(&api)), roles })

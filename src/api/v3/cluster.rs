@@ -10,8 +10,8 @@ use crate::api::v3::{header_of_members, refused};
 use crate::model::MemberId;
 use crate::rpc::{
     Member, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
-    MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest, MemberUpdateResponse, Status,
-    status,
+    MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
+    MemberUpdateRequest, MemberUpdateResponse, Status, status,
 };
 use crate::store::MemberRecord;
 
@@ -33,7 +33,7 @@ pub(super) async fn add(
     call: Call,
     request: MemberAddRequest,
 ) -> Result<MemberAddResponse, Status> {
-    manager(&api, &call)?;
+    manager(&api, &call).await?;
     let urls = urls(&request.peer_urls)?;
     let added = api.replica.add_member(urls, api.settings.strict_reconfig).await;
     let (id, record) = added.map_err(refused::member)?;
@@ -50,7 +50,7 @@ pub(super) async fn remove(
     call: Call,
     request: MemberRemoveRequest,
 ) -> Result<MemberRemoveResponse, Status> {
-    manager(&api, &call)?;
+    manager(&api, &call).await?;
     let removed = api.replica.remove_member(MemberId(request.id), api.settings.strict_reconfig);
     removed.await.map_err(refused::member)?;
     Ok(MemberRemoveResponse { header: Some(header_of_members(&api)), members: members(&api) })
@@ -62,11 +62,30 @@ pub(super) async fn update(
     call: Call,
     request: MemberUpdateRequest,
 ) -> Result<MemberUpdateResponse, Status> {
-    manager(&api, &call)?;
+    manager(&api, &call).await?;
     let urls = urls(&request.peer_urls)?;
     let updated = api.replica.update_member(MemberId(request.id), urls);
     updated.await.map_err(refused::member)?;
     Ok(MemberUpdateResponse { header: Some(header_of_members(&api)), members: members(&api) })
+}
+
+/// A member is to have a vote. The leader gives one to each that has started and caught up, so nothing is left to do: either that has
+/// happened, or the member is not as far.
+pub(super) async fn promote(
+    api: Arc<Context>,
+    call: Call,
+    request: MemberPromoteRequest,
+) -> Result<MemberPromoteResponse, Status> {
+    manager(&api, &call).await?;
+    api.replica.read_barrier().await.map_err(refused::unavailable)?;
+    let id = MemberId(request.id);
+    if api.replica.view().store.members().get(id).is_none() {
+        return Err(status::MEMBER_NOT_FOUND);
+    }
+    match api.replica.raft().voting().voters.contains(&id) {
+        true => Err(status::NOT_LEARNER),
+        false => Err(status::LEARNER_NOT_READY),
+    }
 }
 
 /// At least one, all of them good.

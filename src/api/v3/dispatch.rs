@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream as streams};
+use http::{HeaderMap, HeaderName};
 
 use crate::api::context::Context;
 use crate::api::metrics::{CallMeter, Metrics};
@@ -58,6 +60,9 @@ impl Form {
         }
     }
 }
+
+/// Clients of etcd say of which version they are.
+const CLIENT_VERSION: HeaderName = HeaderName::from_static("client-api-version");
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Unary = dyn Fn(Arc<Context>, Call, Came) -> Boxed<Result<Bytes, Status>> + Send + Sync;
@@ -256,6 +261,7 @@ fn table() -> Vec<Method> {
         unary(CLUSTER, "MemberAdd", &["cluster/member/add"], cluster::add),
         unary(CLUSTER, "MemberRemove", &["cluster/member/remove"], cluster::remove),
         unary(CLUSTER, "MemberUpdate", &["cluster/member/update"], cluster::update),
+        unary(CLUSTER, "MemberPromote", &["cluster/member/promote"], cluster::promote),
         unary(CLUSTER, "MemberList", &["cluster/member/list"], cluster::list),
         unary(MAINTENANCE, "Alarm", &["maintenance/alarm"], maintenance::alarm),
         unary(MAINTENANCE, "Status", &["maintenance/status"], maintenance::status),
@@ -337,16 +343,20 @@ impl Methods {
     }
 }
 
-/// Counts how a stream ended; one whose client goes is cancelled.
+/// Counts a call from its beginning to its end; one whose client goes is cancelled.
 pub(super) struct Ending {
     api: Arc<Context>,
     place: Place,
+    begun: Instant,
     counted: bool,
 }
 
 impl Ending {
-    pub(super) fn new(api: &Arc<Context>, place: Place) -> Self {
-        Self { api: Arc::clone(api), place, counted: false }
+    /// A call begins.
+    pub(super) fn begin(api: &Arc<Context>, known: &Known, headers: &HeaderMap) -> Self {
+        let version = headers.get(CLIENT_VERSION).and_then(|version| version.to_str().ok());
+        known.meter.started(version);
+        Self { api: Arc::clone(api), place: known.place, begun: Instant::now(), counted: false }
     }
 
     pub(super) fn meter(&self) -> &CallMeter {
@@ -354,16 +364,16 @@ impl Ending {
     }
 
     pub(super) fn ended(&mut self, code: Code) {
-        self.counted = true;
-        self.meter().handled(code);
+        if !self.counted {
+            self.counted = true;
+            self.meter().handled(code, self.begun.elapsed());
+        }
     }
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        if !self.counted {
-            self.meter().handled(Code::Cancelled);
-        }
+        self.ended(Code::Cancelled);
     }
 }
 

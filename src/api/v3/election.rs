@@ -22,7 +22,7 @@ pub(super) async fn campaign(
     call: Call,
     request: CampaignRequest,
 ) -> Result<CampaignResponse, Status> {
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let queue = Queue::new(Arc::clone(&api), asker, &request.name);
     let value: Value = (*request.value).into();
     let (place, said) = queue.join(LeaseId(request.lease), value.clone()).await?;
@@ -62,7 +62,7 @@ pub(super) async fn proclaim(
     request: ProclaimRequest,
 ) -> Result<ProclaimResponse, Status> {
     let leader = request.leader.ok_or(status::LEADER_KEY_MISSING)?;
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let queue = Queue::new(Arc::clone(&api), asker, &leader.name);
     let key: Value = (*leader.key).into();
     let put = put(&key, &(*request.value).into(), LeaseId(leader.lease));
@@ -80,7 +80,7 @@ pub(super) async fn resign(
     request: ResignRequest,
 ) -> Result<ResignResponse, Status> {
     let leader = request.leader.ok_or(status::LEADER_KEY_MISSING)?;
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let queue = Queue::new(Arc::clone(&api), asker, &leader.name);
     let key: Value = (*leader.key).into();
     let delete = DeleteRange { range: KeyRange::Single(key.clone()), prev_kv: false };
@@ -95,7 +95,7 @@ pub(super) async fn leader(
     call: Call,
     request: LeaderRequest,
 ) -> Result<LeaderResponse, Status> {
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let queue = Queue::new(Arc::clone(&api), asker, &request.name);
     queue.check_read()?;
     api.replica.read_barrier().await.map_err(refused::unavailable)?;
@@ -110,7 +110,7 @@ pub(super) async fn observe(
     call: Call,
     request: LeaderRequest,
 ) -> Result<Answers<LeaderResponse>, Status> {
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let queue = Queue::new(Arc::clone(&api), asker, &request.name);
     queue.check_read()?;
     api.replica.read_barrier().await.map_err(refused::unavailable)?;

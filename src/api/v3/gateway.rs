@@ -21,7 +21,7 @@ use crate::api::v3::dispatch::{Came, Ending, Form, Handler, Known};
 use crate::api::v3::{leader, message_bytes_max, refused};
 use crate::api::{error, json as written};
 use crate::raft::Reserved;
-use crate::rpc::json::{self, Unparsed};
+use crate::rpc::json::{self, Extent, Unparsed};
 use crate::rpc::{Code, Status};
 
 /// What the bodies of 3.3 and 3.4 stand below, and of those before.
@@ -55,36 +55,42 @@ where
         return error::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
     }
     let (head, body) = request.into_parts();
-    known.meter.started.inc();
+    let mut ending = Ending::begin(api, known, &head.headers);
     let call = Call::of(&head.headers, None);
-    let result = match &known.method.handler {
+    match &known.method.handler {
         Handler::Unary(handler) => {
             let answer = async {
-                let (value, held) = only_value(api, &head.headers, body).await?;
-                known.meter.received.inc();
+                let (value, bytes, held) = only_value(api, &head.headers, body).await?;
+                known.meter.received(bytes);
                 let call = Call { held: Some(Arc::new(held)), ..call };
                 handler(Arc::clone(api), call, Came::Json(value)).await
             };
-            answer.await.map(|message| {
-                known.meter.sent.inc();
-                known.meter.handled(Code::Ok);
-                answered(message)
-            })
+            match answer.await {
+                Ok(message) => {
+                    known.meter.sent(message.len());
+                    ending.ended(Code::Ok);
+                    answered(message)
+                }
+                Err(status) => {
+                    ending.ended(status.code);
+                    failed(&status)
+                }
+            }
         }
         Handler::Streaming(handler) => {
             let requests = values(api, known, body);
-            let begun = handler(Arc::clone(api), call.clone(), requests, Form::Json).await;
-            begun.map(|answers| {
-                let answers = leader::cut(api, &call, answers);
-                let ending = Ending::new(api, known.place);
-                streamed(Results { answers: Some(answers), ending })
-            })
+            match handler(Arc::clone(api), call.clone(), requests, Form::Json).await {
+                Ok(answers) => {
+                    let answers = leader::cut(api, &call, answers);
+                    streamed(Results { answers: Some(answers), ending })
+                }
+                Err(status) => {
+                    ending.ended(status.code);
+                    failed(&status)
+                }
+            }
         }
-    };
-    result.unwrap_or_else(|status| {
-        known.meter.handled(status.code);
-        failed(&status)
-    })
+    }
 }
 
 /// What may come of a body; JSON takes more room than protobuf.
@@ -92,19 +98,19 @@ fn body_bytes_max(api: &Context) -> usize {
     2 * message_bytes_max(api)
 }
 
-/// The first value of a body, which is read whole, and what it takes of the budget.
+/// The first value of a body, which is read whole, its bytes, and what they take of the budget.
 async fn only_value<B>(
     api: &Context,
     headers: &HeaderMap,
     body: B,
-) -> Result<(json::Value, Reserved), Status>
+) -> Result<(json::Value, usize, Reserved), Status>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
 {
     let bytes_max = body_bytes_max(api);
     let read = intake::collect(api.replica.budget(), body, headers, bytes_max);
     let (body, held) = read.await.map_err(|unread| unread_body(unread, bytes_max))?;
-    Ok((first_value(&body)?, held))
+    Ok((first_value(&body)?, body.len(), held))
 }
 
 /// The first value of a body; none counts as a message without fields.
@@ -139,16 +145,19 @@ where
         came: BytesMut::new(),
         bytes_max: body_bytes_max(api),
         is_over: false,
+        extent: Extent::default(),
+        tried: 0,
     };
-    let received = known.meter.received.clone();
-    Box::pin(stream::unfold((Some(values), received), |(values, received)| async {
+    let meter = known.meter.clone();
+    Box::pin(stream::unfold((Some(values), meter), |(values, meter)| async {
         let mut values = values?;
         match values.next().await {
             Ok(value) => {
-                received.inc();
-                Some((Ok(Came::Json(value?)), (Some(values), received)))
+                let (value, bytes) = value?;
+                meter.received(bytes);
+                Some((Ok(Came::Json(value)), (Some(values), meter)))
             }
-            Err(status) => Some((Err(status), (None, received))),
+            Err(status) => Some((Err(status), (None, meter))),
         }
     }))
 }
@@ -158,26 +167,33 @@ struct Values<B> {
     came: BytesMut,
     bytes_max: usize,
     is_over: bool,
+    extent: Extent,
+    /// So many bytes were no value yet.
+    tried: usize,
 }
 
 impl<B: http_body::Body<Data = Bytes>> Values<B> {
-    async fn next(&mut self) -> Result<Option<json::Value>, Status> {
+    /// The next value, and how many bytes it took.
+    async fn next(&mut self) -> Result<Option<(json::Value, usize)>, Status> {
         loop {
-            match json::parse(&self.came) {
-                // A number may go on.
-                Ok((_, bytes))
-                    if bytes == self.came.len() && !self.is_over && !self.is_closed() => {}
-                Ok((value, bytes)) => {
-                    let _ = self.came.split_to(bytes);
-                    return Ok(Some(value));
-                }
-                Err(Unparsed::Empty) if self.is_over => return Ok(None),
-                Err(unparsed @ Unparsed::Cut) if self.is_over => {
-                    return Err(Status::with(Code::Unknown, unparsed.at_the_end().to_string()));
-                }
-                Err(Unparsed::Empty | Unparsed::Cut) => {}
-                Err(Unparsed::Wrong(error)) => {
-                    return Err(Status::with(Code::Unknown, error.to_string()));
+            let has_ended = self.extent.grow(&self.came) || self.is_over;
+            // Twice as much may show that it is none; so reading takes as long as the body, however it comes.
+            if has_ended || self.came.len() > 2 * self.tried {
+                match json::parse(&self.came) {
+                    Ok((value, bytes)) if has_ended => {
+                        let _ = self.came.split_to(bytes);
+                        (self.extent, self.tried) = (Extent::default(), 0);
+                        return Ok(Some((value, bytes)));
+                    }
+                    Err(Unparsed::Empty) if self.is_over => return Ok(None),
+                    Err(unparsed @ Unparsed::Cut) if self.is_over => {
+                        return Err(Status::with(Code::Unknown, unparsed.at_the_end().to_string()));
+                    }
+                    // A number may go on.
+                    Ok(_) | Err(Unparsed::Empty | Unparsed::Cut) => self.tried = self.came.len(),
+                    Err(Unparsed::Wrong(error)) => {
+                        return Err(Status::with(Code::Unknown, error.to_string()));
+                    }
                 }
             }
             match self.body.as_mut().frame().await {
@@ -192,11 +208,6 @@ impl<B: http_body::Body<Data = Bytes>> Values<B> {
                 }
             }
         }
-    }
-
-    /// Does what came end so that nothing can be added to it?
-    fn is_closed(&self) -> bool {
-        matches!(self.came.last(), Some(b'}' | b']' | b'"' | b'e' | b'l'))
     }
 }
 
@@ -246,7 +257,7 @@ impl Stream for Results {
         let Some(answers) = &mut self.answers else { return Poll::Ready(None) };
         let result = match ready!(answers.as_mut().poll_next(cx)) {
             Some(Ok(message)) => {
-                self.ending.meter().sent.inc();
+                self.ending.meter().sent(message.len());
                 return Poll::Ready(Some(result(&message)));
             }
             Some(Err(status)) => Some(status),
@@ -279,4 +290,81 @@ fn last(status: &Status) -> Bytes {
     written::string(&mut out, http.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"}}\n");
     out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// All values of a body that comes in pieces of so many bytes, and why there are no more.
+    async fn values_of(body: &str, piece: usize) -> (Vec<json::Value>, Option<String>) {
+        let pieces = body.as_bytes().chunks(piece).map(|piece| {
+            Ok::<_, std::convert::Infallible>(Frame::data(Bytes::copy_from_slice(piece)))
+        });
+        let pieces: Vec<_> = pieces.collect();
+        let mut values = Values {
+            body: Box::pin(StreamBody::new(stream::iter(pieces))),
+            came: BytesMut::new(),
+            bytes_max: 1 << 30,
+            is_over: false,
+            extent: Extent::default(),
+            tried: 0,
+        };
+        let mut all = Vec::new();
+        loop {
+            match values.next().await {
+                Ok(Some((value, _))) => all.push(value),
+                Ok(None) => return (all, None),
+                Err(status) => return (all, Some(status.text.into_owned())),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn values_stand_one_behind_the_other_in_pieces_of_any_size() {
+        let body = " {\"a\":[1,{\"b\":\"}\"}]}{}12 true\"x\\\"\" 7 ";
+        let whole = values_of(body, body.len()).await;
+        assert_eq!((whole.0.len(), &whole.1), (6, &None));
+        for piece in 1..body.len() {
+            assert_eq!(values_of(body, piece).await, whole, "{piece}");
+        }
+        for (body, count, why) in [
+            ("{}{", 1, "unexpected EOF"),
+            ("{}}", 1, "invalid character '}' looking for beginning of value"),
+            ("{\"a\" 1", 0, "invalid character '1' after object key"),
+            ("", 0, ""),
+        ] {
+            for piece in 1..=body.len().max(1) {
+                let (values, found) = values_of(body, piece).await;
+                assert_eq!(
+                    (values.len(), found.unwrap_or_default().as_str()),
+                    (count, why),
+                    "{body}"
+                );
+            }
+        }
+    }
+
+    /// A client that sends byte by byte, or nests as deep as it can, takes no more time than another.
+    #[tokio::test]
+    async fn what_strangers_send_takes_as_long_as_it_is() {
+        let begun = Instant::now();
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
+        assert_eq!(values_of(&long, 1).await.0.len(), 1);
+        let digits = format!("{} ", "1".repeat(1 << 20));
+        assert_eq!(values_of(&digits, 1).await.0.len(), 1);
+        let many = "{}".repeat(1 << 18);
+        assert_eq!(values_of(&many, 1 << 20).await.0.len(), 1 << 18);
+        let deep = "[".repeat(1 << 20);
+        for piece in [1, 1 << 20] {
+            assert_eq!(values_of(&deep, piece).await.1.unwrap(), "exceeded max depth");
+        }
+        // Bytes by the square would take hours.
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
 }

@@ -22,7 +22,7 @@ use crate::api::v3::call::{Answers, Call, Requests};
 use crate::api::v3::dispatch::{Came, Ending, Form, Handler, Known};
 use crate::api::v3::{leader, message_bytes_max, refused};
 use crate::raft::{ByteBudget, Reserved};
-use crate::rpc::{Code, Frames, Status, status};
+use crate::rpc::{self, Code, Frames, Status, status};
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -44,16 +44,16 @@ where
         Ok(known) => known,
         Err(status) => return ended(&status),
     };
-    known.meter.started.inc();
+    let mut ending = Ending::begin(api, known, &head.headers);
     let call = Call::of(&head.headers, head.extensions.get::<ClientName>().cloned());
-    let result = match check(api, &head.headers, &call) {
-        Ok(timeout) => run(api, known, Call { timeout, ..call }, body).await,
-        Err(status) => Err(status),
+    let timeout = match check(api, &head.headers, &call) {
+        Ok(timeout) => timeout,
+        Err(status) => {
+            ending.ended(status.code);
+            return ended(&status);
+        }
     };
-    result.unwrap_or_else(|status| {
-        known.meter.handled(status.code);
-        ended(&status)
-    })
+    run(api, known, Call { timeout, ..call }, body, ending).await
 }
 
 /// Calls and answers, until the client's deadline.
@@ -62,36 +62,49 @@ async fn run<B>(
     known: &Known,
     call: Call,
     body: B,
-) -> Result<Response<Body>, Status>
+    mut ending: Ending,
+) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
     let until = call.timeout.map(|timeout| Instant::now() + timeout);
     match &known.method.handler {
         Handler::Unary(handler) => {
-            let message = limited(until, async {
+            let answer = limited(until, async {
                 let (message, held) = one_message(api, body).await?;
-                known.meter.received.inc();
+                known.meter.received(message.len());
                 let call = Call { held: Some(Arc::new(held)), ..call };
                 handler(Arc::clone(api), call, Came::Protobuf(message)).await
             });
-            let message = message.await?;
-            known.meter.sent.inc();
-            known.meter.handled(Code::Ok);
-            let mut response = Response::new(Body::call(message, trailers(None)));
-            response.headers_mut().insert(CONTENT_TYPE, GRPC);
-            Ok(response)
+            match answer.await {
+                Ok(message) => {
+                    known.meter.sent(message.len() - rpc::HEAD_BYTES);
+                    ending.ended(Code::Ok);
+                    let mut response = Response::new(Body::call(message, trailers(None)));
+                    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+                    response
+                }
+                Err(status) => {
+                    ending.ended(status.code);
+                    ended(&status)
+                }
+            }
         }
         Handler::Streaming(handler) => {
             let requests = messages(api, known, body);
             let begun = handler(Arc::clone(api), call.clone(), requests, Form::Framed);
-            let answers = leader::cut(api, &call, limited(until, begun).await?);
+            let answers = match limited(until, begun).await {
+                Ok(answers) => leader::cut(api, &call, answers),
+                Err(status) => {
+                    ending.ended(status.code);
+                    return ended(&status);
+                }
+            };
             let deadline = until.map(|until| Box::pin(sleep_until(until)));
-            let ending = Ending::new(api, known.place);
             let answers = Streamed { answers: Some(answers), deadline, ending };
             let mut response = Response::new(Body::calls(answers));
             response.headers_mut().insert(CONTENT_TYPE, GRPC);
-            Ok(response)
+            response
         }
     }
 }
@@ -162,18 +175,19 @@ fn messages<B>(api: &Context, known: &Known, body: B) -> Requests<Came>
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    let received = known.meter.received.clone();
+    let meter = known.meter.clone();
     let incoming = Some(Incoming::new(api, body));
-    Box::pin(stream::unfold((incoming, received), |(incoming, received)| async {
+    Box::pin(stream::unfold((incoming, meter), |(incoming, meter)| async {
         let mut incoming = incoming?;
         match incoming.next_message().await {
             Ok(message) => {
-                received.inc();
+                let message = message?;
+                meter.received(message.len());
                 // The next one takes its own part of the budget.
                 incoming.held = None;
-                Some((Ok(Came::Protobuf(message?)), (Some(incoming), received)))
+                Some((Ok(Came::Protobuf(message)), (Some(incoming), meter)))
             }
-            Err(status) => Some((Err(status), (None, received))),
+            Err(status) => Some((Err(status), (None, meter))),
         }
     }))
 }
@@ -277,7 +291,7 @@ impl Stream for Streamed {
         let Some(answers) = &mut this.answers else { return Poll::Ready(None) };
         let result = match answers.as_mut().poll_next(cx) {
             Poll::Ready(Some(Ok(message))) => {
-                this.ending.meter().sent.inc();
+                this.ending.meter().sent(message.len() - rpc::HEAD_BYTES);
                 return Poll::Ready(Some(Frame::data(message)));
             }
             Poll::Ready(Some(Err(status))) => Err(status),

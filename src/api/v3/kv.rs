@@ -6,7 +6,7 @@ use crate::api::context::Context;
 use crate::api::v3::call::Call;
 use crate::api::v3::{access, convert, refused, write, wrong_reply};
 use crate::mvcc::{
-    self, AlarmKind, Asker, Intent, RangeQuery, Reply, TxnLimits, check_delete, check_put,
+    self, AlarmKind, Asker, Intent, RangeQuery, Reply, Tally, TxnLimits, check_delete, check_put,
     check_range, check_txn,
 };
 use crate::raft::View;
@@ -26,7 +26,7 @@ pub(super) async fn range(
 ) -> Result<RangeResponse, Status> {
     let query = convert::range(&request);
     check_range(&query).map_err(refused::mvcc)?;
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     up_to_date(&api, query.serializable).await?;
     let view = api.replica.view();
     let auth = view.store.mvcc().auth();
@@ -43,6 +43,7 @@ pub(super) async fn range(
 fn read(api: &Context, view: &View, query: &RangeQuery) -> Result<RangeResponse, Status> {
     let mvcc = view.store.mvcc();
     let reply = mvcc.range(query).map_err(refused::mvcc)?;
+    api.metrics.read(Tally { ranges: 1, ..Tally::default() });
     Ok(convert::range_response(Some(convert::header(api, mvcc.revision())), query, &reply))
 }
 
@@ -91,7 +92,7 @@ pub(super) async fn put(
     check_put(&put).map_err(refused::mvcc)?;
     small_enough(&api, &request)?;
     drop(request);
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let (at, reply) = write(&api, asker, mvcc::Request::Put(put), call.held).await?;
     let Reply::Put { prev } = reply else { wrong_reply(&reply) };
     Ok(convert::put_response(Some(convert::header(&api, at)), prev.as_deref()))
@@ -106,7 +107,7 @@ pub(super) async fn delete_range(
     let delete = convert::delete(&request);
     check_delete(&delete).map_err(refused::mvcc)?;
     small_enough(&api, &request)?;
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let (at, reply) = write(&api, asker, mvcc::Request::DeleteRange(delete), call.held).await?;
     let Reply::DeleteRange { deleted, prev_kvs } = reply else { wrong_reply(&reply) };
     Ok(convert::delete_response(Some(convert::header(&api, at)), deleted, &prev_kvs))
@@ -121,7 +122,7 @@ pub(super) async fn txn(
     let txn = convert::txn(&request)?;
     let limits = TxnLimits { ops_max: api.settings.txn_ops_max };
     check_txn(&txn, limits).map_err(refused::mvcc)?;
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     if txn.is_read_only() {
         return read_only(&api, &asker, &txn).await;
     }
@@ -143,6 +144,7 @@ async fn read_only(
     mvcc.permit_txn(asker, txn).map_err(refused::mvcc)?;
     readable(&view)?;
     let reply = mvcc.txn_read(txn).map_err(refused::mvcc)?;
+    api.metrics.read(reply.tally());
     Ok(convert::txn_response(Some(convert::header(api, mvcc.revision())), txn, &reply))
 }
 
@@ -155,7 +157,7 @@ pub(super) async fn compact(
     if request.revision < 0 {
         return Err(status::COMPACTED);
     }
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let to = convert::revision_of(request.revision);
     let (at, _) = write(&api, asker, mvcc::Request::Compact(to), call.held).await?;
     Ok(CompactionResponse { header: Some(convert::header(&api, at)) })

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
 
 use crate::api::context::Context;
 use crate::api::v3::call::{Answers, Call, Requests};
@@ -28,7 +28,7 @@ pub(super) async fn grant(
     request: LeaseGrantRequest,
 ) -> Result<LeaseGrantResponse, Status> {
     check_lease_grant(request.ttl).map_err(refused::mvcc)?;
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let granted = grant_to(&api, &asker, LeaseId(request.id), request.ttl, call.held).await?;
     Ok(LeaseGrantResponse {
         header: Some(convert::header(&api, granted.revision)),
@@ -75,27 +75,40 @@ pub(super) async fn revoke(
     call: Call,
     request: LeaseRevokeRequest,
 ) -> Result<LeaseRevokeResponse, Status> {
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let request = Request::LeaseRevoke(LeaseId(request.id));
     let (revision, _) = write(&api, asker, request, call.held).await?;
     Ok(LeaseRevokeResponse { header: Some(convert::header(&api, revision)) })
 }
 
-/// Leases that are to live on. Answers come in the order of the requests, and end with them.
+/// Leases that are to live on. Answers come in the order of the requests, and end with them, or when the member stops.
 pub(super) async fn keep_alive(
     api: Arc<Context>,
     _: Call,
     requests: Requests<LeaseKeepAliveRequest>,
 ) -> Result<Answers<LeaseKeepAliveResponse>, Status> {
-    Ok(Box::pin(requests.then(move |request| {
+    Ok(Box::pin(stream::unfold(Some(requests), move |requests| {
         let api = Arc::clone(&api);
         async move {
-            let LeaseKeepAliveRequest { id } = request?;
-            let life = api.replica.keep_alive(LeaseId(id)).await.map_err(no_leader)?;
-            let ttl = life.map_or(0, |life| life.granted_s);
-            Ok(LeaseKeepAliveResponse { header: Some(header_now(&api)), id, ttl })
+            let mut requests = requests?;
+            let request = tokio::select! {
+                request = requests.next() => request?,
+                () = api.replica.hub().v3().until_closed() => Err(status::STOPPED),
+            };
+            let answer = match request {
+                Ok(LeaseKeepAliveRequest { id }) => keep(&api, id).await,
+                Err(status) => Err(status),
+            };
+            let next = answer.is_ok().then_some(requests);
+            Some((answer, next))
         }
     })))
+}
+
+async fn keep(api: &Context, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
+    let life = api.replica.keep_alive(LeaseId(id)).await.map_err(no_leader)?;
+    let ttl = life.map_or(0, |life| life.granted_s);
+    Ok(LeaseKeepAliveResponse { header: Some(header_now(api)), id, ttl })
 }
 
 /// How long a lease lives.
@@ -114,7 +127,7 @@ pub(super) async fn time_to_live(
     let lease = view.store.mvcc().lease(id).filter(|_| request.keys && life.is_some());
     let mut keys = Vec::new();
     if let Some(lease) = lease {
-        let asker = access::asker(&api, &call)?;
+        let asker = access::asker(&api, &call).await?;
         for key in lease.keys() {
             access::check(&api, &asker, Intent::Read, &KeyRange::Single(key.clone()))?;
             keys.push(key.to_vec().into());

@@ -16,7 +16,7 @@ pub(super) async fn lock(
     call: Call,
     request: LockRequest,
 ) -> Result<LockResponse, Status> {
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let queue = Queue::new(Arc::clone(&api), asker, &request.name);
     let (place, _) = queue.join(LeaseId(request.lease), Value::default()).await?;
     queue.wait(&place).await?;
@@ -32,7 +32,7 @@ pub(super) async fn unlock(
 ) -> Result<UnlockResponse, Status> {
     let delete = DeleteRange { range: KeyRange::Single((*request.key).into()), prev_kv: false };
     check_delete(&delete).map_err(refused::mvcc)?;
-    let asker = access::asker(&api, &call)?;
+    let asker = access::asker(&api, &call).await?;
     let (revision, _) = write(&api, asker, Request::DeleteRange(delete), call.held).await?;
     Ok(UnlockResponse { header: Some(convert::header(&api, revision)) })
 }

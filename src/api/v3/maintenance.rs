@@ -1,6 +1,7 @@
 //! `etcdserverpb.Maintenance`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -9,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::api::context::Context;
 use crate::api::v3::access::{asker, manager};
 use crate::api::v3::call::{Answers, Call};
-use crate::api::v3::{convert, header_now, kv, refused, write, wrong_reply};
+use crate::api::v3::{convert, kv, refused, write, wrong_reply};
 use crate::api::{ETCD_VERSION, backup};
 use crate::model::MemberId;
 use crate::mvcc::{Alarm, AlarmKind, AlarmRequest, Asker, Reply, Request, Revision};
@@ -68,7 +69,7 @@ pub(super) async fn defragment(
     call: Call,
     _: DefragmentRequest,
 ) -> Result<DefragmentResponse, Status> {
-    manager(&api, &call)?;
+    manager(&api, &call).await?;
     Ok(DefragmentResponse { header: None })
 }
 
@@ -79,7 +80,7 @@ pub(super) async fn snapshot(
     call: Call,
     _: SnapshotRequest,
 ) -> Result<Answers<SnapshotResponse>, Status> {
-    manager(&api, &call)?;
+    manager(&api, &call).await?;
     let permit = Arc::clone(&api.backups).try_acquire_owned();
     let permit = permit.map_err(|_| status::TOO_MANY_REQUESTS)?;
     api.replica.until_shown().await.map_err(refused::unavailable)?;
@@ -125,7 +126,7 @@ pub(super) async fn move_leader(
     call: Call,
     request: MoveLeaderRequest,
 ) -> Result<MoveLeaderResponse, Status> {
-    manager(&api, &call)?;
+    manager(&api, &call).await?;
     let raft = api.replica.raft();
     let (me, heir) = (api.replica.member().id, MemberId(request.target_id));
     if api.replica.status().leadership.role != Role::Leader {
@@ -162,13 +163,15 @@ pub(super) async fn alarm(
     let member = Some(MemberId(request.member_id)).filter(|member| member.0 != 0);
     let change = match AlarmAction::try_from(request.action) {
         Ok(AlarmAction::Get) => {
+            // In etcd this goes through the log: whoever lists alarms to clear them misses none.
+            api.replica.read_barrier().await.map_err(refused::unavailable)?;
             let view = api.replica.view();
             let asked = |alarm: &Alarm| {
                 kind.is_none_or(|kind| kind == alarm.kind)
                     && member.is_none_or(|member| member == alarm.member)
             };
             let alarms = view.store.mvcc().alarms().filter(asked).map(alarm_member).collect();
-            return Ok(AlarmResponse { header: Some(header_now(&api)), alarms });
+            return Ok(AlarmResponse { header: None, alarms });
         }
         Ok(AlarmAction::Activate) => {
             let kind = kind.ok_or_else(|| unknown("type", request.alarm))?;
@@ -178,11 +181,10 @@ pub(super) async fn alarm(
         Ok(AlarmAction::Deactivate) => AlarmRequest::Deactivate { member, kind },
         Err(_) => return Err(unknown("action", request.action)),
     };
-    let asker = asker(&api, &call)?;
-    let (at, reply) = write(&api, asker, Request::Alarm(change), call.held).await?;
+    let asker = asker(&api, &call).await?;
+    let (_, reply) = write(&api, asker, Request::Alarm(change), call.held).await?;
     let Reply::Alarm(alarms) = reply else { wrong_reply(&reply) };
-    let alarms = alarms.into_iter().map(alarm_member).collect();
-    Ok(AlarmResponse { header: Some(convert::header(&api, at)), alarms })
+    Ok(AlarmResponse { header: None, alarms: alarms.into_iter().map(alarm_member).collect() })
 }
 
 fn alarm_member(alarm: Alarm) -> AlarmMember {
@@ -213,8 +215,8 @@ pub(super) async fn hash(
     call: Call,
     _: HashRequest,
 ) -> Result<HashResponse, Status> {
-    manager(&api, &call)?;
-    let (header, hash, _) = sum(&api, 0).await?;
+    manager(&api, &call).await?;
+    let (header, hash, _) = sum(&api, 0, false).await?;
     Ok(HashResponse { header: Some(header), hash })
 }
 
@@ -224,8 +226,8 @@ pub(super) async fn hash_kv(
     call: Call,
     request: HashKvRequest,
 ) -> Result<HashKvResponse, Status> {
-    manager(&api, &call)?;
-    let (header, hash, compacted) = sum(&api, request.revision).await?;
+    manager(&api, &call).await?;
+    let (header, hash, compacted) = sum(&api, request.revision, true).await?;
     let hash_revision = if request.revision > 0 { request.revision } else { header.revision };
     // So etcd says that nothing was ever compacted.
     let compact_revision = compacted.map_or(-1, convert::revision);
@@ -236,12 +238,15 @@ pub(super) async fn hash_kv(
 async fn sum(
     api: &Arc<Context>,
     revision: i64,
+    by_revision: bool,
 ) -> Result<(rpc::ResponseHeader, u32, Option<Revision>), Status> {
     let view = api.replica.view();
     kv::apart(api, move |api| {
         let mvcc = view.store.mvcc();
+        let begun = Instant::now();
         let summed = mvcc.hash(convert::revision_of(revision));
         let (hash, compacted) = summed.map_err(refused::mvcc)?;
+        api.metrics.hashed(by_revision, begun.elapsed());
         Ok((convert::header(api, mvcc.revision()), hash, compacted))
     })
     .await

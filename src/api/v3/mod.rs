@@ -94,7 +94,8 @@ async fn write(
 ) -> Result<(Revision, Reply), Status> {
     let command = store::Command::Mvcc(Command { asker, request });
     let answer = match api.replica.write_held(command, held).await {
-        Err(why @ (Unavailable::QuotaExceeded { .. } | Unavailable::DiskFull)) => {
+        // A disk that is nearly full is the matter of this member alone, and over by itself.
+        Err(why @ Unavailable::QuotaExceeded { .. }) => {
             maintenance::raise_no_space(api);
             return Err(refused::unavailable(why));
         }

@@ -72,7 +72,7 @@ impl Session {
             };
             tokio::select! {
                 request = request => match request {
-                    Some(Ok(request)) => self.handle(request),
+                    Some(Ok(request)) => self.handle(request).await,
                     Some(Err(status)) if status == status::CANCELED => return Err(status::WATCH_CANCELED),
                     Some(Err(status)) => return Err(status),
                     None => self.requests = None,
@@ -85,10 +85,10 @@ impl Session {
         }
     }
 
-    fn handle(&mut self, request: WatchRequest) {
+    async fn handle(&mut self, request: WatchRequest) {
         match request.request_union {
             None => {}
-            Some(WatchRequestUnion::Create(request)) => self.create(&request),
+            Some(WatchRequestUnion::Create(request)) => self.create(&request).await,
             Some(WatchRequestUnion::Cancel(request)) => {
                 let watch_id = request.watch_id;
                 if self.watchers.cancel(watch_id) {
@@ -107,8 +107,9 @@ impl Session {
         self.api.replica.view().store.mvcc().revision()
     }
 
-    fn create(&mut self, request: &WatchCreateRequest) {
-        let created = access::asker(&self.api, &self.call)
+    async fn create(&mut self, request: &WatchCreateRequest) {
+        let asker = access::asker(&self.api, &self.call).await;
+        let created = asker
             .and_then(|asker| {
                 let range = range(request);
                 access::check(&self.api, &asker, Intent::Read, &range)?;

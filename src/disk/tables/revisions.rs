@@ -178,6 +178,8 @@ mod tests {
         assert_eq!(records(&tables), (50..60).map(record).collect::<Vec<_>>());
         assert_eq!(tables.revisions_count().unwrap(), 10);
         tables.commit(Extent::Everything, |_| Ok(())).unwrap();
+        assert_eq!(tables.revisions_count().unwrap(), 10);
+        tables.commit(Extent::Everything, |commit| commit.drop_revisions()).unwrap();
         assert_eq!((records(&tables).len(), tables.revisions_count().unwrap()), (0, 0));
     }
 }

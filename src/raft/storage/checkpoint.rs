@@ -21,11 +21,11 @@ use tracing::info;
 use crate::base::lock;
 use crate::disk::{Commit, CommitError, Extent, IoMode, Tables, TablesError};
 use crate::model::{DecodeError, LogIndex, StoreIndex};
-use crate::mvcc::Revision;
+use crate::mvcc::{self, Revision};
 use crate::raft::adapter::types::{self, LogId, StoredMembership, Types};
 use crate::raft::storage::blocking;
 use crate::raft::storage::encoding;
-use crate::store::{Changes, Header, HistoryLimits, Loader, RecordChange, Store};
+use crate::store::{Applied, Changes, Header, HistoryLimits, Loader, RecordChange, Store};
 
 const HEADER: &str = "header";
 const APPLIED: &str = "applied";
@@ -58,6 +58,8 @@ pub(in crate::raft) struct Difference {
     pub(in crate::raft) changes: Changes,
     /// The revision of the v3 key space in that state.
     pub(in crate::raft) revision: Revision,
+    /// Deletions of its keys: a compaction may take them before they are written, and then the keys would be there again.
+    pub(in crate::raft) deletions: Vec<Arc<mvcc::KeyValue>>,
 }
 
 impl Difference {
@@ -67,6 +69,21 @@ impl Difference {
             from: state.applied,
             changes: Changes::since(state.store.index()),
             revision: state.store.mvcc().revision(),
+            deletions: Vec::new(),
+        }
+    }
+
+    /// One more thing that came.
+    pub(in crate::raft) fn note(&mut self, applied: &Applied) {
+        for event in applied.events() {
+            self.changes.note(event);
+        }
+        if let Applied::Mvcc(applied) = applied {
+            let was_there = |change: &&mvcc::Change| {
+                change.prev.as_ref().is_some_and(|prev| prev.created <= self.revision)
+            };
+            let gone = applied.changes.iter().filter(|change| change.kv.is_deletion());
+            self.deletions.extend(gone.filter(was_there).map(|change| Arc::clone(&change.kv)));
         }
     }
 }
@@ -317,10 +334,9 @@ impl Checkpoints {
             Some(changes) if extent != Extent::Everything => changes.start().next(),
             Some(_) | None => StoreIndex(0),
         };
+        // Their chunks stand apart from those of nodes and events.
         let revisions = match difference {
-            Some(difference) if extent != Extent::Everything && !self.is_sparse(&to.store)? => {
-                Some(difference.revision)
-            }
+            Some(difference) if !self.is_sparse(&to.store)? => Some(difference),
             Some(_) | None => None,
         };
         self.tables.commit(extent, |commit| {
@@ -398,11 +414,11 @@ fn write_events(commit: &mut Commit<'_>, to: &Store, from: StoreIndex) -> Result
     result
 }
 
-/// Those behind a revision, or all in place of those that are there.
+/// Those of a difference, or all in place of those that are there.
 fn write_revisions(
     commit: &mut Commit<'_>,
     to: &Store,
-    behind: Option<Revision>,
+    behind: Option<&Difference>,
 ) -> Result<(), CommitError> {
     if behind.is_none() {
         commit.drop_revisions()?;
@@ -414,7 +430,9 @@ fn write_revisions(
         }
     };
     match behind {
-        Some(revision) => to.revisions_since(revision, &mut put),
+        Some(Difference { revision, deletions, .. }) => {
+            to.revisions_since(*revision, deletions, &mut put);
+        }
         None => to.revisions(&mut put),
     }
     result
@@ -472,9 +490,8 @@ mod tests {
     use super::*;
     use crate::disk::RealFiles;
     use crate::model::{KeyPath, LogTime};
-    use crate::mvcc;
     use crate::raft::adapter::types::Membership;
-    use crate::store::{Applied, Command, Write};
+    use crate::store::{Command, Write};
 
     const LIMITS: HistoryLimits = HistoryLimits { events_max: 10, bytes_max: 1000 };
 
@@ -588,11 +605,11 @@ mod tests {
         let mut difference = Difference::default();
         let mut most = 0;
         for round in 0..12_u64 {
-            let apply = |state: &mut Checkpoint, request| {
+            let mut apply = |state: &mut Checkpoint, request| {
                 let command = Command::Mvcc(mvcc::Command::internal(request));
-                let Applied::Mvcc(applied) = state.store.apply(LogTime(1), &command) else {
-                    panic!("it is one of version 3")
-                };
+                let applied = state.store.apply(LogTime(1), &command);
+                difference.note(&applied);
+                let Applied::Mvcc(applied) = applied else { panic!("it is one of version 3") };
                 applied.reply.unwrap();
             };
             apply(
@@ -610,6 +627,11 @@ mod tests {
                 apply(&mut state, mvcc::Request::LeaseRevoke(mvcc::LeaseId(round.cast_signed())));
                 let revision = state.store.mvcc().revision();
                 apply(&mut state, mvcc::Request::Compact(Revision(revision.0 - round % 2 * 900)));
+                // A part of what that frees is given back before the checkpoint, a part behind it.
+                for number in 0..50 {
+                    let put = mvcc::Put::new(&b"k"[..], &[number][..]);
+                    apply(&mut state, mvcc::Request::Put(put));
+                }
             }
             state.applied = Some(encoding::log_id(1, round));
             assert_eq!(
@@ -633,6 +655,63 @@ mod tests {
             assert_eq!(hash(&found.store), hash(&state.store), "round {round}");
         }
         assert!((10_000..30_000).contains(&most), "of 36,000 there were once {most}");
+    }
+
+    /// A deletion that was compacted before a checkpoint could write it left the key on disk: it was there again after a restart; one
+    /// that had hung on a lease kept the member from starting.
+    #[test]
+    fn what_was_deleted_and_compacted_between_two_checkpoints_is_gone() {
+        for compacts_to_the_deletion in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let tables = Tables::open(&RealFiles, &dir.path().join("checkpoint")).unwrap();
+            let checkpoints = Checkpoints::new(tables, IoMode::Inline, Box::new(|_| {}));
+            let (mut store, mut difference) = (Store::new(LIMITS), Difference::default());
+            let mut saved = 0;
+            let mut save = |store: &Store, difference: &mut Difference| {
+                saved += 1;
+                let state = Checkpoint { store: store.clone(), ..checkpoint(saved) };
+                assert_eq!(difference.from, checkpoints.durable());
+                checkpoints.advance(&state, difference).unwrap();
+                *difference = Difference::to(&state);
+                let found = checkpoints.load(LIMITS).unwrap();
+                found.store.check();
+                assert_eq!(found.store.digest(), store.digest());
+                let hash = |store: &Store| store.mvcc().hash(Revision(0));
+                assert_eq!(hash(&found.store), hash(store));
+            };
+            let apply = |store: &mut Store, difference: &mut Difference, request| {
+                let command = Command::Mvcc(mvcc::Command::internal(request));
+                let applied = store.apply(LogTime(1), &command);
+                difference.note(&applied);
+                let Applied::Mvcc(mvcc::Applied { revision, reply, .. }) = applied else {
+                    panic!("it is one of version 3")
+                };
+                reply.unwrap();
+                revision
+            };
+            let lease = mvcc::LeaseId(7);
+            let put = |key: &str| mvcc::Put::new(key.as_bytes(), &b"v"[..]);
+            let delete = mvcc::DeleteRange { range: mvcc::KeyRange::all(), prev_kv: false };
+            for request in [
+                mvcc::Request::LeaseGrant { id: lease, ttl_s: 9 },
+                mvcc::Request::Put(mvcc::Put { lease, ..put("a") }),
+                mvcc::Request::Put(put("b")),
+            ] {
+                apply(&mut store, &mut difference, request);
+            }
+            save(&store, &mut difference);
+            apply(&mut store, &mut difference, mvcc::Request::LeaseRevoke(lease));
+            let deleted = apply(&mut store, &mut difference, mvcc::Request::DeleteRange(delete));
+            let behind = apply(&mut store, &mut difference, mvcc::Request::Put(put("c")));
+            let to = if compacts_to_the_deletion { deleted } else { behind };
+            apply(&mut store, &mut difference, mvcc::Request::Compact(to));
+            // Room is given back with the commands behind it.
+            for _ in 0..3 {
+                apply(&mut store, &mut difference, mvcc::Request::Put(put("d")));
+            }
+            save(&store, &mut difference);
+            save(&store, &mut difference);
+        }
     }
 
     /// A member joined while the log was long. The leader sent its checkpoint, wrote the next one and purged the log behind

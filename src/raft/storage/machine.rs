@@ -154,6 +154,11 @@ impl Machine {
         let events: Vec<_> =
             batch.iter().flat_map(|done| done.answer.applied.events()).cloned().collect();
         self.listeners.observer.published(&view, &events);
+        for done in batch.iter() {
+            if let Applied::Mvcc(applied) = &done.answer.applied {
+                self.listeners.meter.changed(applied);
+            }
+        }
         for (lease, ttl_s) in batch.iter().filter_map(|done| granted(&done.answer.applied)) {
             self.listeners.observer.lease_granted(lease, ttl_s);
         }

@@ -55,9 +55,7 @@ impl State {
             EntryPayload::Blank => known(),
             EntryPayload::Normal(Proposal { stamp, origin, command }) => {
                 let (applied, remains) = self.store.apply_and_keep(stamp, &command);
-                for event in applied.events() {
-                    self.difference.changes.note(event);
-                }
+                self.difference.note(&applied);
                 Outcome { applied, origin: Some(origin), remains }
             }
             EntryPayload::Membership(membership) => {

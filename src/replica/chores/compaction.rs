@@ -1,4 +1,5 @@
-//! The leader compacts the v3 key space now and then, if it is told to.
+//! The leader compacts the v3 key space: by age or number of revisions if it is told to, and when superseded values take too much
+//! memory.
 //!
 //! Every member takes note of its revisions, so that the next leader knows what was an hour ago; the leader alone proposes.
 
@@ -18,6 +19,9 @@ const REVISIONS_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// Time is compacted so often, or as often as it is kept, if that is less.
 const TIME_PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Superseded values are weighed so often.
+const BYTES_PAUSE: Duration = Duration::from_secs(1);
 
 /// Notes that are taken between two compactions.
 const NOTES: u32 = 10;
@@ -80,32 +84,62 @@ impl Schedule {
 }
 
 impl Replica {
-    /// Compacts the v3 key space so that `retention` is kept, while this member leads; for as long as it runs.
-    pub async fn compact(self, retention: Retention) {
+    /// Compacts the v3 key space while this member leads, for as long as this runs: what is older than `retention` goes, and the
+    /// oldest when superseded values weigh more than `past_bytes_max`. Then half of that stays, so that not each write compacts.
+    pub async fn compact(self, retention: Retention, past_bytes_max: Option<u64>) {
+        let by_bytes = async {
+            if let Some(max) = past_bytes_max {
+                self.compact_by_bytes(max).await;
+            }
+        };
+        tokio::join!(self.compact_by_retention(retention), by_bytes);
+    }
+
+    async fn compact_by_retention(&self, retention: Retention) {
         if retention == Retention::All {
             return;
         }
         let mut schedule = Schedule::new(retention, self.inner.clock.monotonic());
         loop {
             let now = self.inner.clock.monotonic();
-            let revision = self.view().store.mvcc().revision();
-            if let Some(due) = schedule.look(now, revision) {
-                self.compact_to(due, now, &mut schedule).await;
+            let mvcc = self.view().store.mvcc().clone();
+            if let Some(due) = schedule.look(now, mvcc.revision()) {
+                // Another member leads and compacts; should this one lead later, it begins where that one ended.
+                let compacted = mvcc.compacted().unwrap_or_default();
+                if compacted >= due {
+                    schedule.done(now, compacted);
+                } else if self.leads() && self.compact_to(due).await {
+                    schedule.done(now, due);
+                }
             }
             tokio::time::sleep(schedule.pause()).await;
         }
     }
 
-    async fn compact_to(&self, due: Revision, now: Duration, schedule: &mut Schedule) {
-        let leadership = *self.inner.raft.leadership().borrow();
-        if leadership.role != Role::Leader {
-            // The leader does; should this member lead, it begins where that one ended.
-            let compacted = self.view().store.mvcc().compacted().unwrap_or_default();
-            if compacted >= due {
-                schedule.done(now, compacted);
+    async fn compact_by_bytes(&self, max: u64) {
+        loop {
+            tokio::time::sleep(BYTES_PAUSE).await;
+            let mvcc = self.view().store.mvcc().clone();
+            if mvcc.past_bytes() <= max || !self.leads() {
+                continue;
             }
-            return;
+            let compacted = mvcc.compacted();
+            // It looks at each change that is to go.
+            let due = tokio::task::spawn_blocking(move || mvcc.compaction_for(max / 2)).await;
+            // What was compacted goes little by little, and weighs something until then.
+            if let Some(due) = due.ok().flatten().filter(|due| compacted.is_none_or(|at| at < *due))
+            {
+                self.compact_to(due).await;
+            }
         }
+    }
+
+    fn leads(&self) -> bool {
+        self.inner.raft.leadership().borrow().role == Role::Leader
+    }
+
+    /// Returns whether everything up to `due` is compacted now.
+    async fn compact_to(&self, due: Revision) -> bool {
         info!(target: "compactor", "Starting auto-compaction at revision {due}");
         let command = store::Command::Mvcc(Command::internal(Request::Compact(due)));
         let applied = self.write(command).await.map(|answer| answer.applied);
@@ -113,8 +147,8 @@ impl Replica {
             Ok(store::Applied::Mvcc(Applied {
                 reply: Ok(_) | Err(Refusal::Compacted), ..
             })) => {
-                schedule.done(now, due);
                 info!(target: "compactor", "Finished auto-compaction at revision {due}");
+                return true;
             }
             Ok(refused) => warn!(
                 target: "compactor",
@@ -127,6 +161,7 @@ impl Replica {
                 "auto-compaction at revision {due} failed: {why}; trying again"
             ),
         }
+        false
     }
 }
 

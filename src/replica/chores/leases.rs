@@ -71,7 +71,7 @@ impl Replica {
             let revoke = store::Command::Mvcc(revoke);
             // One that fails is tried again in the next look.
             if self.inner.raft.propose_in(term, revoke).await.is_ok() {
-                self.inner.hub.lessor().passed();
+                self.inner.hub.lessor().expired();
             }
         });
         // Without a majority there is no answer for long.

@@ -82,6 +82,16 @@ impl Replica {
         i64::try_from(ms.div_ceil(1000)).unwrap_or(i64::MAX)
     }
 
+    /// How often this member has kept a lease alive while it led.
+    pub fn leases_renewed(&self) -> u64 {
+        self.inner.hub.lessor().renewed()
+    }
+
+    /// How many leases whose time was over this member has ended while it led.
+    pub fn leases_expired(&self) -> u64 {
+        self.inner.hub.lessor().expired_count()
+    }
+
     /// Keeps a lease alive, and says how long it lives from now on. `None`: there is no such lease. One whose time is over has its
     /// end awaited.
     ///

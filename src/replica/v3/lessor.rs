@@ -9,6 +9,7 @@
 //! leader before may have kept it alive until it noticed that it does not lead.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(in crate::replica) struct Lessor {
     clock: Arc<dyn Clock>,
     /// Changes whenever leases may have ended.
     passes: watch::Sender<()>,
+    renewed: AtomicU64,
+    expired: AtomicU64,
 }
 
 /// What became of the wish to keep a lease alive.
@@ -56,7 +59,13 @@ impl std::fmt::Debug for Lessor {
 
 impl Lessor {
     pub(in crate::replica) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { deadlines: Mutex::default(), clock, passes: watch::Sender::new(()) }
+        Self {
+            deadlines: Mutex::default(),
+            clock,
+            passes: watch::Sender::new(()),
+            renewed: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+        }
     }
 
     /// This member leads `term`: unless it is known to, each lease begins anew, and lives for `grace` longer this time.
@@ -87,7 +96,27 @@ impl Lessor {
     /// Keeps a lease alive that is there and lives so long.
     pub(in crate::replica) fn renew(&self, lease: LeaseId, ttl: Duration) -> Renewal {
         let now = self.clock.monotonic();
-        self.lock().renew(lease, ttl, now)
+        let renewal = self.lock().renew(lease, ttl, now);
+        if renewal == Renewal::Renewed {
+            self.renewed.fetch_add(1, Ordering::Relaxed);
+        }
+        renewal
+    }
+
+    /// How often this member has kept a lease alive. Wire: `etcd_debugging_lease_renewed_total`.
+    pub(in crate::replica) fn renewed(&self) -> u64 {
+        self.renewed.load(Ordering::Relaxed)
+    }
+
+    /// A lease whose time was over is gone.
+    pub(in crate::replica) fn expired(&self) {
+        self.expired.fetch_add(1, Ordering::Relaxed);
+        self.passed();
+    }
+
+    /// How many leases this member has ended. Wire: `etcd_debugging_server_lease_expired_total`.
+    pub(in crate::replica) fn expired_count(&self) -> u64 {
+        self.expired.load(Ordering::Relaxed)
     }
 
     /// What is left of the life of a lease that is there and lives so long.

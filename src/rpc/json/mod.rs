@@ -5,11 +5,13 @@
 //! quotes, `null` is nothing, and unknown fields are ignored. Texts of errors are those of Go.
 
 mod base64;
+mod extent;
 mod parse;
 
 use bytes::Bytes;
 
 pub use base64::text_of as base64_text;
+pub use extent::Extent;
 pub use parse::{JsonError, Unparsed, Value, parse};
 
 use crate::model::json;

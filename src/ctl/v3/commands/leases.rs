@@ -214,12 +214,16 @@ pub(super) struct KeepAlive {
 impl KeepAlive {
     /// Opens it, and asks: a server may begin to answer only then.
     pub(super) async fn open(client: &Client, id: i64) -> Result<Self, Status> {
-        let (questions, queue) = mpsc::channel(QUESTIONS);
-        let _ = questions.try_send(LeaseKeepAliveRequest { id });
-        let queue = stream::unfold(queue, async |mut queue| {
-            queue.recv().await.map(|question| (question, queue))
-        });
-        let answers = client.stream(Box::pin(queue), Terms::default()).await?;
+        let (mut questions, _) = mpsc::channel(QUESTIONS);
+        let queue = || {
+            let (questions_tx, queue) = mpsc::channel(QUESTIONS);
+            let _ = questions_tx.try_send(LeaseKeepAliveRequest { id });
+            questions = questions_tx;
+            Box::pin(stream::unfold(queue, async |mut queue| {
+                queue.recv().await.map(|question| (question, queue))
+            }))
+        };
+        let answers = client.stream(queue, Terms::default()).await?;
         Ok(Self { id, questions, answers, asked: true })
     }
 

@@ -224,11 +224,15 @@ impl Signals {
     }
 }
 
-/// Runs a program with these variables, its output where ours goes; how it ended if that was not well.
-async fn execute(program: &[String], variables: &[(&str, String)]) -> Result<(), String> {
+/// Runs a program with these variables and this input, its output where ours goes; how it ended if that was not well.
+async fn execute(
+    program: &[String],
+    variables: &[(&str, String)],
+    input: Stdio,
+) -> Result<(), String> {
     let (name, arguments) = program.split_first().expect("a program has a name");
     let mut command = std::process::Command::new(name);
-    command.args(arguments).stdin(Stdio::inherit());
+    command.args(arguments).stdin(input);
     command.envs(variables.iter().map(|(name, value)| (name, value)));
     // A thread for it: what runs programs with the runtime would need one more signal and more of the library.
     let ended = tokio::task::spawn_blocking(move || command.status()).await;

@@ -2,6 +2,8 @@
 //!
 //! Owns: who is first, and that a key goes when this tool does. Never knows: how a lease is renewed.
 
+use std::process::Stdio;
+
 use bytes::Bytes;
 use tokio::time::sleep;
 
@@ -195,7 +197,7 @@ pub(super) async fn lock(job: &Job<'_>) -> Result<(), Failure> {
         ];
         // A signal is the program's too: it ends, and then the lock is free.
         let ran = tokio::select! {
-            ran = execute(program, &variables) => ran,
+            ran = execute(program, &variables, Stdio::inherit()) => ran,
             () = session.renewed() => Err("session expired".to_owned()),
         };
         session.end().await?;

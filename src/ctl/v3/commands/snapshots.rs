@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use futures_util::stream;
@@ -59,10 +60,10 @@ pub(super) async fn save(job: &Job<'_>) -> Result<(), Failure> {
 
 /// Writes what the member sends, and looks whether it is whole.
 async fn fetch(client: &crate::client::Client, part: &Path) -> Result<(), String> {
-    let question = stream::once(async { SnapshotRequest {} });
-    let mut answers =
-        client.stream(Box::pin(question), Terms::default()).await.map_err(|s| words(&s))?;
-    let mut file = File::create(part).map_err(|why| why.to_string())?;
+    let question = || Box::pin(stream::once(async { SnapshotRequest {} }));
+    let answers = client.stream(question, Terms::default()).await;
+    let mut answers = answers.map_err(|status| words(&status))?;
+    let mut file = private(part).map_err(|why| why.to_string())?;
     let (mut sum, mut last, mut bytes) = (Sha256::new(), Vec::new(), 0_u64);
     while let Some(answer) = answers.next().await.map_err(|status| words(&status))? {
         // The sum is of all but itself, and nobody says which piece is the last.
@@ -81,6 +82,15 @@ async fn fetch(client: &crate::client::Client, part: &Path) -> Result<(), String
         true => Ok(()),
         false => Err("the snapshot is not what its check sum says: try again".to_owned()),
     }
+}
+
+/// A new file for its owner alone: all keys are in it. What an attempt before has left behind goes.
+fn private(path: &Path) -> io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+        Ok(()) | Err(_) => {}
+    }
+    File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Reads from a place in a file; less where it ends.
@@ -209,7 +219,7 @@ fn plain_backup(
     file.rewind().map_err(text)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let plain = PathBuf::from(format!("{}.{name}.part", dir.trim_end_matches('/')));
-    let mut copy = File::create_new(&plain).map_err(text)?;
+    let mut copy = private(&plain).map_err(text)?;
     let copied = io::copy(&mut Read::by_ref(file).take(end), &mut copy).map_err(text);
     copied.and_then(|_| copy.sync_all().map_err(text)).map(|()| plain)
 }

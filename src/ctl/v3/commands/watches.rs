@@ -3,6 +3,7 @@
 //! Owns: what is done with each event. Never knows: how none is lost.
 
 use std::io::BufRead as _;
+use std::process::Stdio;
 
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -160,7 +161,8 @@ async fn run_for(program: &[String], answer: &WatchResponse, event: &Event) -> R
         ("ETCD_WATCH_KEY", go::quoted(&kv.key)),
         ("ETCD_WATCH_VALUE", go::quoted(&kv.value)),
     ];
-    execute(program, &variables).await.map_err(|why| {
+    // Our own input may be lines that say what to watch next.
+    execute(program, &variables, Stdio::null()).await.map_err(|why| {
         note(&format!("command {} error ({why})", go::quoted_list(program)));
         Failure::code(code::ERROR)
     })

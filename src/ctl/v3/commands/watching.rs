@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::client::{Answers, Client, Terms};
+use crate::rpc::status::{AUTH_OLD_REVISION, INVALID_TOKEN};
 use crate::rpc::{
     Code, Status, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchRequestUnion,
     WatchResponse,
@@ -26,12 +27,14 @@ pub(super) struct Watching {
     stream: Option<(mpsc::Sender<WatchRequest>, Answers<WatchResponse>)>,
     /// The server has ended it.
     ended: bool,
+    /// The token was refused and replaced, and nothing was watched since.
+    renewed: bool,
 }
 
 impl Watching {
     /// For this; nothing is asked yet.
     pub(super) fn new(request: WatchCreateRequest) -> Self {
-        Self { request, stream: None, ended: false }
+        Self { request, stream: None, ended: false, renewed: false }
     }
 
     /// A whole range from a revision on; 0: from now on.
@@ -58,7 +61,13 @@ impl Watching {
                 }
                 Err(status) => return Err(status),
             };
+            if answer.canceled && is_of_token(&answer) && !self.renewed && client.renew().await {
+                self.renewed = true;
+                self.again().await;
+                continue;
+            }
             if answer.created && !answer.canceled {
+                self.renewed = false;
                 // Whoever breaks off before the first event has to begin here.
                 if self.request.start_revision == 0 {
                     let revision = answer.header.as_ref().map_or(0, |header| header.revision);
@@ -79,14 +88,18 @@ impl Watching {
 
     async fn answer(&mut self, client: &Client) -> Result<Option<WatchResponse>, Status> {
         if self.stream.is_none() {
-            let (questions, queue) = mpsc::channel(QUESTIONS);
-            let create = WatchRequestUnion::Create(self.request.clone());
-            let _ = questions.try_send(WatchRequest { request_union: Some(create) });
-            let queue = stream::unfold(queue, async |mut queue: mpsc::Receiver<_>| {
-                queue.recv().await.map(|question| (question, queue))
-            });
+            let (mut questions, _) = mpsc::channel(QUESTIONS);
+            let queue = || {
+                let (questions_tx, queue) = mpsc::channel(QUESTIONS);
+                let create = WatchRequestUnion::Create(self.request.clone());
+                let _ = questions_tx.try_send(WatchRequest { request_union: Some(create) });
+                questions = questions_tx;
+                Box::pin(stream::unfold(queue, async |mut queue: mpsc::Receiver<_>| {
+                    queue.recv().await.map(|question| (question, queue))
+                }))
+            };
             let terms = Terms { leader: true, ..Terms::default() };
-            let answers = client.stream(Box::pin(queue), terms).await?;
+            let answers = client.stream(queue, terms).await?;
             self.stream = Some((questions, answers));
         }
         let (_, answers) = self.stream.as_mut().expect("it was opened");
@@ -108,6 +121,11 @@ impl Watching {
 pub(super) fn progress_question() -> WatchRequest {
     let union = WatchRequestUnion::Progress(WatchProgressRequest {});
     WatchRequest { request_union: Some(union) }
+}
+
+/// Does the server not take the token any more? It says so in words.
+fn is_of_token(answer: &WatchResponse) -> bool {
+    [INVALID_TOKEN, AUTH_OLD_REVISION].iter().any(|status| answer.cancel_reason == status.nested())
 }
 
 /// Is it worth asking again?

@@ -42,6 +42,10 @@ pub struct WatchHub {
     /// Streams that there ever were.
     streams_total: AtomicU64,
     refused: AtomicU64,
+    /// Events that wait to be read by streams.
+    pending: Arc<AtomicUsize>,
+    /// Events that streams were told.
+    told: AtomicU64,
     /// The newest revision that was published.
     revision: AtomicU64,
     view: Arc<ArcSwapOption<View>>,
@@ -71,6 +75,8 @@ impl WatchHub {
             streams: AtomicUsize::new(0),
             streams_total: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            pending: Arc::default(),
+            told: AtomicU64::new(0),
             revision: AtomicU64::new(0),
             view,
             news: Notify::new(),
@@ -93,6 +99,25 @@ impl WatchHub {
         self.streams.load(Ordering::Relaxed)
     }
 
+    /// How many events wait until streams have read what was before. Wire: `etcd_debugging_mvcc_pending_events_total`.
+    pub fn events_pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// How many events streams were told. Wire: `etcd_debugging_mvcc_events_total`.
+    pub fn events_told(&self) -> u64 {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn pending(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.pending)
+    }
+
+    /// A stream was told so many events.
+    pub(super) fn told(&self, events: usize) {
+        self.told.fetch_add(events as u64, Ordering::Relaxed);
+    }
+
     /// How many watchers were refused because there are so many.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
@@ -101,6 +126,11 @@ impl WatchHub {
     /// Ends all streams, and those to come.
     pub fn close(&self) {
         self.closed.cancel();
+    }
+
+    /// Waits until the member stops: streams of all kinds are to end.
+    pub async fn until_closed(&self) {
+        self.closed.cancelled().await;
     }
 
     pub(super) fn closed(&self) -> &CancellationToken {

@@ -22,12 +22,12 @@ pub struct Event {
     pub previous: Option<Arc<KeyValue>>,
 }
 
-/// The events of one revision for watchers that see the same of it.
+/// The events of one revision for watchers that see the same of it; or of several, for one that looks into the history.
 #[derive(Debug)]
 pub struct Notice {
-    /// The revision.
+    /// The last of them.
     pub revision: Revision,
-    /// What happened in it, in order; never nothing.
+    /// What happened, in order; never nothing.
     pub events: Vec<Event>,
     /// About what the events take in memory.
     pub(super) bytes: usize,
@@ -49,6 +49,18 @@ impl Notice {
         let bytes = events.iter().map(bytes_of).sum();
         let (protobuf, json) = (OnceLock::new(), OnceLock::new());
         Self { revision: revised.revision, events, bytes, protobuf, json }
+    }
+
+    /// What several say, in their order.
+    pub(super) fn joined(notices: &[Arc<Self>]) -> Arc<Self> {
+        let [.., last] = notices else { unreachable!("they are some") };
+        if notices.len() == 1 {
+            return Arc::clone(last);
+        }
+        let events = notices.iter().flat_map(|notice| notice.events.iter().cloned()).collect();
+        let bytes = notices.iter().map(|notice| notice.bytes).sum();
+        let (protobuf, json) = (OnceLock::new(), OnceLock::new());
+        Arc::new(Self { revision: last.revision, events, bytes, protobuf, json })
     }
 
     /// The events in protobuf, made by `render` the first time. All callers must render alike.

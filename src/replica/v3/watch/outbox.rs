@@ -5,6 +5,7 @@
 //! history; what was queued for it before stays, and it is not told to the reader before that is read.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
@@ -43,10 +44,12 @@ pub(super) enum Delivery {
 pub(super) type Fallen = (Arc<Watcher>, Revision);
 
 /// The queue of one stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
     waiting: Mutex<Waiting>,
     pub(super) news: Notify,
+    /// Events that wait on all streams.
+    pending: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +68,11 @@ pub(super) enum Taken {
 }
 
 impl Outbox {
+    /// An empty one; `pending` counts the events that wait on all streams.
+    pub(super) fn new(pending: Arc<AtomicUsize>) -> Self {
+        Self { waiting: Mutex::default(), news: Notify::new(), pending }
+    }
+
     /// Queues what watchers of this stream see of a revision; the stores's revision is `now`. Returns whether there was room for
     /// each.
     pub(super) fn deliver<'a>(
@@ -86,6 +94,7 @@ impl Outbox {
             });
             let bytes = if shared { 0 } else { notice.bytes };
             waiting.bytes += bytes;
+            self.pending.fetch_add(notice.events.len(), Ordering::Relaxed);
             let (place, id) = (watcher.place, watcher.id);
             waiting.deliveries.push_back(Delivery::Events { place, id, notice, now, bytes });
         }
@@ -115,8 +124,9 @@ impl Outbox {
     pub(super) fn take(&self) -> Taken {
         let mut waiting = self.lock();
         if let Some(delivery) = waiting.deliveries.pop_front() {
-            if let Delivery::Events { bytes, .. } = &delivery {
+            if let Delivery::Events { bytes, notice, .. } = &delivery {
                 waiting.bytes -= bytes;
+                self.pending.fetch_sub(notice.events.len(), Ordering::Relaxed);
             }
             return Taken::Delivery(delivery);
         }
@@ -129,5 +139,20 @@ impl Outbox {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         // Nothing below panics half-way.
         lock(&self.waiting)
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let unread = self
+            .lock()
+            .deliveries
+            .iter()
+            .map(|delivery| match delivery {
+                Delivery::Events { notice, .. } => notice.events.len(),
+                Delivery::Progress { .. } => 0,
+            })
+            .sum();
+        self.pending.fetch_sub(unread, Ordering::Relaxed);
     }
 }

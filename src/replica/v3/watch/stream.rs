@@ -76,7 +76,7 @@ pub struct Created {
 /// What the reader of a stream gets.
 #[derive(Clone, Debug)]
 pub enum Told {
-    /// What one watcher sees of one revision.
+    /// What one watcher sees of one revision, or of several that were there before it was created.
     Events {
         /// Which watcher.
         id: i64,
@@ -155,7 +155,7 @@ impl WatchHub {
         WatchStream {
             hub: Arc::clone(self),
             number,
-            outbox: Arc::default(),
+            outbox: Arc::new(Outbox::new(self.pending())),
             watchers: BTreeMap::new(),
             created: 0,
             next_id: 0,
@@ -254,6 +254,9 @@ impl WatchStream {
                 return None;
             }
             if let Some(told) = self.next_now() {
+                if let Told::Events { notice, .. } = &told {
+                    self.hub.told(notice.events.len());
+                }
                 return Some(told);
             }
             if !self.behind.is_empty() {
@@ -386,6 +389,7 @@ impl WatchStream {
                 break;
             }
         }
+        self.join_found();
         if self.looked >= now
             && let Some(live) = self.hub.go_live(&mut self.behind, self.looked)
         {
@@ -408,6 +412,24 @@ impl WatchStream {
             let told = Told::Events { id: watcher.id, notice, now };
             self.found.push_back((watcher.place, told));
         }
+    }
+
+    /// Each watcher is told at once what one look has found for it.
+    fn join_found(&mut self) {
+        let mut each = BTreeMap::<Place, (i64, Revision, Vec<Arc<Notice>>)>::new();
+        for (place, told) in std::mem::take(&mut self.found) {
+            match told {
+                Told::Events { id, notice, now } => {
+                    each.entry(place).or_insert((id, now, Vec::new())).2.push(notice);
+                }
+                Told::Progress { .. } | Told::Compacted { .. } => {
+                    self.found.push_back((place, told));
+                }
+            }
+        }
+        self.found.extend(each.into_iter().map(|(place, (id, now, notices))| {
+            (place, Told::Events { id, notice: Notice::joined(&notices), now })
+        }));
     }
 
     /// What these watchers want to see next is gone.

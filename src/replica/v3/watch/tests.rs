@@ -83,7 +83,7 @@ fn wanted(range: KeyRange, from: u64) -> Wanted {
     Wanted { id: 0, range, from, wants, progress: false }
 }
 
-/// Everything that can be told without waiting, as text.
+/// Everything that can be told without waiting, as text: a line for each revision.
 fn told(stream: &mut WatchStream) -> Vec<String> {
     let mut all = Vec::new();
     let mut idle = 0;
@@ -91,7 +91,7 @@ fn told(stream: &mut WatchStream) -> Vec<String> {
         let mut next = pin!(stream.next());
         match next.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(told)) => {
-                all.push(text(&told));
+                all.extend(lines(&told));
                 idle = 0;
             }
             Poll::Ready(None) => {
@@ -104,27 +104,32 @@ fn told(stream: &mut WatchStream) -> Vec<String> {
     all
 }
 
-fn text(told: &Told) -> String {
+fn lines(told: &Told) -> Vec<String> {
     match told {
-        Told::Progress { id: Some(id), now } => format!("{id} progress {now}"),
-        Told::Progress { id: None, now } => format!("progress {now}"),
-        Told::Compacted { id, compacted } => format!("{id} compacted {compacted}"),
+        Told::Progress { id: Some(id), now } => vec![format!("{id} progress {now}")],
+        Told::Progress { id: None, now } => vec![format!("progress {now}")],
+        Told::Compacted { id, compacted } => vec![format!("{id} compacted {compacted}")],
         Told::Events { id, notice, now } => {
             assert!(notice.revision <= *now);
-            let events = notice.events.iter().map(|event| {
-                assert_eq!(event.kv.modified, notice.revision);
-                let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                let (key, value) = (show(&event.kv.key), show(&event.kv.value));
-                let previous = event.previous.as_ref();
-                let previous = previous.map_or(String::new(), |kv| format!("<{}", show(&kv.value)));
-                match event.kv.is_deletion() {
-                    true => format!("-{key}{previous}"),
-                    false => format!("{key}={value}{previous}"),
-                }
-            });
-            let events: Vec<_> = events.collect();
-            format!("{id} {}: {}", notice.revision, events.join(" "))
+            assert_eq!(notice.events.last().map(|event| event.kv.modified), Some(notice.revision));
+            let each = notice.events.chunk_by(|one, other| one.kv.modified == other.kv.modified);
+            let line = |events: &[Event]| {
+                let texts: Vec<_> = events.iter().map(text).collect();
+                format!("{id} {}: {}", events[0].kv.modified, texts.join(" "))
+            };
+            each.map(line).collect()
         }
+    }
+}
+
+fn text(event: &Event) -> String {
+    let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (key, value) = (show(&event.kv.key), show(&event.kv.value));
+    let previous = event.previous.as_ref();
+    let previous = previous.map_or(String::new(), |kv| format!("<{}", show(&kv.value)));
+    match event.kv.is_deletion() {
+        true => format!("-{key}{previous}"),
+        false => format!("{key}={value}{previous}"),
     }
 }
 
@@ -167,6 +172,34 @@ async fn a_watcher_from_the_past_goes_live_without_a_gap_or_a_double() {
     let mut all = told(&mut stream);
     all.sort();
     assert_eq!(all, ["0 6: a=4", "0 7: a=5", "0 8: a=6", "1 7: a=5", "1 8: a=6"]);
+}
+
+/// As etcd does it: what was there before a watcher comes in one answer, what is new in one for each revision.
+#[tokio::test]
+async fn what_one_look_finds_for_a_watcher_comes_at_once() {
+    let mut publisher = Publisher::new(10);
+    for (key, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
+        publisher.put(key, value);
+    }
+    publisher.delete("b");
+    let mut stream = publisher.hub.stream(LONG);
+    stream.create(wanted(KeyRange::all(), 3)).unwrap();
+    stream.create(wanted(one("a"), 1)).unwrap();
+    let mut all = Vec::new();
+    for _ in 0..2 {
+        let Some(Told::Events { id, notice, now }) = stream.next().await else { panic!() };
+        let events: Vec<_> = notice.events.iter().map(text).collect();
+        all.push(format!("{id} {} of {now}: {}", notice.revision, events.join(" ")));
+    }
+    all.sort();
+    assert_eq!(all, ["0 5 of 5: b=2 a=3 -b", "1 4 of 5: a=1 a=3"]);
+    publisher.put("a", "4");
+    publisher.put("a", "5");
+    publisher.hand_out();
+    for _ in 0..4 {
+        let Some(Told::Events { notice, .. }) = stream.next().await else { panic!() };
+        assert_eq!(notice.events.len(), 1);
+    }
 }
 
 #[tokio::test]
@@ -295,6 +328,8 @@ async fn a_slow_reader_goes_on_from_the_history() {
         assert_eq!(told(&mut fast).len(), 1);
     }
     assert_eq!(publisher.hub.slow_watchers(), 1, "the other one had nothing to read");
+    let pending = publisher.hub.events_pending();
+    assert!((5..10).contains(&pending), "{pending} found room");
     publisher.put("b", "1");
     publisher.hand_out();
     expected.push(format!("1 {}: b=1", publisher.revision()));
@@ -302,9 +337,13 @@ async fn a_slow_reader_goes_on_from_the_history() {
         told(&mut slow).iter().map(|told| told.trim_end_matches('x').to_owned()).collect();
     assert_eq!(read, expected);
     assert_eq!(publisher.hub.slow_watchers(), 0);
+    assert_eq!(publisher.hub.events_pending(), 0);
     publisher.put("a", "last");
     publisher.hand_out();
     assert_eq!(told(&mut slow).len(), 1);
+    assert_eq!(publisher.hub.events_pending(), 1, "the fast one has not read it");
+    drop(fast);
+    assert_eq!(publisher.hub.events_pending(), 0);
 }
 
 #[tokio::test]
@@ -485,6 +524,6 @@ fn note(watchers: &mut [(usize, i64, KeyRange, u64, Vec<String>)], stream: usize
     let (.., seen) = watcher.expect("it was created");
     for event in &notice.events {
         let key = String::from_utf8_lossy(&event.kv.key).into_owned();
-        seen.push(format!("{}: {key}={}", notice.revision, event.kv.value.len()));
+        seen.push(format!("{}: {key}={}", event.kv.modified, event.kv.value.len()));
     }
 }
