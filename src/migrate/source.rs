@@ -433,7 +433,7 @@ impl Reader<'_> {
         if is_backup(metadata) {
             self.notes.push(
                 "this is a directory of `etcdctl backup`: members and, of changes of members after its snapshot, indexes are not in it, \
-                 so the index may be lower than the server's was"
+                 so the index may be lower than the server's was; what was of version 3 is in it if it was made with --with-v3"
                     .to_owned(),
             );
             return Ok(None);

@@ -202,7 +202,7 @@ fn files_that_do_not_belong_there_are_told() {
 }
 
 /// A directory with a log of one segment.
-fn made(node: u64, entries: &[(u64, Vec<u8>)]) -> tempfile::TempDir {
+pub(crate) fn made(node: u64, entries: &[(u64, Vec<u8>)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     let wal = dir.path().join("member/wal");
     fs::create_dir_all(&wal).expect("it can be made");
@@ -218,7 +218,7 @@ fn made(node: u64, entries: &[(u64, Vec<u8>)]) -> tempfile::TempDir {
     dir
 }
 
-fn change(kind: u64, node: u64) -> (u64, Vec<u8>) {
+pub(crate) fn change(kind: u64, node: u64) -> (u64, Vec<u8>) {
     let json = format!(r#"{{"id":{node},"peerURLs":["http://127.0.0.1:{node}"],"name":""}}"#);
     (1, Message::default().varint(2, kind).varint(3, node).bytes(4, json.as_bytes()).finish())
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::fresh::etcd_takes_part;
+use crate::gateway::Gateway;
 use crate::node::{Node, agree, list, wait_until};
 use crate::program::{Recorded, fine, found, migrate, run, text};
 use crate::state::Asker;
@@ -66,6 +67,10 @@ fn three_etcds_become_three_cairns_under_a_watcher() {
         let request = Request::new("PUT", format!("/v2/keys/app/{}", n % 10));
         assert!(matches!(asker.ask(request.form(format!("value={n}"))).status(), 200 | 201));
     }
+    for n in 0..30 {
+        Gateway::of(etcds[n % 3].client.addr()).put(&format!("three/{}", n % 10), &n.to_string());
+    }
+    let three = Gateway::of(etcds[2].client.addr()).keys(0);
     let asker = Asker::of(etcds[2].client.addr());
     let (index, listing) = asker.listing();
     let cluster = asker.get("/v2/keys/").get("X-Etcd-Cluster-Id");
@@ -92,6 +97,9 @@ fn three_etcds_become_three_cairns_under_a_watcher() {
     for node in &nodes {
         let asker = Asker::of(node.addr());
         assert_eq!(asker.listing().1, listing, "{}", node.name);
+        let gateway = Gateway::of(node.addr());
+        assert_eq!((gateway.keys(0), gateway.revision()), (three.clone(), 31), "{}", node.name);
+        assert_eq!(gateway.events(20, 31).len(), 12, "{}", node.name);
         assert_eq!(asker.get("/v2/keys/").get("X-Etcd-Cluster-Id"), cluster);
         // The history came along, also to those that joined.
         let event =

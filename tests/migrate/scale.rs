@@ -1,4 +1,4 @@
-//! A large snapshot: how long it takes, and how much memory.
+//! A large snapshot and a large store of version 3: how long they take, and how much memory.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use cairn::etcd::bolt::BoltWriter;
 use cairn::etcd::proto::Message;
 use cairn::etcd::wal::{Kind, SegmentWriter};
 
@@ -105,15 +106,10 @@ fn make(dir: &Path, keys: u64) -> u64 {
     fs::metadata(path).expect("a file").len()
 }
 
-#[test]
-fn a_large_snapshot_takes_less_than_three_times_its_size_and_little_time() {
-    let (dir, keys) = (tempfile::tempdir().expect("a folder"), keys());
-    let source = dir.path().join("etcd");
-    let bytes = make(&source, keys);
-    assert!(bytes > keys * KEY_BYTES as u64, "{bytes} bytes");
-    let target = dir.path().join("cairn");
+/// What a migration said, how long it took, and how many bytes of memory.
+fn measure(source: &Path, target: &Path) -> (serde_json::Value, Duration, u64) {
     let began = Instant::now();
-    let words = ["migrate", "--from", text(&source), "--data-dir", text(&target), "--json"];
+    let words = ["migrate", "--from", text(source), "--data-dir", text(target), "--json"];
     let mut command = crate::support::program::command(&words);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("it can be started");
     // What it held at most is known as long as it runs.
@@ -127,7 +123,21 @@ fn a_large_snapshot_takes_less_than_three_times_its_size_and_little_time() {
     }
     let took = began.elapsed();
     let output = child.wait_with_output().expect("it has ended");
-    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    (serde_json::from_slice(&output.stdout).expect("JSON"), took, most)
+}
+
+fn is_fast(keys: u64, took: Duration) {
+    let limit = KEY_TIME * u32::try_from(keys).expect("a number of keys") + Duration::from_secs(10);
+    assert!(took < limit, "{took:?}");
+}
+
+#[test]
+fn a_large_snapshot_takes_less_than_three_times_its_size_and_little_time() {
+    let (dir, keys) = (tempfile::tempdir().expect("a folder"), keys());
+    let source = dir.path().join("etcd");
+    let bytes = make(&source, keys);
+    assert!(bytes > keys * KEY_BYTES as u64, "{bytes} bytes");
+    let (said, took, most) = measure(&source, &dir.path().join("cairn"));
     eprintln!(
         "{keys} keys, {} MB: {took:.1?}, {} MB of memory",
         bytes / 1_000_000,
@@ -136,6 +146,40 @@ fn a_large_snapshot_takes_less_than_three_times_its_size_and_little_time() {
     assert_eq!(said["facts"]["keys"].as_u64(), Some(keys), "{said}");
     assert_eq!(said["facts"]["index"].as_u64(), Some(3 + keys + 1000), "{said}");
     assert!(most < 3 * bytes + BASE_BYTES, "{most} bytes of memory for {bytes}");
-    let limit = KEY_TIME * u32::try_from(keys).expect("a number of keys") + Duration::from_secs(10);
-    assert!(took < limit, "{took:?}");
+    is_fast(keys, took);
+}
+
+/// A store of version 3 in which each key was written twice; returns its bytes.
+fn make_three(path: &Path, keys: u64) -> u64 {
+    let place = |revision: u64| [&revision.to_be_bytes()[..], b"_", &[0; 8]].concat();
+    let entries = (0..2 * keys).map(|at| {
+        let (key, version, revision) = (at % keys, at / keys + 1, at + 2);
+        let kv = Message::default().bytes(1, format!("/registry/some/{key:09}").as_bytes());
+        let kv = kv.varint(2, key + 2).varint(3, revision).varint(4, version);
+        (place(revision), kv.bytes(5, format!("{at:0350}").as_bytes()).finish())
+    });
+    let mut writer = BoltWriter::new(File::create(path).expect("a file")).expect("room");
+    writer.bucket(b"key", entries).expect("room");
+    writer.bucket(b"meta", [(b"consistent_index", 1101_u64.to_be_bytes())]).expect("room");
+    writer.finish().expect("room");
+    fs::metadata(path).expect("a file").len()
+}
+
+#[test]
+fn a_large_store_of_version_3_takes_memory_for_what_is_in_it() {
+    let (dir, keys) = (tempfile::tempdir().expect("a folder"), keys());
+    let source = dir.path().join("etcd");
+    let snapshot = make(&source, 1000);
+    let bytes = make_three(&source.join("member/snap/db"), keys);
+    let (said, took, most) = measure(&source, &dir.path().join("cairn"));
+    eprintln!(
+        "{keys} keys of version 3, {} MB: {took:.1?}, {} MB of memory",
+        bytes / 1_000_000,
+        most / 1_000_000
+    );
+    assert_eq!(said["facts"]["version_3_keys"].as_u64(), Some(keys), "{said}");
+    assert_eq!(said["facts"]["version_3_versions"].as_u64(), Some(2 * keys), "{said}");
+    let limit = 3 * bytes + 3 * snapshot + BASE_BYTES;
+    assert!(most < limit, "{most} bytes of memory for {bytes}");
+    is_fast(2 * keys, took);
 }

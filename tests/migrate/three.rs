@@ -4,9 +4,11 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::broken;
 use crate::cluster::verified;
 use crate::fresh::etcd_takes_part;
 use crate::gateway::{Gateway, base64, number};
@@ -497,4 +499,132 @@ fn what_is_in_the_file_was_committed() {
     let tail = Recorded::of("three-tail-m1");
     let said = found(&tail.source, &["--committed-only"]);
     assert_eq!(said["facts"]["version_3_keys"], 0, "{said}");
+}
+
+fn etcdctl(version: &str, words: &[&str]) {
+    let mut command = std::process::Command::new("etcdctl");
+    let output =
+        command.env("ETCDCTL_API", version).args(words).output().expect("etcdctl is there");
+    assert!(output.status.success(), "{words:?}: {output:?}");
+}
+
+#[test]
+fn what_etcds_own_tools_made_of_a_directory_is_taken() {
+    if !etcd_takes_part() {
+        return;
+    }
+    let seed = seed_from_env("MIGRATE_SEED");
+    let mut rng = Rng::new(seed);
+    let mut etcd = Server::start_with(Flavor::Etcd, &["--snapshot-count=40"]);
+    let gateway = Gateway::of(etcd.addr());
+    for at in 0..200 {
+        step(&gateway, &mut rng);
+        if at == 100 {
+            compact(&gateway, gateway.revision() - 3);
+        }
+    }
+    let (sum, keys, revision) = (hash(etcd.addr()), gateway.keys(0), gateway.revision());
+    let dir = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| dir.path().join(name);
+    let (file, restored) = (at("file"), at("restored"));
+    let endpoint = format!("--endpoints={}", etcd.addr());
+    etcdctl("3", &[&endpoint, "snapshot", "save", text(&file)]);
+    etcdctl("3", &["snapshot", "restore", text(&file), "--data-dir", text(&restored)]);
+    etcd.terminate(Duration::from_secs(20));
+    let source = etcd.data_dir();
+    for (name, flags) in [("with", &["--with-v3"][..]), ("without", &[])] {
+        let backup = at(name);
+        let words = ["backup", "--data-dir", text(&source), "--backup-dir", text(&backup)];
+        etcdctl("2", &[&words[..], flags].concat());
+    }
+    for name in ["restored", "with"] {
+        let said = found(&at(name), &[]);
+        assert_eq!(said["facts"]["version_3_hash"].as_u64(), Some(sum.0), "{name} {seed}: {said}");
+        assert_eq!(said["facts"]["version_3_revision"].as_i64(), Some(revision), "{said}");
+    }
+    let said = found(&at("without"), &[]);
+    assert_eq!(said["facts"]["version_3_revision"], 1, "{said}");
+    assert!(said["notes"].to_string().contains("made with --with-v3"), "{said}");
+    let mut node = Node::named("default");
+    migrate(&node, &restored, &[]);
+    node.serve(&[]);
+    assert_eq!(Gateway::of(node.addr()).keys(0), keys, "{seed}");
+}
+
+/// A store as 3.5 and 3.6 have it: more in the bucket of facts, and the version.
+fn store_of_3_6(path: &Path) {
+    use cairn::etcd::bolt::BoltWriter;
+    use cairn::etcd::proto::Message;
+
+    let key = Message::default().bytes(1, b"a").varint(2, 2).varint(3, 2).varint(4, 1);
+    let place = [&2_u64.to_be_bytes()[..], b"_", &[0; 8]].concat();
+    let lease = Message::default().varint(1, 5).varint(2, 600).varint(3, 20).finish();
+    let meta = [
+        ("confState", br#"{"voters":[7],"auto_leave":false}"#.to_vec()),
+        ("consistent_index", 3_u64.to_be_bytes().to_vec()),
+        ("storageVersion", b"3.6.0".to_vec()),
+        ("term", 1_u64.to_be_bytes().to_vec()),
+    ];
+    let none: [(&[u8], &[u8]); 0] = [];
+    let mut writer = BoltWriter::new(fs::File::create(path).expect("a file")).expect("room");
+    let mut write = |name: &str, entries: &[(&[u8], &[u8])]| {
+        writer.bucket(name.as_bytes(), entries.iter().copied()).expect("room");
+    };
+    for name in ["alarm", "auth", "authRoles", "authUsers"] {
+        write(name, &none);
+    }
+    write("cluster", &[(b"clusterVersion", b"3.6.0")]);
+    write("key", &[(&place, &key.bytes(5, b"old").finish())]);
+    write("lease", &[(&5_u64.to_be_bytes(), &lease)]);
+    write("members", &none);
+    write("members_removed", &none);
+    let meta: Vec<_> = meta.iter().map(|(name, value)| (name.as_bytes(), &value[..])).collect();
+    write("meta", &meta);
+    writer.finish().expect("room");
+}
+
+#[test]
+fn a_directory_in_the_form_of_3_6_is_taken_with_its_version_3() {
+    use cairn::etcd::proto::Message;
+
+    let inner = Message::default().bytes(1, b"m1").bytes(2, b"http://127.0.0.1:1").finish();
+    let own = Message::default().varint(1, 7).bytes(2, &inner).finish();
+    let version = Message::default().bytes(1, b"3.6.0").finish();
+    let header = |user: &[u8]| Message::default().varint(1, 99).bytes(2, user).finish();
+    let put = |value: &[u8]| {
+        let put = Message::default().bytes(1, b"a").bytes(2, value).varint(3, 5).finish();
+        (0, Message::default().bytes(4, &put).bytes(100, &header(b"")).finish())
+    };
+    let dir = broken::made(
+        7,
+        &[
+            broken::change(0, 7),
+            (0, Message::default().bytes(1301, &own).bytes(100, &header(b"")).finish()),
+            (0, Message::default().bytes(1300, &version).bytes(100, &header(b"")).finish()),
+            (0, Message::default().bytes(9900, &[]).bytes(100, &header(b"")).finish()),
+            put(b"new"),
+        ],
+    );
+    store_of_3_6(&db(dir.path()));
+    let said = found(dir.path(), &[]);
+    assert_eq!(
+        (&said["facts"]["etcd_version"], &said["facts"]["keys"]),
+        (&json!("3.6.0"), &json!(0))
+    );
+    assert_eq!(said["facts"]["version_3_changes_behind"], 1, "{said}");
+    assert!(
+        said["notes"].to_string().contains("1 leases had less than their whole life"),
+        "{said}"
+    );
+    refused(dir.path(), &["--without-v3"], &["1 keys of version 3", "nothing to take"]);
+    let mut node = Node::named("m1");
+    migrate(&node, dir.path(), &[]);
+    node.serve(&[]);
+    let gateway = Gateway::of(node.addr());
+    let (old, new) = (gateway.keys(2), gateway.keys(0));
+    assert_eq!(
+        (&old[0]["value"], &new[0]["value"]),
+        (&json!(base64("old")), &json!(base64("new")))
+    );
+    assert_eq!((&new[0]["version"], &new[0]["lease"]), (&json!("2"), &json!("5")));
 }
