@@ -76,7 +76,7 @@ pub(super) async fn promote(
     call: Call,
     request: MemberPromoteRequest,
 ) -> Result<MemberPromoteResponse, Status> {
-    manager(&api, &call)?;
+    manager(&api, &call).await?;
     api.replica.read_barrier().await.map_err(refused::unavailable)?;
     let id = MemberId(request.id);
     if api.replica.view().store.members().get(id).is_none() {
