@@ -39,13 +39,13 @@ impl Mvcc {
             return None;
         }
         for change in &self.log {
-            if past <= bytes {
-                return Some(change.modified);
-            }
             // A deletion was counted when its turn was, not again as what a later version superseded.
             let superseded = self.before(change).filter(|before| !before.is_deletion());
             past -= superseded.map_or(0, |superseded| superseded.bytes());
             past -= if change.is_deletion() { change.bytes() } else { 0 };
+            if past <= bytes {
+                return Some(change.modified);
+            }
         }
         Some(self.revision)
     }
