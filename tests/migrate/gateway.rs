@@ -89,7 +89,7 @@ impl Gateway {
         let body = json!({"key": key, "range_end": range_end, "revision": revision.to_string()});
         match self.ask("kv/range", &body) {
             (200, answer) => answer["kvs"].clone(),
-            (_, refused) => refused["error"].clone(),
+            (_, refused) => refused["message"].clone(),
         }
     }
 

@@ -170,11 +170,14 @@ fn a_random_program_whose_file_came_behind() {
     }
     let said = program(&LATE, 300, &[]);
     let facts = &said["facts"];
-    // Nothing of it was in the file.
     let changes = facts["version_3_changes_behind"].as_i64().expect("a number");
     let revisions = facts["version_3_revision"].as_i64().expect("a number");
-    assert!(changes >= revisions - 1 && revisions > 50, "{said}");
-    assert!(facts["version_3_refused_as_before"].as_u64() > Some(5), "{said}");
+    assert!(changes > 10 && revisions > 50, "{said}");
+    // Later versions write it in between all the same.
+    if facts["etcd_version"] == "3.4.0" {
+        assert!(changes >= revisions - 1, "{said}");
+        assert!(facts["version_3_refused_as_before"].as_u64() > Some(5), "{said}");
+    }
 }
 
 #[test]
@@ -351,6 +354,29 @@ fn what_was_recorded_of_version_3_is_the_same() {
         (&json!("DELETE"), &json!("4"))
     );
     assert!(gateway.keys(4).is_string() && gateway.keys(5).is_array());
+}
+
+#[test]
+fn what_was_recorded_of_a_3_5_is_the_same() {
+    let recorded = Recorded::of("three-five");
+    let three = &recorded.answers["v3"];
+    let mut node = Node::named("m1");
+    let said = migrate(&node, &recorded.source, &[]);
+    let (facts, hash) = (&said["facts"], &three["hashKV"]["hash"]);
+    assert_eq!(
+        (&facts["version_3_hash"], &facts["version_3_revision"]),
+        (hash, &three["revision"])
+    );
+    assert_eq!(facts["version_3_compacted"], three["compacted"]);
+    node.serve(&[]);
+    let gateway = Gateway::of(node.addr());
+    assert_eq!(
+        (gateway.keys(0), gateway.keys(6)),
+        (three["all"]["kvs"].clone(), three["at6"]["kvs"].clone())
+    );
+    assert_eq!(&gateway.call("maintenance/hashkv", &json!({}))["hash"], hash);
+    assert_eq!(gateway.leases()[0]["ID"], three["leases"]["leases"][0]["ID"]);
+    assert_eq!(gateway.events(6, 8).len(), 4);
 }
 
 #[test]
