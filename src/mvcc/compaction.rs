@@ -59,12 +59,13 @@ impl Mvcc {
             if let Some(before) = self.before(&next).map(Arc::clone) {
                 self.forget(&before);
             }
-            if next.is_deletion() {
-                self.forget(&next);
-            } else if next.modified == compacted {
-                // Watches may begin at the compacted revision itself: what it put goes with the next compaction.
+            // Watches may begin at the compacted revision itself: what stood there after it goes with the next compaction.
+            if next.modified == compacted && self.survives_its_revision(&next) {
                 self.swept += 1;
                 continue;
+            }
+            if next.is_deletion() {
+                self.forget(&next);
             }
             match self.swept {
                 0 => drop(self.log.pop_front()),

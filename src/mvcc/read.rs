@@ -136,6 +136,21 @@ impl Mvcc {
         before.next_back().map(|older| &older.0).filter(|older| older.key == kv.key)
     }
 
+    /// Did this change put what stood at the key when its revision was done? A later part of the same transaction may have put or
+    /// deleted the key again.
+    pub(super) fn survives_its_revision(&self, kv: &KeyValue) -> bool {
+        let of_the_same = |other: &KeyValue| other.modified == kv.modified && other.sub > kv.sub;
+        let is_superseded = || {
+            let here = Place { key: &kv.key, revision: kv.modified, sub: kv.sub };
+            let mut behind =
+                self.past.range::<_, Place<'_>>((Bound::Excluded(&here), Bound::Unbounded));
+            let next = behind.next().filter(|next| next.0.key == kv.key);
+            next.is_some_and(|next| of_the_same(&next.0))
+                || self.live.get(&kv.key).is_some_and(|live| of_the_same(live))
+        };
+        !kv.is_deletion() && !is_superseded()
+    }
+
     /// What changed from this revision on, oldest first; nothing for one in the future.
     ///
     /// # Errors
@@ -149,7 +164,7 @@ impl Mvcc {
         }
         // At the compacted revision itself stand the keys that were put by it: no deletion, and nothing of before.
         let is_last = move |kv: &KeyValue| Some(kv.modified) == self.compacted;
-        let kept = move |kv: &&Arc<KeyValue>| !(is_last(kv) && kv.is_deletion());
+        let kept = move |kv: &&Arc<KeyValue>| !is_last(kv) || self.survives_its_revision(kv);
         let change = move |kv: &Arc<KeyValue>| {
             let prev = self.before(kv).filter(|prev| !prev.is_deletion() && !is_last(kv));
             Change { kv: Arc::clone(kv), prev: prev.map(Arc::clone) }

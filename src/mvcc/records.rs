@@ -317,16 +317,17 @@ impl Loader {
         let older = records.partition_point(|kv| kv.modified <= compacted);
         let behind = records.split_off(older);
         let mut live: OrdMap<Value, Arc<KeyValue>> = OrdMap::new();
-        for kv in records {
+        let last = records.partition_point(|kv| kv.modified < compacted);
+        for kv in &records {
             if kv.is_deletion() {
                 live.remove(&kv.key);
-                continue;
+            } else {
+                live.insert(kv.key.clone(), Arc::clone(kv));
             }
-            if kv.modified == compacted {
-                mvcc.log.push_back(Arc::clone(&kv));
-            }
-            live.insert(kv.key.clone(), kv);
         }
+        let survives =
+            |kv: &&Arc<KeyValue>| live.get(&kv.key).is_some_and(|it| Arc::ptr_eq(it, kv));
+        mvcc.log.extend(records[last..].iter().filter(survives).cloned());
         for kv in behind {
             let before = if kv.is_deletion() {
                 mvcc.past.insert(Superseded(Arc::clone(&kv)));

@@ -99,6 +99,34 @@ fn a_compaction_to_the_last_deletion_leaves_nothing_of_what_was_deleted() {
     assert_eq!(mvcc.changes_since(Revision(6)).unwrap().count(), 1);
 }
 
+/// A deletion without an end may take what its own transaction has put: nothing of that key is left, also after a restart.
+#[test]
+fn a_key_put_and_deleted_in_one_revision_does_not_come_back_when_that_is_compacted() {
+    let mut mvcc = Mvcc::default();
+    apply(&mut mvcc, Request::Put(put("b", "1"))).unwrap();
+    let range = KeyRange::From(b"b"[..].into());
+    let success = vec![
+        Op::Put(put("a", "2")),
+        Op::Put(put("b", "2")),
+        Op::DeleteRange(DeleteRange { range, prev_kv: false }),
+    ];
+    apply(&mut mvcc, Request::Txn(Txn { success, ..Txn::default() })).unwrap();
+    apply(&mut mvcc, Request::Compact(Revision(3))).unwrap();
+    for mvcc in [reloaded(&mvcc), mvcc] {
+        mvcc.check();
+        let there =
+            |revision| mvcc.range(&RangeQuery { revision, ..RangeQuery::of(KeyRange::all()) });
+        for revision in [Revision(0), Revision(3)] {
+            let kvs = there(revision).unwrap().kvs;
+            assert_eq!(kvs.iter().map(|kv| kv.key.to_vec()).collect::<Vec<_>>(), [b"a"]);
+        }
+        assert_eq!(mvcc.bytes(), mvcc.live_bytes());
+        let last = mvcc.changes_since(Revision(3)).unwrap();
+        assert_eq!(last.map(|change| change.kv.key.to_vec()).collect::<Vec<_>>(), [b"a"]);
+        assert_eq!(reloaded(&mvcc).hash(Revision(0)), mvcc.hash(Revision(0)));
+    }
+}
+
 #[test]
 fn an_alarm_for_space_refuses_what_grows_and_one_for_damage_nearly_everything() {
     let mut mvcc = Mvcc::default();
