@@ -26,9 +26,15 @@ fn round(members: usize, fault: Fault, second: Option<Fault>) {
     let Some(report) = report else { return };
     let checked = report.checked;
     let silences: Vec<_> = report.struck.iter().map(|struck| struck.silence).collect();
+    let of_v3 = report.checked_v3;
     eprintln!("{} calls, longest silence {silences:?}, {checked:?}", report.calls);
+    eprintln!("version 3: {} turns, {} keep-alives, {of_v3:?}", report.turns, report.kept);
     assert!(checked.written > 100 && checked.quorum_reads > 10 && checked.plain_reads > 10);
-    assert!(checked.watched > checked.events, "watchers at every member saw something");
+    assert!(of_v3.written > 50 && of_v3.quorum_reads > 5 && of_v3.plain_reads > 5);
+    assert!(report.turns > 0 && report.kept > 0, "locks go round, and leases live");
+    for checked in [checked, of_v3] {
+        assert!(checked.watched > checked.events, "watchers at every member saw something");
+    }
 }
 
 macro_rules! rounds {

@@ -8,6 +8,7 @@ mod support;
 
 mod clients;
 mod faults;
+mod holders;
 mod pulse;
 mod rounds;
 mod soak;

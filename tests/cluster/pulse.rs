@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::support::history::{Action, Outcome};
+use super::support::load::Api;
 use super::support::load::targets::{Stop, Targets};
 use super::support::load::wire::Line;
 
@@ -25,7 +26,7 @@ impl Pulse {
         let stop = Stop::default();
         let writer = |(member, addr)| {
             let (stop, key) = (stop.clone(), format!("/pulse/{member}"));
-            let mut line = Line::new(Targets::from(vec![addr]), 0, PATIENCE);
+            let mut line = Line::new(Api::V2, Targets::from(vec![addr]), 0, PATIENCE);
             thread::spawn(move || {
                 let mut beats = Vec::new();
                 while !stop.pause(PAUSE) {

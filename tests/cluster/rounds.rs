@@ -5,12 +5,13 @@
 use std::time::Duration;
 use std::{fs, thread};
 
+use super::holders::Holders;
 use super::pulse::Pulse;
 use super::support::cluster::{Cluster, Options, PATIENCE};
 use super::support::faults::{DISK_MEGABYTES, Fault};
 use super::support::history::{self, Checked, History};
-use super::support::load::LoadPlan;
 use super::support::load::recording::Recording;
+use super::support::load::{Api, LoadPlan};
 use super::support::rng::Rng;
 
 /// Checkpoints are written so often that faults meet them, and logs are cut so that followers need snapshots.
@@ -23,6 +24,7 @@ const PEACE: Duration = Duration::from_millis(500);
 pub(crate) struct Plan {
     pub(crate) members: usize,
     pub(crate) seed: u64,
+    /// Of version 2; half as many use version 3.
     pub(crate) clients: u32,
     pub(crate) blows: Vec<Blow>,
     /// Further flags of the members.
@@ -46,6 +48,12 @@ pub(crate) struct Blow {
 pub(crate) struct Report {
     pub(crate) calls: usize,
     pub(crate) checked: Checked,
+    /// The same of version 3.
+    pub(crate) checked_v3: Checked,
+    /// How often a lock was held.
+    pub(crate) turns: usize,
+    /// How often a lease was kept alive.
+    pub(crate) kept: usize,
     /// What really happened.
     pub(crate) struck: Vec<Struck>,
 }
@@ -86,8 +94,13 @@ pub(crate) fn run(plan: &Plan) -> Option<Report> {
         return None;
     }
     let mut rng = Rng::new(plan.seed);
-    let load = LoadPlan { seed: plan.seed, clients: plan.clients, ..LoadPlan::default() };
-    let recording = Recording::start(cluster.targets().clone(), load);
+    let start = |api, clients| {
+        let load = LoadPlan { api, seed: plan.seed, clients, ..LoadPlan::default() };
+        Recording::start(cluster.targets().clone(), load)
+    };
+    let recording = start(Api::V2, plan.clients);
+    let recording_v3 = start(Api::V3, plan.clients / 2);
+    let holders = Holders::start(cluster.targets());
     let pulse = Pulse::start(cluster.targets(), recording.began());
     let mut struck = Vec::new();
     for blow in blows {
@@ -109,26 +122,31 @@ pub(crate) fn run(plan: &Plan) -> Option<Report> {
     thread::sleep(PEACE);
     cluster.assert_alive();
     let beats = pulse.stop();
-    let history = recording.finish(PATIENCE);
-    let history = history.unwrap_or_else(|why| panic!("{}: {why}", plan.story));
+    let held = holders.finish().unwrap_or_else(|why| panic!("{}: {why}", plan.story));
+    let finish = |recording: Recording| {
+        recording.finish(PATIENCE).unwrap_or_else(|why| panic!("{}: {why}", plan.story))
+    };
+    let (history, history_v3) = (finish(recording), finish(recording_v3));
     cluster.await_healthy();
-    let checked = check(&history, plan, &cluster);
+    let checked = check(&history, plan, &cluster, "history");
+    let checked_v3 = check(&history_v3, plan, &cluster, "history-v3");
     for struck in &mut struck {
         struck.silence = beats.silence(struck.from, struck.to);
     }
-    Some(Report { calls: history.calls.len(), checked, struck })
+    let calls = history.calls.len() + history_v3.calls.len();
+    Some(Report { calls, checked, checked_v3, turns: held.turns, kept: held.kept, struck })
 }
 
-fn check(history: &History, plan: &Plan, cluster: &Cluster) -> Checked {
+fn check(history: &History, plan: &Plan, cluster: &Cluster, name: &str) -> Checked {
     let violations = match history::check_all(history) {
         Ok(checked) => return checked,
         Err(violations) => violations,
     };
     if plan.keep {
-        let path = cluster.folder().join("history");
+        let path = cluster.folder().join(name);
         fs::write(&path, format!("{history:#?}\n")).expect("a file can be written");
         eprintln!("the history is beside the logs: {}", path.display());
     }
     let lines: Vec<_> = violations.iter().map(ToString::to_string).collect();
-    panic!("{}: {} rules broken\n{}", plan.story, lines.len(), lines.join("\n"))
+    panic!("{}: {name}: {} rules broken\n{}", plan.story, lines.len(), lines.join("\n"))
 }

@@ -47,6 +47,11 @@ struct Total {
     rounds: usize,
     calls: usize,
     written: usize,
+    /// Of these, with version 3.
+    written_v3: usize,
+    /// How often a lock was held, and a lease kept alive.
+    turns: usize,
+    kept: usize,
     reads: usize,
     refused: usize,
     unknown: usize,
@@ -60,15 +65,19 @@ struct Total {
 
 impl Total {
     fn add(&mut self, report: &Report) {
-        let checked = &report.checked;
         self.rounds += 1;
         self.calls += report.calls;
-        self.written += checked.written;
-        self.reads += checked.plain_reads + checked.quorum_reads;
-        self.refused += checked.refused;
-        self.unknown += checked.unknown;
-        self.events += checked.events;
-        self.watched += checked.watched;
+        self.turns += report.turns;
+        self.kept += report.kept;
+        self.written_v3 += report.checked_v3.written;
+        for checked in [&report.checked, &report.checked_v3] {
+            self.written += checked.written;
+            self.reads += checked.plain_reads + checked.quorum_reads;
+            self.refused += checked.refused;
+            self.unknown += checked.unknown;
+            self.events += checked.events;
+            self.watched += checked.watched;
+        }
         for struck in &report.struck {
             for fault in [Some(struck.blow.fault), struck.blow.second].into_iter().flatten() {
                 self.faults.entry(fault).or_default().0 += 1;
@@ -88,9 +97,14 @@ impl Total {
         eprintln!("--- {rounds} rounds from seed {first} on");
         eprintln!("operations: {calls}, outcome unknown: {unknown}");
         eprintln!(
-            "checked: {written} writes, {reads} reads, {refused} refusals, {events} events, {watched} events at watchers, \
-             {} checks of a whole history",
-            2 * rounds
+            "checked: {written} writes ({} of version 3), {reads} reads, {refused} refusals, {events} events, {watched} events at \
+             watchers, {} checks of a whole history",
+            self.written_v3,
+            4 * rounds
+        );
+        eprintln!(
+            "a lock held by one at a time {} times, leases kept alive {} times",
+            self.turns, self.kept
         );
         eprintln!("{:6} x two faults at once, whose silences are not counted", self.twice);
         for (fault, (count, silence)) in &self.faults {
@@ -118,7 +132,7 @@ fn show(round: u64, plan: &Plan, report: &Report) {
         plan.args.join(" "),
         plan.clients,
         report.calls,
-        report.checked.unknown,
+        report.checked.unknown + report.checked_v3.unknown,
         struck.collect::<Vec<_>>().join(", ")
     );
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use super::beside_others;
 use super::support::cluster::{Cluster, Options, PATIENCE};
 use super::support::history::{self, Action, Call, History, Outcome, Rule};
+use super::support::load::Api;
 use super::support::load::follower::{Follow, Follower, Home, Style};
-use super::support::load::recording::settle;
+use super::support::load::recording::{Space, settle};
 use super::support::load::wire::Line;
 
 const PREFIX: &str = "/stale";
@@ -23,7 +24,7 @@ struct Client<'a> {
 impl<'a> Client<'a> {
     fn at(cluster: &Cluster, member: usize, start: Instant, calls: &'a mut Vec<Call>) -> Self {
         let number = u32::try_from(calls.len()).expect("few calls");
-        let line = Line::new(cluster.targets().clone(), member, Duration::from_secs(1));
+        let line = Line::new(Api::V2, cluster.targets().clone(), member, Duration::from_secs(1));
         Self { number, line, start, calls }
     }
 
@@ -58,7 +59,14 @@ fn read_from_behind(mut cluster: Cluster) -> History {
     let behind = (leader + 1) % 3;
     let (name, prefix) = ("the log".to_owned(), PREFIX.to_owned());
     // Nothing has been written, and history begins at 1.
-    let follow = Follow { name, prefix, from: 1, style: Style::Stream, home: Home::Only(leader) };
+    let follow = Follow {
+        api: Api::V2,
+        name,
+        prefix,
+        from: 1,
+        style: Style::Stream,
+        home: Home::Only(leader),
+    };
     let log = Follower::start(cluster.targets(), follow);
 
     let first = Client::at(&cluster, leader, start, &mut calls).call(set("first"));
@@ -78,7 +86,12 @@ fn read_from_behind(mut cluster: Cluster) -> History {
 
     cluster.heal();
     cluster.await_healthy();
-    let settled = settle(cluster.targets(), PREFIX, start, &mut calls, PATIENCE);
+    let settled = settle(
+        Space { api: Api::V2, targets: cluster.targets(), prefix: PREFIX },
+        start,
+        &mut calls,
+        PATIENCE,
+    );
     let (index, finals) = settled.expect("the members come together");
     let log = log.finish(index, PATIENCE).expect("the watcher gets there");
     History { calls, log: log.events, watchers: Vec::new(), finals }

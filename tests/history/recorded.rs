@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::broken::alter;
 use crate::support::history::{Action, Outcome, assert_sound, check, check_all};
-use crate::support::load::LoadPlan;
 use crate::support::load::probe::Probe;
 use crate::support::load::recording::Recording;
+use crate::support::load::{Api, LoadPlan};
 use crate::support::rng::seed_from_env;
 use crate::support::server::{Flavor, Server};
 
@@ -16,10 +16,20 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn what_clients_of_one_member_see_is_sound_and_a_lie_about_it_is_not() {
+    see_and_lie(Api::V2);
+}
+
+#[test]
+fn what_clients_of_version_3_see_is_sound_and_a_lie_about_it_is_not() {
+    see_and_lie(Api::V3);
+}
+
+fn see_and_lie(api: Api) {
     let seed = seed_from_env("LOAD_SEED");
     let server = Server::start_with(Flavor::Subject, &["--history-events=100000"]);
     let targets = vec![server.addr()];
-    let recording = Recording::start(targets.clone(), LoadPlan { seed, ..LoadPlan::default() });
+    let recording =
+        Recording::start(targets.clone(), LoadPlan { api, seed, ..LoadPlan::default() });
     let pace = (Duration::from_millis(10), Duration::from_secs(8));
     let probe = Probe::start(targets, "/probe", pace, recording.began());
     recording.wait_for_answers(1200, LIMIT);

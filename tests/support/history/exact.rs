@@ -70,7 +70,7 @@ fn claims(history: &History, replay: &Replay<'_>, violations: &mut Vec<Violation
             continue;
         };
         match call.outcome {
-            Outcome::Unknown if call.key != event.key || call.action.event() != event.action => {
+            Outcome::Unknown if call.key != event.key || !call.action.makes(&event.action) => {
                 violations
                     .push(Violation::new(Rule::Unclaimed, format!("{event}; asked was {call}")));
             }
@@ -127,7 +127,7 @@ impl<'a> Removals<'a> {
         let open = self.open.get_mut(event.key.as_str())?;
         let fits = |place: &usize| {
             let call = &self.calls[*place];
-            call.action.event() == event.action
+            call.action.makes(&event.action)
                 && self.floors[*place] < event.index
                 && call.action.refusal(event.prev.as_ref()).is_none()
         };
@@ -257,8 +257,8 @@ fn check_write(
         return tell(Rule::LostWrite, format!("the log has nothing at {modified}"));
     };
     let written = event.node.as_ref().map(|node| node.value.as_str());
-    let asked = (call.key.as_str(), call.action.event(), call.action.value());
-    if (event.key.as_str(), event.action.as_str(), written) != asked {
+    let is_asked = event.key == call.key && call.action.makes(&event.action);
+    if !is_asked || written != call.action.value() {
         return tell(Rule::LostWrite, format!("the log has in its place {event}"));
     }
     let there = replay.at(&call.key, modified - 1);

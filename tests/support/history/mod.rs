@@ -93,7 +93,7 @@ pub(crate) struct Seen {
 /// One event, as a watcher got it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
-    /// `set`, `create`, `update`, `compareAndSwap`, `delete`, `compareAndDelete`, `expire`.
+    /// `set`, `create`, `update`, `compareAndSwap`, `delete`, `compareAndDelete`, `expire`; of version 3 `put`, `remove`.
     pub(crate) action: String,
     pub(crate) key: String,
     /// What is there now; `None` after a removal.
@@ -284,6 +284,15 @@ impl Action {
             Self::Swap { .. } => "compareAndSwap",
             Self::Delete => "delete",
             Self::DeleteIf { .. } => "compareAndDelete",
+        }
+    }
+
+    /// Is an event of this name of such a call? Version 3 has two kinds of events only, `put` and `remove`.
+    pub(crate) fn makes(&self, event: &str) -> bool {
+        match event {
+            "put" => self.value().is_some(),
+            "remove" => matches!(self, Self::Delete | Self::DeleteIf { .. }),
+            event => event == self.event(),
         }
     }
 

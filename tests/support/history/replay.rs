@@ -74,8 +74,8 @@ impl<'a> Replay<'a> {
 /// Whether an event contradicts itself.
 fn wrong_event(event: &Event) -> Option<String> {
     let removes = match event.action.as_str() {
-        "set" | "create" | "update" | "compareAndSwap" => false,
-        "delete" | "compareAndDelete" | "expire" => true,
+        "set" | "create" | "update" | "compareAndSwap" | "put" => false,
+        "delete" | "compareAndDelete" | "expire" | "remove" => true,
         other => return Some(format!("{other:?} is no action")),
     };
     let Some(node) = &event.node else {
@@ -91,7 +91,7 @@ fn wrong_event(event: &Event) -> Option<String> {
     let created = match (event.action.as_str(), &event.prev) {
         ("create", Some(_)) => return Some("a create found the key there".to_owned()),
         ("update" | "compareAndSwap", None) => return Some("nothing was there".to_owned()),
-        ("update" | "compareAndSwap", Some(prev)) => prev.created,
+        ("update" | "compareAndSwap" | "put", Some(prev)) => prev.created,
         _ => event.index,
     };
     if node.modified != event.index || node.created != created {

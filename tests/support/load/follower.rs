@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::targets::{Stop, Targets};
 use super::wire::Success;
+use super::{Api, gateway};
 use crate::support::history::{Event, Watcher};
 use crate::support::http::{Connection, Request};
 
@@ -40,6 +41,7 @@ pub(crate) enum Home {
 /// What it watches.
 #[derive(Clone, Debug)]
 pub(crate) struct Follow {
+    pub(crate) api: Api,
     pub(crate) name: String,
     /// The directory, recursively.
     pub(crate) prefix: String,
@@ -228,11 +230,9 @@ impl Watch {
 
     /// One request: a long poll brings one event at most, a stream any number.
     fn round(&mut self, connection: &mut Connection) -> Result<(), End> {
-        let stream = if self.follow.style == Style::Stream { "&stream=true" } else { "" };
-        let (prefix, next) = (&self.follow.prefix, self.next);
-        let target = format!("/v2/keys{prefix}?wait=true&recursive=true{stream}&waitIndex={next}");
-        connection.send(&Request::get(&target))?;
-        let head = connection.read_head("GET", Instant::now() + QUIET_MAX)?;
+        let request = self.request();
+        connection.send(&request)?;
+        let head = connection.read_head(&request.method, Instant::now() + QUIET_MAX)?;
         let mut line = Vec::new();
         while let Some(piece) = connection.read_piece(Instant::now() + QUIET_MAX)? {
             line.extend_from_slice(&piece);
@@ -247,17 +247,35 @@ impl Watch {
         Ok(())
     }
 
+    fn request(&self) -> Request {
+        let (prefix, next) = (&self.follow.prefix, self.next);
+        let stream = match (self.follow.api, self.follow.style) {
+            (Api::V3, _) => return gateway::watch(prefix, next),
+            (Api::V2, Style::Stream) => "&stream=true",
+            (Api::V2, Style::LongPoll) => "",
+        };
+        let target = format!("/v2/keys{prefix}?wait=true&recursive=true{stream}&waitIndex={next}");
+        Request::get(&target)
+    }
+
     fn got(&mut self, text: &[u8]) -> Result<(), End> {
-        let event: Success = serde_json::from_slice(text).map_err(|error| {
-            End::Lost(format!("no event, {error}: {}", String::from_utf8_lossy(text)))
-        })?;
-        let event = event.event();
-        self.next = self.next.max(event.index + 1);
+        let told = || String::from_utf8_lossy(text).into_owned();
+        let events = match self.follow.api {
+            Api::V2 => {
+                let event: Success = serde_json::from_slice(text)
+                    .map_err(|error| End::Lost(format!("no event, {error}: {}", told())))?;
+                vec![event.event()]
+            }
+            // A member that stops or has lost its leader ends the stream with a word.
+            Api::V3 if text.starts_with(b"{\"error\"") => return Err(End::Failed(told())),
+            Api::V3 => gateway::events(text).map_err(End::Lost)?,
+        };
+        self.next = events.iter().map(|event| event.index + 1).fold(self.next, u64::max);
         let mut state = self.shared.lock();
-        if state.events.len() >= EVENTS_MAX {
+        if state.events.len() + events.len() > EVENTS_MAX {
             return Err(End::Lost("more events than are kept".to_owned()));
         }
-        state.events.push(event);
+        state.events.extend(events);
         self.shared.changed.notify_all();
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! is for `support::history`.
 
 pub(crate) mod follower;
+mod gateway;
 pub(crate) mod probe;
 pub(crate) mod recording;
 pub(crate) mod targets;
@@ -30,9 +31,20 @@ const HOMESICK: u64 = 2;
 /// How many clients race for each fresh key.
 const RACERS: u64 = 3;
 
+/// Which key space clients use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Api {
+    /// Keys in directories.
+    #[default]
+    V2,
+    /// Over the JSON gateway.
+    V3,
+}
+
 /// What the clients do.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadPlan {
+    pub(crate) api: Api,
     /// Each client draws its actions from this seed and its number.
     pub(crate) seed: u64,
     pub(crate) clients: u32,
@@ -53,6 +65,7 @@ pub(crate) struct LoadPlan {
 impl Default for LoadPlan {
     fn default() -> Self {
         Self {
+            api: Api::V2,
             seed: 1,
             clients: 8,
             prefix: "/load".to_owned(),
@@ -87,7 +100,7 @@ impl Load {
         let (members, answered) = (targets.all(), Arc::new(AtomicU64::new(0)));
         let start_client = |number: u32| {
             let at = usize::try_from(number).expect("few clients") % members.len();
-            let line = Line::new(targets.clone(), members[at].0, plan.patience);
+            let line = Line::new(plan.api, targets.clone(), members[at].0, plan.patience);
             let client = Client {
                 number,
                 rng: Rng::new(plan.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number))),

@@ -6,6 +6,7 @@
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::Api;
 use super::targets::{Stop, Targets};
 use super::wire::Line;
 use crate::support::history::{Action, Outcome};
@@ -64,7 +65,7 @@ impl Probe {
         let told = stop.clone();
         let thread = thread::spawn(move || {
             let first = targets.all().first().map_or(0, |(member, _)| *member);
-            let mut line = Line::new(targets, first, patience);
+            let mut line = Line::new(Api::V2, targets, first, patience);
             let (mut found, mut last) = (Availability::default(), start.elapsed());
             for number in 0_u64.. {
                 let action = Action::Set { value: number.to_string() };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::follower::{Follow, Follower, Home, Style};
 use super::targets::{Stop, Targets};
 use super::wire::{Line, Success, files};
-use super::{Load, LoadPlan};
+use super::{Api, Load, LoadPlan, gateway};
 use crate::support::history::{Action, Call, Final, History, Outcome};
 use crate::support::http::{Request, ask_within};
 
@@ -35,10 +35,10 @@ impl Recording {
     pub(crate) fn start(targets: impl Into<Targets>, plan: LoadPlan) -> Self {
         let (targets, start) = (targets.into(), Instant::now());
         let members = targets.all();
-        let from = store_index(&targets) + 1;
+        let from = store_index(plan.api, &targets) + 1;
         let follow = |name: &str, style, home| {
             let (name, prefix) = (name.to_owned(), plan.prefix.clone());
-            Follower::start(&targets, Follow { name, prefix, from, style, home })
+            Follower::start(&targets, Follow { api: plan.api, name, prefix, from, style, home })
         };
         let home = |place: usize| members[place % members.len()].0;
         let log = follow("the log", Style::LongPoll, Home::Anywhere(home(0)));
@@ -86,7 +86,7 @@ impl Recording {
     /// One more watcher of everything from `from` on.
     pub(crate) fn watch(&mut self, name: &str, from: u64, style: Style, home: Home) {
         let (name, prefix) = (name.to_owned(), self.plan.prefix.clone());
-        let follow = Follow { name, prefix, from, style, home };
+        let follow = Follow { api: self.plan.api, name, prefix, from, style, home };
         self.watchers.push(Follower::start(&self.targets, follow));
     }
 
@@ -100,7 +100,8 @@ impl Recording {
             return Err(format!("strange answers:\n{}", recorded.strange.join("\n")));
         }
         let calls = &mut recorded.calls;
-        let (index, finals) = settle(&self.targets, &self.plan.prefix, self.start, calls, limit)?;
+        let space = Space { api: self.plan.api, targets: &self.targets, prefix: &self.plan.prefix };
+        let (index, finals) = settle(space, self.start, calls, limit)?;
         let log = self.log.finish(index, limit)?.events;
         let watchers = self.watchers.into_iter().map(|watcher| watcher.finish(index, limit));
         let watchers = watchers.collect::<Result<Vec<_>, _>>()?;
@@ -108,13 +109,30 @@ impl Recording {
     }
 }
 
-/// The store's index, as the first member that answers says.
-fn store_index(targets: &Targets) -> u64 {
-    let request = Request::get("/v2/keys/?quorum=true");
-    let mut replies = targets.all().into_iter().filter_map(|(_, addr)| {
-        ask_within(addr, &request, ANSWER_MAX).ok().filter(|reply| reply.status() == 200)?.index()
+/// The store's index, or version 3's revision, as the first member that answers says.
+fn store_index(api: Api, targets: &Targets) -> u64 {
+    let mut found = targets.all().into_iter().filter_map(|(_, addr)| {
+        let request = match api {
+            Api::V2 => Request::get("/v2/keys/?quorum=true"),
+            Api::V3 => gateway::list("", true),
+        };
+        let reply = ask_within(addr, &request, ANSWER_MAX).ok()?;
+        let reply = Some(reply).filter(|reply| reply.status() == 200)?;
+        match api {
+            Api::V2 => reply.index(),
+            Api::V3 => Some(gateway::listed(&reply)?.0),
+        }
     });
-    replies.next().expect("a member answers")
+    found.next().expect("a member answers")
+}
+
+/// Where the recorded keys are.
+#[derive(Clone, Copy)]
+pub(crate) struct Space<'a> {
+    pub(crate) api: Api,
+    pub(crate) targets: &'a Targets,
+    /// The directory.
+    pub(crate) prefix: &'a str,
 }
 
 /// Writes a last key and waits until every member has come exactly as far. While anything else still happens, a late write
@@ -125,15 +143,15 @@ fn store_index(targets: &Targets) -> u64 {
 /// # Errors
 /// When the members do not come together within `limit`.
 pub(crate) fn settle(
-    targets: &Targets,
-    prefix: &str,
+    space: Space<'_>,
     start: Instant,
     calls: &mut Vec<Call>,
     limit: Duration,
 ) -> Result<(u64, Vec<Final>), String> {
+    let Space { api, targets, prefix } = space;
     let deadline = Instant::now() + limit;
     let first = targets.all().first().map_or(0, |(member, _)| *member);
-    let mut line = Line::new(targets.clone(), first, ANSWER_MAX);
+    let mut line = Line::new(api, targets.clone(), first, ANSWER_MAX);
     let (never, mut trouble) = (Stop::default(), "no member takes a write".to_owned());
     let key = format!("{prefix}/end");
     for number in 0_u64.. {
@@ -150,7 +168,7 @@ pub(crate) fn settle(
             never.pause(PAUSE);
             continue;
         };
-        match gather(targets, prefix, modified, deadline) {
+        match gather(space, modified, deadline) {
             Ok(finals) if finals.iter().all(|last| last.index == modified) => {
                 return Ok((modified, finals));
             }
@@ -162,23 +180,18 @@ pub(crate) fn settle(
 }
 
 /// What each member holds once it has come as far as `index`.
-fn gather(
-    targets: &Targets,
-    prefix: &str,
-    index: u64,
-    deadline: Instant,
-) -> Result<Vec<Final>, String> {
+fn gather(space: Space<'_>, index: u64, deadline: Instant) -> Result<Vec<Final>, String> {
     let never = Stop::default();
     let mut finals = Vec::new();
-    for (member, _) in targets.all() {
+    for (member, _) in space.targets.all() {
         loop {
-            let found = listing(targets, prefix, member);
+            let found = listing(space, member);
             match found {
                 Some(found) if found.index >= index => {
                     finals.push(found);
                     break;
                 }
-                _ if targets.get(member).is_none() => break,
+                _ if space.targets.get(member).is_none() => break,
                 found if Instant::now() > deadline => {
                     let at = found.map(|found| found.index);
                     return Err(format!("member {member} is at {at:?}, not at {index}"));
@@ -190,11 +203,21 @@ fn gather(
     Ok(finals)
 }
 
-fn listing(targets: &Targets, prefix: &str, member: usize) -> Option<Final> {
-    let request = Request::get(&format!("/v2/keys{prefix}?recursive=true"));
-    let reply = ask_within(targets.get(member)?, &request, ANSWER_MAX).ok()?;
-    let body: Success = serde_json::from_slice(&reply.body).ok()?;
-    let mut found = BTreeMap::new();
-    files(&body.node, &mut found);
-    Some(Final { member, index: reply.index()?, files: found })
+fn listing(Space { api, targets, prefix }: Space<'_>, member: usize) -> Option<Final> {
+    let addr = targets.get(member)?;
+    let request = match api {
+        Api::V2 => Request::get(&format!("/v2/keys{prefix}?recursive=true")),
+        Api::V3 => gateway::list(prefix, false),
+    };
+    let reply = ask_within(addr, &request, ANSWER_MAX).ok()?;
+    let (index, found) = match api {
+        Api::V2 => {
+            let body: Success = serde_json::from_slice(&reply.body).ok()?;
+            let mut found = BTreeMap::new();
+            files(&body.node, &mut found);
+            (reply.index()?, found)
+        }
+        Api::V3 => gateway::listed(&reply)?,
+    };
+    Some(Final { member, index, files: found })
 }

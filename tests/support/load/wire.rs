@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::targets::Targets;
+use super::{Api, gateway};
 use crate::support::history::{Action, Event, Outcome, Seen};
 use crate::support::http::{Connection, Reply, Request};
 
 /// One client's connection to one member at a time; after a failure to the next one.
 pub(crate) struct Line {
+    api: Api,
     targets: Targets,
     /// Whom it asks if nothing is in the way.
     home: usize,
@@ -31,8 +33,8 @@ pub(crate) enum Failure {
 }
 
 impl Line {
-    pub(crate) fn new(targets: Targets, member: usize, patience: Duration) -> Self {
-        Self { targets, home: member, member, connection: None, patience }
+    pub(crate) fn new(api: Api, targets: Targets, member: usize, patience: Duration) -> Self {
+        Self { api, targets, home: member, member, connection: None, patience }
     }
 
     /// Whom the next request goes to.
@@ -76,8 +78,17 @@ impl Line {
     /// Makes one call; after anything but an answer of the store the next one goes to the next member.
     pub(crate) fn call(&mut self, key: &str, action: &Action) -> Answered {
         let member = self.member;
-        let (outcome, strange) = match self.ask(&request(key, action)) {
-            Ok(reply) => match outcome(action, &reply) {
+        let api = self.api;
+        let request = match api {
+            Api::V2 => request(key, action),
+            Api::V3 => gateway::request(key, action),
+        };
+        let understand = |reply: &Reply| match api {
+            Api::V2 => outcome(action, reply),
+            Api::V3 => gateway::outcome(key, action, reply),
+        };
+        let (outcome, strange) = match self.ask(&request) {
+            Ok(reply) => match understand(&reply) {
                 Ok(outcome) => (outcome, None),
                 Err(why) => {
                     (Outcome::Unknown, Some(format!("{key} {action} at member {member}: {why}")))
