@@ -69,7 +69,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("configuration", &["config", "disk", "server"]),
     ("ctl", &["archive", "backup", "base", "client", "config", "discovery", "etcd", "rpc", "tls"]),
     ("health", &["config", "discovery", "program", "tls"]),
-    ("bench", &["base", "config", "model", "tls"]),
+    ("bench", &["base", "client", "config", "model", "rpc", "tls"]),
 ];
 
 /// What would make the replicated core depend on anything but its input.

@@ -37,6 +37,10 @@ SECTIONS = {
     "auth": ("One member, with a password in each request, and without", lambda sections: sections.requests(1, False, True)),
     "polls": ("Long polls", Sections.polls),
     "million": ("A million keys", Sections.million),
+    "v3": ("Version 3: one member", lambda sections: sections.version_three(1)),
+    "v3-cluster": ("Version 3: three members, connections spread over them", lambda sections: sections.version_three(3)),
+    "v3-watchers": ("Version 3: watchers", Sections.version_three_watchers),
+    "v3-million": ("Version 3: a million keys", Sections.version_three_million),
     "small": ("A small member", Sections.small),
     "bounded": ("What stays bounded", lambda sections: bounded(sections, KINDS, sections.options.minutes)),
 }

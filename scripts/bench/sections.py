@@ -17,6 +17,10 @@ MILLION = 1_000_000
 ALONE = [("put", 1), ("put", 64), ("get", 1), ("get", 64), ("qget", 1), ("qget", 64)]
 MORE = [("mixed", 64), ("create-in-order", 64), ("cas", 64), ("ttl", 64), ("listing", 64)]
 TOGETHER = [(load, connections) for load in ("put", "get", "qget") for connections in (1, 64, 256)]
+V3_LOADS = ("v3-put", "v3-range", "v3-range-serializable", "v3-txn")
+V3_ALONE = [(load, connections) for load in V3_LOADS for connections in (1, 64, 1000)] + [("v3-keepalive", 64), ("v3-keepalive", 1000)]
+V3_TOGETHER = [(load, connections) for load in V3_LOADS for connections in (1, 64)]
+V3_WATCHERS = 10_000
 OF_LISTINGS = ["--keys", 1000]
 
 
@@ -37,7 +41,12 @@ class Sections:
         """Loads that ask, side by side."""
         if auth:
             return self.with_and_without_auth(members, tls)
-        loads = ALONE + MORE if members == 1 and not tls else TOGETHER if members > 1 else ALONE
+        return self.side_by_side(ALONE + MORE if members == 1 and not tls else TOGETHER if members > 1 else ALONE, members, tls)
+
+    def version_three(self, members):
+        return self.side_by_side(V3_ALONE if members == 1 else V3_TOGETHER, members)
+
+    def side_by_side(self, loads, members, tls=False):
         heads = ["load", "connections", "etcd 1/s", "cairn 1/s", "ratio", "etcd p50 ms", "cairn p50 ms"]
         heads += ["etcd p99 ms", "cairn p99 ms", "etcd CPU us", "cairn CPU us", "ratio"]
         rows = []
@@ -102,6 +111,57 @@ class Sections:
             rows.append([name, *map(number, values), ratio(values[1], values[0])])
         heads = [f"{POLLS:,} long polls of one key", "etcd", "cairn", "ratio"]
         return table(heads, rows)
+
+    def version_three_watchers(self):
+        """Thousands of watchers, a hundred on a stream, on fresh members."""
+
+        def one(load, *flags):
+            def run(kind):
+                with self.cluster(kind) as cluster:
+                    return self.bench.run(cluster, load, "--connections", V3_WATCHERS, *flags, "--timeout", "60s")
+
+            return alternate(self.options.rounds, KINDS, run)
+
+        rows = []
+        for what, results in [
+            ("one key", one("v3-watch-one", "--requests", 20)),
+            ("a key each", one("v3-watch-many", "--requests", 2000)),
+        ]:
+            for name, path, scale in [
+                ("KiB a watcher", ("watch", "server_bytes_per_watcher"), 1 / 1024),
+                ("server CPU an event, us", ("server", "cpu_us"), 1),
+                ("put to its last event, median ms", ("watch", "last_event_after_sending_ms", "p50"), 1),
+                ("put to its last event, longest ms", ("watch", "last_event_after_sending_ms", "max"), 1),
+            ]:
+                values = [median(results[kind], *path) for kind in KINDS]
+                values = [value * scale for value in values if value is not None]
+                rows.append([f"{what}: {name}", *map(number, values), ratio(values[1], values[0])])
+        return table([f"{V3_WATCHERS:,} watchers", "etcd", "cairn", "ratio"], rows)
+
+    def version_three_million(self):
+        """A million keys of version 3: once, for it takes minutes."""
+
+        def one(kind):
+            with self.cluster(kind) as cluster:
+                flags = ["--connections", 64, "--keys", MILLION, "--requests", MILLION, "--timeout", "120s"]
+                filled = self.bench.run(cluster, "v3-put", "--sequential", *flags)
+                after_filling = cluster.resident_mib()
+                os.sync()
+                return {
+                    "filled, 1/s": filled["requests"]["rate"],
+                    "server CPU a put, us": filled["server"]["cpu_us"],
+                    "longest put, ms": filled["latency_ms"]["max"],
+                    "resident after filling, MiB": after_filling,
+                    "kill -9 and restart until a quorum read, s": cluster.restart_after_kill(),
+                    "resident after the restart, MiB": cluster.resident_mib(),
+                }
+
+        results = {kind: one(kind) for kind in KINDS}
+        rows = []
+        for name in results["cairn"]:
+            values = [results[kind][name] for kind in KINDS]
+            rows.append([name, *map(number, values), ratio(values[1], values[0])])
+        return table(["a million keys of 256 bytes, 64 writers", "etcd", "cairn", "ratio"], rows)
 
     def million(self):
         """A million keys: once, for it takes minutes."""

@@ -34,12 +34,26 @@ pub(super) enum Choice {
 }
 
 impl Choice {
-    fn number(&mut self) -> u64 {
+    /// That of a connection.
+    pub(super) fn of(plan: &Plan, number: usize, next: &Arc<AtomicU64>) -> Self {
+        match plan.sequential {
+            true => Self::InOrder { next: Arc::clone(next), keys: plan.keys },
+            false => Self::Random { numbers: shuffled(plan, number), keys: plan.keys },
+        }
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
         match self {
             Self::Random { numbers, keys } => numbers.next() % *keys,
             Self::InOrder { next, keys } => next.fetch_add(1, Ordering::Relaxed) % *keys,
         }
     }
+}
+
+/// The random numbers of a connection.
+fn shuffled(plan: &Plan, number: usize) -> SplitMix {
+    let mut numbers = SplitMix::new(plan.seed.wrapping_add((number as u64) << 32));
+    SplitMix::new(numbers.next())
 }
 
 /// Makes the way in which connection `number` asks. `next` counts keys for those that take them in order.
@@ -50,12 +64,8 @@ pub(super) fn of(
     next: &Arc<AtomicU64>,
 ) -> Box<dyn Asks> {
     let keys = plan.keys;
-    let mut numbers = SplitMix::new(plan.seed.wrapping_add((number as u64) << 32));
-    let shuffled = SplitMix::new(numbers.next());
-    let choice = match plan.sequential {
-        true => Choice::InOrder { next: Arc::clone(next), keys },
-        false => Choice::Random { numbers: shuffled.clone(), keys },
-    };
+    let shuffled = shuffled(plan, number);
+    let choice = Choice::of(plan, number, next);
     let form = request::value(plan.value_bytes);
     let one = |request| Box::new(OneOfMany { request, choice: choice.clone() }) as Box<dyn Asks>;
     match plan.load {
@@ -80,9 +90,17 @@ pub(super) fn of(
         }),
         Load::Ttl => Box::new(Leases::new(plan, common, number)),
         Load::Listing => Box::new(Same(common.single("GET", &format!("/{}", listed(keys)), ""))),
-        Load::WatchOne | Load::WatchMany | Load::WatchRecursive | Load::IdleWatchers => {
-            unreachable!("these wait, they do not ask")
-        }
+        Load::WatchOne
+        | Load::WatchMany
+        | Load::WatchRecursive
+        | Load::IdleWatchers
+        | Load::PutV3
+        | Load::RangeV3
+        | Load::SerializableV3
+        | Load::TxnV3
+        | Load::KeepAliveV3
+        | Load::WatchOneV3
+        | Load::WatchManyV3 => unreachable!("these wait, or go over gRPC"),
     }
 }
 

@@ -123,6 +123,7 @@ impl Crew {
                 numbers: (thread..plan.connections).step_by(plan.threads).collect(),
                 servers: Arc::clone(servers),
                 tally,
+                opens: !plan.load.speaks_v3(),
                 started: started.clone(),
                 news: news_tx.clone(),
             };
@@ -188,6 +189,8 @@ struct Share {
     numbers: Vec<usize>,
     servers: Arc<Servers>,
     tally: Arc<Mutex<Tally>>,
+    /// The connections speak HTTP/1; others are opened by those that use them.
+    opens: bool,
     started: watch::Receiver<Option<Arc<Pace>>>,
     news: mpsc::Sender<Result<(), String>>,
 }
@@ -231,7 +234,7 @@ impl Share {
             tasks.spawn(work(Hand {
                 number,
                 servers: Arc::clone(&self.servers),
-                line: Some(line),
+                line,
                 tally: Arc::clone(&self.tally),
                 pace: Arc::clone(&pace),
                 timer: Arc::clone(&timer),
@@ -242,7 +245,10 @@ impl Share {
     }
 
     /// Opens the connections, some at a time.
-    async fn open(&self) -> Result<Vec<(usize, Line)>, String> {
+    async fn open(&self) -> Result<Vec<(usize, Option<Line>)>, String> {
+        if !self.opens {
+            return Ok(self.numbers.iter().map(|number| (*number, None)).collect());
+        }
         let mut opening = JoinSet::new();
         let mut lines = Vec::with_capacity(self.numbers.len());
         for &number in &self.numbers {
@@ -261,9 +267,9 @@ impl Share {
 
 type Opened = (usize, Result<Line, Failure>);
 
-async fn opened(opening: &mut JoinSet<Opened>) -> Result<Option<(usize, Line)>, String> {
+async fn opened(opening: &mut JoinSet<Opened>) -> Result<Option<(usize, Option<Line>)>, String> {
     match opening.join_next().await {
-        Some(Ok((number, Ok(line)))) => Ok(Some((number, line))),
+        Some(Ok((number, Ok(line)))) => Ok(Some((number, Some(line)))),
         Some(Ok((_, Err(failure)))) => Err(failure.why),
         Some(Err(error)) => Err(error.to_string()),
         None => Ok(None),

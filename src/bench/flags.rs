@@ -100,10 +100,10 @@ pub(super) enum Asked {
 
 /// The help.
 fn help() -> String {
-    let mut text = "Usage: cairn bench LOAD [flags]\nPuts load on any server of etcd's v2 API and says what came of it.\n\nLoads:\n".to_owned();
+    let mut text = "Usage: cairn bench LOAD [flags]\nPuts load on any server of etcd's v2 API, or with v3- of its v3 API, and says what came of it.\n\nLoads:\n".to_owned();
     // Writing to a string does not fail.
     for (_, name, what) in Load::ALL {
-        let _ = writeln!(text, "  {name:<16} {what}");
+        let _ = writeln!(text, "  {name:<21} {what}");
     }
     text.push_str("\nFlags:\n");
     for Flag { name, value, default, help } in FLAGS {

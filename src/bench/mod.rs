@@ -1,6 +1,6 @@
-//! `cairn bench`: load on any server of etcd's v2 API, and what came of it.
+//! `cairn bench`: load on any server of etcd's v2 API, or of its v3 API, and what came of it.
 //!
-//! Owns: the course of a run. Never knows: the inside of a server; all it does goes over HTTP.
+//! Owns: the course of a run. Never knows: the inside of a server; all it does goes over HTTP or gRPC.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | `pace` | when it is sent |
 //! | `crew`, `line`, `answer` | threads, connections, answers |
 //! | `asking`, `watching` | what a connection does: ask, or wait for events |
+//! | `grpc` | the same of version 3 |
 //! | `tally`, `usage`, `report` | what came of it |
 //!
 //! It shares its processors with the servers that it measures, so it does as little as can be: requests are made once, answers
@@ -20,6 +21,7 @@ mod asks;
 mod crew;
 mod failure;
 mod flags;
+mod grpc;
 mod line;
 mod pace;
 mod plan;
@@ -37,9 +39,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::base::lock;
-use asks::Asks;
+use asks::{Asks, Choice};
 use crew::{Crew, Hand};
 use flags::Asked;
+use grpc::Caller;
 use line::Servers;
 use pace::Pace;
 use plan::{Load, Plan};
@@ -108,6 +111,8 @@ type Interrupt<'a, F> = Pin<&'a mut F>;
 struct Run {
     plan: Plan,
     servers: Arc<Servers>,
+    /// For a load of version 3.
+    caller: Option<Caller>,
 }
 
 impl Run {
@@ -118,7 +123,11 @@ impl Run {
         usage::allow(plan.connections)?;
         usage::of(&plan.pids)?;
         let servers = Arc::new(Servers::of(&plan).await?);
-        let run = Self { plan, servers };
+        let caller = match plan.load.speaks_v3() {
+            true => Some(Caller::of(&plan).await?),
+            false => None,
+        };
+        let run = Self { plan, servers, caller };
         if run.plan.fill {
             tokio::select! {
                 filled = run.fill() => filled?,
@@ -161,8 +170,17 @@ impl Run {
             ..self.plan.clone()
         };
         let next = Arc::new(AtomicU64::new(0));
-        let asks = move |plan: &Plan, common: &Common, _| asks::filling(plan, common, &next);
-        let mut crew = self.askers(&plan, asks).await?;
+        let mut crew = match &self.caller {
+            Some(caller) => {
+                let plan = Plan { load: Load::PutV3, sequential: true, ..plan.clone() };
+                callers(&plan, &self.servers, caller, next).await?
+            }
+            None => {
+                let asks =
+                    move |plan: &Plan, common: &Common, _| asks::filling(plan, common, &next);
+                self.askers(&plan, asks).await?
+            }
+        };
         crew.begin(&Arc::new(Pace::new(&plan, Instant::now())));
         crew.done().await?;
         let tally = crew.tally();
@@ -182,11 +200,17 @@ impl Run {
         interrupt: Interrupt<'_, impl Future<Output = ()>>,
     ) -> Result<Measured, String> {
         let next = Arc::new(AtomicU64::new(0));
-        let asks =
-            move |plan: &Plan, common: &Common, number| asks::of(plan, common, number, &next);
         let mut interrupt = interrupt;
+        let hire = async {
+            if let Some(caller) = &self.caller {
+                return callers(&self.plan, &self.servers, caller, next).await;
+            }
+            let asks =
+                move |plan: &Plan, common: &Common, number| asks::of(plan, common, number, &next);
+            self.askers(&self.plan, asks).await
+        };
         let mut crew = tokio::select! {
-            hired = self.askers(&self.plan, asks) => hired?,
+            hired = hire => hired?,
             () = interrupt.as_mut() => return Err("interrupted before the start".to_owned()),
         };
         let pace = Arc::new(Pace::new(&self.plan, Instant::now()));
@@ -226,6 +250,7 @@ impl Run {
         let pace = Pace::new(plan, Instant::now());
         let writer = Writer {
             servers: Arc::clone(&self.servers),
+            caller: self.caller.clone(),
             fanout: Arc::clone(&fanout),
             common: self.common(0),
             plan: plan.clone(),
@@ -276,7 +301,17 @@ impl Run {
             let common = Common::new(host, plan.user.as_deref(), &plan.prefix);
             Watcher { common, load: plan.load, fanout: Arc::clone(&shared) }.work(hand)
         };
-        let crew = Crew::hire(&self.plan, &self.servers, work).await?;
+        let crew = match &self.caller {
+            Some(caller) => {
+                let (caller, shared) = (caller.clone(), Arc::clone(fanout));
+                let streams = grpc::streams(&self.plan);
+                let threads = self.plan.threads.min(streams);
+                let plan = Plan { connections: streams, threads, ..self.plan.clone() };
+                let work = move |hand: Hand| caller.clone().watch(hand, Arc::clone(&shared));
+                Crew::hire(&plan, &self.servers, work).await?
+            }
+            None => Crew::hire(&self.plan, &self.servers, work).await?,
+        };
         crew.begin(&Arc::new(Pace::new(&self.plan, Instant::now())));
         if fanout.all_wait(self.plan.timeout).await {
             return Ok(crew);
@@ -293,6 +328,9 @@ impl Run {
 
     /// Removes all keys.
     async fn sweep(&self) -> Result<(), String> {
+        if let Some(caller) = &self.caller {
+            return caller.sweep().await;
+        }
         let request = self.common(0).single("DELETE", "", "?recursive=true&dir=true");
         let swept =
             async { self.servers.connect(0).await?.ask(Instant::now(), &request, false).await };
@@ -302,6 +340,21 @@ impl Run {
             Err(failure) => Err(format!("the keys stay: {}", failure.why)),
         }
     }
+}
+
+/// Opens the connections of `plan` that ask over gRPC.
+async fn callers(
+    plan: &Plan,
+    servers: &Arc<Servers>,
+    caller: &Caller,
+    next: Arc<AtomicU64>,
+) -> Result<Crew, String> {
+    let (caller, shared) = (caller.clone(), plan.clone());
+    let work = move |hand: Hand| {
+        let choice = Choice::of(&shared, hand.number, &next);
+        caller.clone().ask(hand, shared.load, choice)
+    };
+    Crew::hire(plan, servers, work).await
 }
 
 /// By how many bytes the servers have grown.

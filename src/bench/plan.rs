@@ -23,6 +23,13 @@ pub(super) enum Load {
     WatchMany,
     WatchRecursive,
     IdleWatchers,
+    PutV3,
+    RangeV3,
+    SerializableV3,
+    TxnV3,
+    KeepAliveV3,
+    WatchOneV3,
+    WatchManyV3,
 }
 
 impl Load {
@@ -56,6 +63,21 @@ impl Load {
             "idle-watchers",
             "each connection waits for a key of its own; nothing happens",
         ),
+        (Self::PutV3, "v3-put", "over gRPC: put a value under one of --keys keys"),
+        (Self::RangeV3, "v3-range", "over gRPC: read one of --keys keys, linearizable"),
+        (Self::SerializableV3, "v3-range-serializable", "the same of the server alone"),
+        (
+            Self::TxnV3,
+            "v3-txn",
+            "over gRPC: if one of --keys keys is there, put a value there and read it",
+        ),
+        (Self::KeepAliveV3, "v3-keepalive", "over gRPC: each connection renews a lease of --ttl"),
+        (
+            Self::WatchOneV3,
+            "v3-watch-one",
+            "one put at a time tells --connections watchers of one key, a hundred on a stream",
+        ),
+        (Self::WatchManyV3, "v3-watch-many", "each watcher has a key of its own"),
     ];
 
     pub(super) fn named(name: &str) -> Option<Self> {
@@ -69,7 +91,12 @@ impl Load {
     /// Do its connections wait for events?
     pub(super) fn watches(self) -> bool {
         match self {
-            Self::WatchOne | Self::WatchMany | Self::WatchRecursive | Self::IdleWatchers => true,
+            Self::WatchOne
+            | Self::WatchMany
+            | Self::WatchRecursive
+            | Self::IdleWatchers
+            | Self::WatchOneV3
+            | Self::WatchManyV3 => true,
             Self::Put
             | Self::Get
             | Self::QuorumGet
@@ -77,7 +104,12 @@ impl Load {
             | Self::CreateInOrder
             | Self::CompareAndSwap
             | Self::Ttl
-            | Self::Listing => false,
+            | Self::Listing
+            | Self::PutV3
+            | Self::RangeV3
+            | Self::SerializableV3
+            | Self::TxnV3
+            | Self::KeepAliveV3 => false,
         }
     }
 
@@ -85,14 +117,30 @@ impl Load {
     pub(super) fn needs_keys(self) -> bool {
         matches!(
             self,
-            Self::Get | Self::QuorumGet | Self::Mixed | Self::CompareAndSwap | Self::Listing
+            Self::Get
+                | Self::QuorumGet
+                | Self::Mixed
+                | Self::CompareAndSwap
+                | Self::Listing
+                | Self::RangeV3
+                | Self::SerializableV3
+                | Self::TxnV3
         )
+    }
+
+    /// Does it go over gRPC?
+    pub(super) fn speaks_v3(self) -> bool {
+        self.name().starts_with("v3-")
     }
 
     /// How many keys it uses without `--keys`.
     pub(super) fn usual_keys(self) -> u64 {
         match self {
-            Self::CreateInOrder | Self::CompareAndSwap | Self::WatchOne => 1,
+            Self::CreateInOrder
+            | Self::CompareAndSwap
+            | Self::WatchOne
+            | Self::WatchOneV3
+            | Self::KeepAliveV3 => 1,
             Self::Put
             | Self::Get
             | Self::QuorumGet
@@ -101,11 +149,16 @@ impl Load {
             | Self::Listing
             | Self::WatchMany
             | Self::WatchRecursive
-            | Self::IdleWatchers => 1000,
+            | Self::IdleWatchers
+            | Self::PutV3
+            | Self::RangeV3
+            | Self::SerializableV3
+            | Self::TxnV3
+            | Self::WatchManyV3 => 1000,
         }
     }
 
-    /// Is an answer with this status what the load asks for?
+    /// Is an answer with this status what the load asks for? Over gRPC it is the one that the gateway gives for the same answer.
     ///
     /// A compare-and-swap that another connection has won against is: the contention is the load.
     pub(super) fn expects(self, status: u16) -> bool {

@@ -100,7 +100,7 @@ pub(super) fn stamped(bytes: usize) -> Vec<u8> {
 }
 
 /// Writes a number with zeros in front.
-fn write_digits(place: &mut [u8], number: u64) {
+pub(super) fn write_digits(place: &mut [u8], number: u64) {
     let mut left = number;
     for digit in place.iter_mut().rev() {
         *digit = b'0' + u8::try_from(left % 10).unwrap_or_default();

@@ -15,6 +15,7 @@ use crate::base::lock;
 use crate::bench::asks::number_behind;
 use crate::bench::crew::Hand;
 use crate::bench::failure::{Failure, Kind};
+use crate::bench::grpc::Caller;
 use crate::bench::line::Servers;
 use crate::bench::pace::{Pace, Timer};
 use crate::bench::plan::{Load, Plan};
@@ -23,7 +24,7 @@ use crate::bench::tally::{Durations, Tally};
 
 /// Before a watch that was refused is asked for again.
 const PAUSE: Duration = Duration::from_millis(100);
-const DIRECTORY: &str = "watched";
+pub(super) const DIRECTORY: &str = "watched";
 
 /// What watchers and writer know of each other.
 pub(super) struct Fanout {
@@ -86,6 +87,11 @@ impl Fanout {
         self.taken.reach(self.watchers, limit).await
     }
 
+    /// A server has taken a watch.
+    pub(super) fn is_taken(&self) {
+        self.taken.add_one();
+    }
+
     /// How many watches have been taken that have no event yet.
     pub(super) fn waiting(&self) -> u64 {
         self.taken.get().saturating_sub(self.events.get())
@@ -96,13 +102,13 @@ impl Fanout {
         self.events.get()
     }
 
-    fn nanoseconds(&self, moment: Instant) -> u64 {
+    pub(super) fn nanoseconds(&self, moment: Instant) -> u64 {
         let since = moment.saturating_duration_since(self.origin).as_nanos();
         u64::try_from(since).unwrap_or(u64::MAX)
     }
 
     /// An event that was sent at `sent` nanoseconds has come. Its latency goes into `latencies` too.
-    fn came(&self, sent: u64, now: Instant, latencies: &mut Durations) {
+    pub(super) fn came(&self, sent: u64, now: Instant, latencies: &mut Durations) {
         let came = self.nanoseconds(now);
         latencies.record(Duration::from_nanos(came.saturating_sub(sent)));
         self.last.fetch_max(came, Ordering::AcqRel);
@@ -168,7 +174,7 @@ impl Watcher {
         let head = line.begin(Instant::now(), &request).await?;
         if head.status == 200 {
             if !*counted {
-                self.fanout.taken.add_one();
+                self.fanout.is_taken();
                 *counted = true;
             }
             from.get_or_insert(head.etcd_index + 1);
@@ -213,6 +219,8 @@ fn stamp(event: &[u8]) -> Option<u64> {
 /// The one that writes what others wait for.
 pub(super) struct Writer {
     pub(super) servers: Arc<Servers>,
+    /// Writes over gRPC, if the load does.
+    pub(super) caller: Option<Caller>,
     pub(super) fanout: Arc<Fanout>,
     pub(super) common: Common,
     pub(super) plan: Plan,
@@ -250,8 +258,9 @@ impl Writer {
         let mut put = self.common.numbered("PUT", DIRECTORY, "", Some(&form));
         let (fanout, limit) = (&self.fanout, self.plan.timeout);
         let load = self.plan.load;
-        let each = if load == Load::WatchMany { 1 } else { fanout.watchers };
-        let keys = if load == Load::WatchMany {
+        let is_many = matches!(load, Load::WatchMany | Load::WatchManyV3);
+        let each = if is_many { 1 } else { fanout.watchers };
+        let keys = if is_many {
             fanout.watchers
         } else if load == Load::WatchRecursive {
             self.plan.keys
@@ -259,35 +268,42 @@ impl Writer {
             1
         };
         let (mut line, mut number, mut expected) = (None, 0, 0);
+        let client = self.caller.as_ref().map(|caller| caller.client(0));
         while let Some(turn) = pace.next(&timer).await {
             let sent = Instant::now();
             lock(written).tally.sent += 1;
-            let request = put.stamped(number % keys, fanout.nanoseconds(turn.due), form.len());
+            let due = fanout.nanoseconds(turn.due);
+            let request = put.stamped(number % keys, due, form.len());
+            let answer = if let Some((caller, client)) = self.caller.as_ref().zip(client.as_ref()) {
+                caller.put_stamped(client, number % keys, due).await
+            } else {
+                let connected = match line.take() {
+                    Some(line) => Ok(line),
+                    None => self.servers.connect(0).await,
+                };
+                match connected {
+                    Ok(mut open) => {
+                        let answer = open.ask(sent, request, false).await;
+                        let goes_on = answer.as_ref().is_ok_and(|head| !head.closes);
+                        line = Some(open).filter(|_| goes_on);
+                        answer.map(|head| head.status)
+                    }
+                    Err(failure) => {
+                        tokio::time::sleep(PAUSE).await;
+                        Err(failure)
+                    }
+                }
+            };
             number += 1;
-            let connected = match line.take() {
-                Some(line) => Ok(line),
-                None => self.servers.connect(0).await,
-            };
-            let answer = match connected {
-                Ok(mut open) => {
-                    let answer = open.ask(sent, request, false).await;
-                    line = Some(open).filter(|_| answer.as_ref().is_ok_and(|head| !head.closes));
-                    answer
-                }
-                Err(failure) => {
-                    tokio::time::sleep(PAUSE).await;
-                    Err(failure)
-                }
-            };
             let answered = Instant::now();
             {
                 let mut written = lock(written);
                 match answer {
-                    Ok(head) => {
-                        let good = self.plan.load.expects(head.status);
+                    Ok(status) => {
+                        let good = self.plan.load.expects(status);
                         expected += if good { each } else { 0 };
                         written.expected = expected;
-                        written.tally.answer(head.status, good, turn.due, answered);
+                        written.tally.answer(status, good, turn.due, answered);
                     }
                     Err(failure) => written.tally.fail(failure, answered),
                 }

@@ -9,6 +9,7 @@
 mod calls;
 mod channel;
 mod endpoint;
+mod keep_alive;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use tonic_prost::ProstCodec;
 pub use calls::{Call, StreamCall};
 pub use channel::Answers;
 pub use endpoint::Endpoint;
+pub use keep_alive::KeepAlive;
 
 use crate::rpc::status::{AUTH_DISABLED, AUTH_OLD_REVISION, DEADLINE_EXCEEDED, INVALID_TOKEN};
 use crate::rpc::{AuthenticateRequest, Code, Status};

@@ -58,6 +58,60 @@ fn what_was_asked_is_what_the_server_has_counted() {
     }
 }
 
+/// How many puts version 3 has seen, but for the first revision.
+fn revision(server: &Server) -> u64 {
+    let request = Request::new("POST", "/v3/kv/range").body(r#"{"key":"AA=="}"#);
+    let reply = http::ask(server.addr(), &request).expect("an answer");
+    let body: Value = serde_json::from_slice(&reply.body).expect("JSON");
+    let revision = body["header"]["revision"].as_str().expect("a revision");
+    revision.parse().expect("a number")
+}
+
+#[test]
+fn what_was_asked_over_grpc_is_what_the_server_has_done() {
+    for server in servers() {
+        for (words, per_request, filled) in [
+            ("v3-put --requests 300 --keys 20", 1, 0),
+            ("v3-put --requests 300 --rate 2000 --sequential", 1, 0),
+            ("v3-range --requests 300 --keys 20", 0, 20),
+            ("v3-range-serializable --requests 300 --keys 20", 0, 20),
+            ("v3-txn --requests 300 --keys 20", 1, 20),
+            ("v3-keepalive --requests 300", 0, 0),
+        ] {
+            let before = revision(&server);
+            let (report, _) = counted(&server, &format!("{words} --connections 5"), &[]);
+            let good = number(&report, "/requests/good");
+            assert_eq!((good, number(&report, "/answers/200")), (300, 300), "{words}: {report}");
+            let grown = revision(&server) - before;
+            assert_eq!(grown, per_request * good + filled, "{words}: {report}");
+        }
+        counted(&server, "v3-put --requests 20 --clean", &[]);
+        let body = r#"{"key":"AA==","range_end":"AA==","count_only":true}"#;
+        let request = Request::new("POST", "/v3/kv/range").body(body);
+        let text = http::ask(server.addr(), &request).expect("an answer").text();
+        assert!(!text.contains("count"), "all keys are removed: {text}");
+    }
+}
+
+#[test]
+fn every_watcher_of_version_3_gets_every_event() {
+    for server in servers() {
+        for (words, events) in [
+            ("v3-watch-one --requests 20 --connections 250", 20 * 250),
+            ("v3-watch-many --requests 300 --connections 250", 300),
+            ("v3-watch-one --requests 100 --rate 5000 --connections 50", 100 * 50),
+        ] {
+            let before = revision(&server);
+            let (report, _) = counted(&server, words, &[]);
+            let watch = |name: &str| number(&report, &format!("/watch/{name}"));
+            assert_eq!((watch("events"), watch("missed")), (events, 0), "{words}: {report}");
+            assert_eq!(watch("event_ms/count"), events, "{words}: {report}");
+            let sent = number(&report, "/requests/sent");
+            assert_eq!(revision(&server) - before, sent, "{words}: {report}");
+        }
+    }
+}
+
 #[test]
 fn swaps_are_won_and_lost() {
     for server in servers() {

@@ -3,28 +3,23 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use futures_util::stream;
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::client::{Answers, Client, Terms};
+use crate::client::KeepAlive;
 use crate::ctl::failure::Failure;
 use crate::ctl::print;
 use crate::ctl::v3::commands::{Job, no_number, wrong};
 use crate::ctl::v3::format::{Format, Printer, head, head_members};
 use crate::ctl::v3::{code, error, words};
-use crate::rpc::status::{DEADLINE_EXCEEDED, LEASE_NOT_FOUND, STOPPED};
+use crate::rpc::status::{DEADLINE_EXCEEDED, LEASE_NOT_FOUND};
 use crate::rpc::{
-    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
-    LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
-    ResponseHeader, Status,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, ResponseHeader,
 };
 
 /// Between two tries to reach a member that renews.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How many questions may be on their way to the stream: one at a time is asked.
-const QUESTIONS: usize = 1;
 
 /// A lease's number, written with letters.
 fn id_of(word: &str) -> Result<i64, Failure> {
@@ -200,42 +195,4 @@ pub(super) async fn keep_alive(job: &Job<'_>) -> Result<(), Failure> {
 pub(super) fn pause(ttl: i64) -> Duration {
     Duration::from_millis(u64::try_from(ttl).unwrap_or(0).saturating_mul(1000) / 3)
         .max(Duration::from_millis(100))
-}
-
-/// A stream on which one lease is renewed.
-pub(super) struct KeepAlive {
-    id: i64,
-    questions: mpsc::Sender<LeaseKeepAliveRequest>,
-    answers: Answers<LeaseKeepAliveResponse>,
-    /// A question has been sent that was not answered yet.
-    asked: bool,
-}
-
-impl KeepAlive {
-    /// Opens it, and asks: a server may begin to answer only then.
-    pub(super) async fn open(client: &Client, id: i64) -> Result<Self, Status> {
-        let (mut questions, _) = mpsc::channel(QUESTIONS);
-        let queue = || {
-            let (questions_tx, queue) = mpsc::channel(QUESTIONS);
-            let _ = questions_tx.try_send(LeaseKeepAliveRequest { id });
-            questions = questions_tx;
-            Box::pin(stream::unfold(queue, async |mut queue| {
-                queue.recv().await.map(|question| (question, queue))
-            }))
-        };
-        let answers = client.stream(queue, Terms::default()).await?;
-        Ok(Self { id, questions, answers, asked: true })
-    }
-
-    /// Renews.
-    pub(super) async fn renew(&mut self) -> Result<LeaseKeepAliveResponse, Status> {
-        if !self.asked {
-            let question = LeaseKeepAliveRequest { id: self.id };
-            self.questions.send(question).await.map_err(|_| STOPPED)?;
-        }
-        self.asked = true;
-        let answer = self.answers.next().await?.ok_or(STOPPED)?;
-        self.asked = false;
-        if answer.ttl <= 0 { Err(LEASE_NOT_FOUND) } else { Ok(answer) }
-    }
 }

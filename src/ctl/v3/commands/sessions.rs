@@ -7,9 +7,9 @@ use std::process::Stdio;
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use crate::client::Client;
+use crate::client::{Client, KeepAlive};
 use crate::ctl::failure::Failure;
-use crate::ctl::v3::commands::leases::{KeepAlive, pause};
+use crate::ctl::v3::commands::leases::pause;
 use crate::ctl::v3::commands::watching::Watching;
 use crate::ctl::v3::commands::{Job, Signals, execute, keys, wrong};
 use crate::ctl::v3::format::Printer;
