@@ -40,10 +40,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::api::{self, Api, CLUSTER_VERSION, Cors, ETCD_VERSION, Metrics};
+use crate::api::{self, Api, Cors, Metrics};
 use crate::config::{self, Address, Config, TlsFlags};
 use crate::disk::{DataDir, DataDirError, LogDir, RealFiles, Reserve, WalOptions};
-use crate::model::{LogIndex, PathLimits, codes};
+use crate::model::{CLUSTER_VERSION, ETCD_VERSION, LogIndex, PathLimits, codes};
 use crate::raft::{self, Raft, StartError};
 use crate::replica::identity::MemberIdentity;
 use crate::replica::{Facts, Hub, LocalMember, Replica};

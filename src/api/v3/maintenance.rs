@@ -7,12 +7,12 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
+use crate::api::backup;
 use crate::api::context::Context;
 use crate::api::v3::access::{asker, manager};
 use crate::api::v3::call::{Answers, Call};
 use crate::api::v3::{convert, kv, refused, write, wrong_reply};
-use crate::api::{ETCD_VERSION, backup};
-use crate::model::MemberId;
+use crate::model::{ETCD_VERSION, MemberId};
 use crate::mvcc::{Alarm, AlarmKind, AlarmRequest, Asker, Reply, Request, Revision};
 use crate::raft::Role;
 use crate::replica::request_timeout;
