@@ -142,6 +142,8 @@ pub struct Config {
     pub watchers_max: usize,
     /// Watches of version 3 that wish so hear after so long that there is nothing to tell.
     pub watch_progress_interval: Duration,
+    /// How many seconds a token of version 3 lives after its last use.
+    pub token_ttl_s: u64,
     /// How much of the past of version 3 keys is kept.
     pub retention: Retention,
     /// Bytes of superseded values of version 3 keys that are kept; `None` for all.

@@ -504,6 +504,7 @@ fn api_settings(config: &Config, data_dir: &DataDir, log: LogHandle) -> api::Set
         body_bytes_max: config.body_bytes_max,
         request_bytes_max: config.request_bytes_max,
         watch_progress_interval: config.watch_progress_interval,
+        token_ttl_s: config.token_ttl_s,
         txn_ops_max: config.txn_ops_max,
         path: PathLimits { bytes_max: config.key_bytes_max, depth_max: config.key_depth_max },
         cors: config.cors.clone().map_or(Cors::Any, Cors::Only),
