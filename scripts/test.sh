@@ -58,6 +58,10 @@ if [ "$(id -u)" != 0 ] || ! need patroni patroni || ! need runuser util-linux ||
   export CAIRN_SKIP_PATRONI=1
   skipped+=("Patroni at cairn, and moved to it from etcd: PostgreSQL and Patroni cannot be installed here, or this is not root (Debian: patroni, postgresql)")
 fi
+if ! scripts/clients.sh --install etcd3 etcd3gw; then
+  export CAIRN_SKIP_CLIENTS=1
+  skipped+=("test suites of python-etcd3 and etcd3gw: they, or a network of their own, cannot be had here (PyPI; Debian: python3-venv, iproute2)")
+fi
 need_for_faults
 
 scripts/check.sh

@@ -140,6 +140,7 @@ fn fields(config: &Config) -> Vec<(&'static str, String)> {
         request_bytes_max,
         watchers_max,
         watch_progress_interval,
+        token_ttl_s,
         retention,
         past_bytes_max,
         key_bytes_max,

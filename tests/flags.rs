@@ -69,6 +69,10 @@ const CASES: &[(&str, Case)] = &[
         Elsewhere("v3_live::lease::what_is_older_than_said_is_compacted_by_itself"),
     ),
     (
+        "auth-token-ttl",
+        Elsewhere("v3_live::tokens::a_token_lives_so_long_after_its_last_use_as_said"),
+    ),
+    (
         "experimental-watch-progress-notify-interval",
         Elsewhere("v3_live::watch::quiet_watchers_hear_that_there_is_nothing"),
     ),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use cairn::model::ETCD_VERSION;
 use support::http::{self, Request};
 use support::process::Process;
 
@@ -100,7 +101,7 @@ fn said<'a>(entry: &'a BTreeMap<String, String>, field: &str) -> Option<&'a str>
 fn under_systemd_lines_are_entries_with_fields() {
     let mut journal = Reader::listen();
     let mut member = under_systemd(&journal.path, &[]);
-    let begins = journal.entry("etcd Version: 3.4.23");
+    let begins = journal.entry(&format!("etcd Version: {ETCD_VERSION}"));
     assert_eq!(said(&begins, "PRIORITY"), Some("6"));
     assert_eq!(said(&begins, "PACKAGE"), Some("etcdmain"));
     assert_eq!(said(&begins, "SYSLOG_IDENTIFIER"), Some("cairn"));

@@ -12,6 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use cairn::model::ETCD_VERSION;
 use support::debian::{Debian, POLL, package, packages, skipped, wait_until};
 use support::docker::{Engine, output, text};
 use support::page::block;
@@ -76,7 +77,10 @@ fn it_is_installed_and_runs(debian: &Debian, package: &Path) {
     assert!(entries.contains("\"PACKAGE\" : \"etcdserver\""), "{entries}");
     debian.said("bash -ec '. /usr/share/bash-completion/completions/etcdctl; complete -p etcdctl'");
     assert_eq!(
-        debian.said("dpkg-query -W -f '${Provides}' cairn").matches("(= 3.4.23)").count(),
+        debian
+            .said("dpkg-query -W -f '${Provides}' cairn")
+            .matches(&format!("(= {ETCD_VERSION})"))
+            .count(),
         3
     );
 }

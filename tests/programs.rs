@@ -7,6 +7,8 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use cairn::model::{CLUSTER_VERSION, ETCD_VERSION};
+use support::http::{self, Request};
 use support::server::{Flavor, Server};
 
 const CAIRN: &str = env!("CARGO_BIN_EXE_cairn");
@@ -65,6 +67,33 @@ fn a_link_is_the_program_that_it_is_called() {
     // What is no name at all is a wrong word of the server, as ever.
     let output = run(CAIRN, &["etcdd", "--version"], &[]);
     assert!(said(&output.stderr).contains("'etcdd' is not a valid flag"), "{output:?}");
+}
+
+/// Kubernetes asks for the progress of watches from 3.4.31 on: the third number matters to it.
+#[test]
+fn all_that_clients_see_says_the_same_release() {
+    assert_eq!((ETCD_VERSION, CLUSTER_VERSION), ("3.4.37", "3.4.0"));
+    let server = Server::start(Flavor::Subject);
+    let ask = |request| http::ask(server.addr(), &request).expect("an answer").text();
+    assert_eq!(ask(Request::get("/version")), r#"{"etcdserver":"3.4.37","etcdcluster":"3.4.0"}"#);
+    let status = ask(Request::new("POST", "/v3/maintenance/status").body("{}"));
+    assert!(status.contains(r#""version":"3.4.37""#), "{status}");
+    let metrics = ask(Request::get("/metrics"));
+    for line in [
+        "etcd_server_version{server_version=\"3.4.37\"} 1\n",
+        "etcd_cluster_version{cluster_version=\"3.4\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
+    }
+    let first_line = |words: &[&str], variables: &[(&str, &str)]| {
+        let output = run(CAIRN, words, variables);
+        said(&output.stdout).lines().next().map(str::to_owned)
+    };
+    assert_eq!(first_line(&["--version"], &[]).as_deref(), Some("etcd Version: 3.4.37"));
+    for (words, api) in [(["etcdctl", "-v"], "2"), (["etcdctl", "version"], "3")] {
+        let line = first_line(&words, &[("ETCDCTL_API", api)]);
+        assert_eq!(line.as_deref(), Some("etcdctl version: 3.4.37"), "{words:?}");
+    }
 }
 
 #[test]

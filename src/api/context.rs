@@ -24,6 +24,8 @@ pub struct Settings {
     pub request_bytes_max: usize,
     /// Watches of version 3 that wish so hear after so long that there is nothing to tell.
     pub watch_progress_interval: Duration,
+    /// How many seconds a token of version 3 lives after its last use.
+    pub token_ttl_s: u64,
     /// Operations in a transaction of version 3.
     pub txn_ops_max: usize,
     /// Size of a key.

@@ -9,7 +9,8 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::api::body::Body;
 use crate::api::context::Context;
-use crate::api::{ETCD_VERSION, error};
+use crate::api::error;
+use crate::model::ETCD_VERSION;
 use crate::mvcc::AlarmKind;
 use crate::replica::Replica;
 

@@ -46,9 +46,3 @@ pub use v3::{CALL, ends_with_client, gone};
 /// The headers of requests that anything here looks at, but for those that say how a message is framed. Others need not be kept.
 pub static HEADERS_READ: [HeaderName; 5] =
     [HOST, CONTENT_TYPE, CONTENT_LENGTH, AUTHORIZATION, ORIGIN];
-
-/// The version that `/version` shows: the etcd release whose behaviour is served. Tools decide by it what they may use.
-pub const ETCD_VERSION: &str = "3.4.23";
-
-/// What `/version` shows for the cluster.
-pub const CLUSTER_VERSION: &str = "3.4.0";

@@ -507,7 +507,13 @@ pub const SECTIONS: &[Section] = &[
             ),
             row("auth-token", "simple", Text, V3, "Tokens of version 3 authentication."),
             row("bcrypt-cost", "10", Number, V3, "Cost of version 3 passwords."),
-            row("auth-token-ttl", "300", Number, V3, "Lifetime of version 3 tokens."),
+            row(
+                "auth-token-ttl",
+                "300",
+                Number,
+                Works,
+                "Lifetime of version 3 tokens after their last use, in seconds.",
+            ),
         ],
     },
     Section {

@@ -33,7 +33,7 @@ use parse::{Asked, Raw};
 pub use tls::{Side, TlsFlags, TlsVersion};
 use variables::Variables;
 
-use crate::model::{Discovery, Url};
+use crate::model::{Discovery, ETCD_VERSION, Url};
 
 /// What a request can hold, however the limits are set.
 pub const REQUEST_BYTES_MAX: u64 = validate::REQUEST_BYTES_MAX;
@@ -142,6 +142,8 @@ pub struct Config {
     pub watchers_max: usize,
     /// Watches of version 3 that wish so hear after so long that there is nothing to tell.
     pub watch_progress_interval: Duration,
+    /// How many seconds a token of version 3 lives after its last use.
+    pub token_ttl_s: u64,
     /// How much of the past of version 3 keys is kept.
     pub retention: Retention,
     /// Bytes of superseded values of version 3 keys that are kept; `None` for all.
@@ -344,7 +346,7 @@ fn texts(urls: &[Url]) -> Vec<String> {
 /// Tools read the first line.
 fn version() -> String {
     format!(
-        "etcd Version: 3.4.23\ncairn Version: {}\nGo OS/Arch: {}/{}\n",
+        "etcd Version: {ETCD_VERSION}\ncairn Version: {}\nGo OS/Arch: {}/{}\n",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
         if cfg!(target_arch = "x86_64") { "amd64" } else { std::env::consts::ARCH },

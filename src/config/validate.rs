@@ -27,6 +27,10 @@ pub(super) const REQUEST_BYTES_MAX: u64 = BODY_BYTES_MAX + HEADER_BYTES_MAX;
 const HEADER_BYTES_MIN: u64 = 8192;
 /// Deeper trees would need more stack than threads have.
 const KEY_DEPTH_MAX: u64 = 1000;
+/// How long a token of version 3 lives where nothing is said.
+const TOKEN_TTL_S: u64 = 300;
+/// A hundred years.
+const TOKEN_TTL_S_MAX: u64 = 100 * 365 * 24 * 3600;
 /// Of things that each take memory; a member has nowhere near so much.
 const COUNT_MAX: u64 = 1 << 32;
 /// A batch of the log has a length of 32 bits.
@@ -158,6 +162,7 @@ pub(super) fn validate(
         request_bytes_max: within(raw, "max-request-bytes", 1, BODY_BYTES_MAX)?,
         watchers_max: within(raw, "max-watchers", 1, COUNT_MAX)?,
         watch_progress_interval: watch_progress_interval(raw)?,
+        token_ttl_s: token_ttl_s(raw)?,
         retention: retention(raw)?,
         past_bytes_max: Some(within(raw, "auto-compaction-bytes", 0, BYTES_MAX)?)
             .filter(|bytes| *bytes > 0),
@@ -192,6 +197,14 @@ fn quota_bytes(raw: &Raw) -> Result<u64, Failure> {
 fn inflight_bytes_max(raw: &Raw) -> Result<usize, Failure> {
     let form: u64 = within(raw, "max-body-bytes", 1, BODY_BYTES_MAX)?;
     within(raw, "max-inflight-bytes", 2 * form, INFLIGHT_BYTES_MAX)
+}
+
+/// Zero stands for the default, as in etcd.
+fn token_ttl_s(raw: &Raw) -> Result<u64, Failure> {
+    Ok(match within(raw, "auth-token-ttl", 0, TOKEN_TTL_S_MAX)? {
+        0 => TOKEN_TTL_S,
+        said => said,
+    })
 }
 
 /// More often it would be nothing but noise.

@@ -25,6 +25,7 @@ mod wire;
 
 use std::future::pending;
 
+use crate::model::ETCD_VERSION;
 use failure::{Failure, code};
 use parse::{Asked, Line, Misuse, Topic};
 use print::{Format, note};
@@ -32,8 +33,6 @@ use settings::Settings;
 use table::{Action, OnKeys, V2};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The version of etcd's tool whose ways these are.
-const LIKE: &str = "3.4.23";
 /// As a shell counts a program that SIGTERM has ended.
 const TERMINATED: u8 = 143;
 
@@ -69,7 +68,8 @@ pub async fn run(program: &str, words: &[String], variables: &[(String, String)]
         }
         Ok(Asked::Version) => {
             let own = env!("CARGO_PKG_VERSION");
-            let text = format!("etcdctl version: {LIKE}\nAPI version: 2\ncairn version: {own}\n");
+            let text =
+                format!("etcdctl version: {ETCD_VERSION}\nAPI version: 2\ncairn version: {own}\n");
             ended(print::out(&text).map(|()| 0), false)
         }
         Err(misuse) => misused(program, misuse),

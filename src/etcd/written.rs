@@ -12,7 +12,7 @@ use crate::etcd::entry::{Metadata, Place};
 use crate::etcd::facts::{self, Attributes, RaftAttributes};
 use crate::etcd::proto::Message;
 use crate::etcd::wal::{Kind, SegmentWriter};
-use crate::model::{KeyPath, LogTime, MemberId, StoreIndex, WallOffset};
+use crate::model::{CLUSTER_VERSION, KeyPath, LogTime, MemberId, StoreIndex, WallOffset};
 use crate::store::{Counter, Event, MemberRecord, Node, ROOT, Shown, Store};
 
 /// Slots of etcd's history.
@@ -30,9 +30,6 @@ pub struct Written<'a> {
     /// What that member is called, and where it is reached.
     pub record: &'a MemberRecord,
 }
-
-/// The version that etcd is told to have had, where the store knows none.
-const VERSION: &str = "3.4.0";
 
 impl Written<'_> {
     /// The name of the snapshot file.
@@ -125,7 +122,7 @@ impl Written<'_> {
             (facts::attributes(id), text(serde_json::to_vec(&own))),
         ];
         files.extend(self.store.members().removed().map(|id| (facts::removed(id), Vec::new())));
-        let version = self.store.members().version().unwrap_or(VERSION);
+        let version = self.store.members().version().unwrap_or(CLUSTER_VERSION);
         files.push((KeyPath::from(facts::VERSION), version.as_bytes().to_vec()));
         out.dir_of(&KeyPath::from("/0"), files);
     }
@@ -165,7 +162,7 @@ impl Written<'_> {
             match slot {
                 Some(event) => out.event(event),
                 None => out.raw(&format!(
-                    r#"{{"action":"set","node":{{"key":"/0/version","value":"{VERSION}","modifiedIndex":{0},"createdIndex":{0}}}}}"#,
+                    r#"{{"action":"set","node":{{"key":"/0/version","value":"{CLUSTER_VERSION}","modifiedIndex":{0},"createdIndex":{0}}}}}"#,
                     index.0
                 )),
             }

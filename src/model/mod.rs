@@ -14,6 +14,7 @@ mod password;
 mod path;
 mod random;
 mod refusal;
+mod release;
 mod retention;
 mod time;
 mod unavailable;
@@ -30,6 +31,7 @@ pub use path::{KEYS_PREFIX_HIDDEN, KeyPath, PathLimits};
 pub(crate) use path::{has_hidden, walk_order};
 pub use random::{Random, scatter};
 pub use refusal::{Refusal, Reply};
+pub use release::{CLUSTER_VERSION, ETCD_VERSION};
 pub use retention::Retention;
 #[cfg(test)]
 pub(crate) use time::StillClock;

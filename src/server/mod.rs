@@ -40,10 +40,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::api::{self, Api, CLUSTER_VERSION, Cors, ETCD_VERSION, Metrics};
+use crate::api::{self, Api, Cors, Metrics};
 use crate::config::{self, Address, Config, TlsFlags};
 use crate::disk::{DataDir, DataDirError, LogDir, RealFiles, Reserve, WalOptions};
-use crate::model::{LogIndex, PathLimits, codes};
+use crate::model::{CLUSTER_VERSION, ETCD_VERSION, LogIndex, PathLimits, codes};
 use crate::raft::{self, Raft, StartError};
 use crate::replica::identity::MemberIdentity;
 use crate::replica::{Facts, Hub, LocalMember, Replica};
@@ -504,6 +504,7 @@ fn api_settings(config: &Config, data_dir: &DataDir, log: LogHandle) -> api::Set
         body_bytes_max: config.body_bytes_max,
         request_bytes_max: config.request_bytes_max,
         watch_progress_interval: config.watch_progress_interval,
+        token_ttl_s: config.token_ttl_s,
         txn_ops_max: config.txn_ops_max,
         path: PathLimits { bytes_max: config.key_bytes_max, depth_max: config.key_depth_max },
         cors: config.cors.clone().map_or(Cors::Any, Cors::Only),

@@ -83,7 +83,7 @@ fn curl(words: &[String]) -> Output {
     command.args(words).output().expect("curl is there")
 }
 
-const VERSION: &str = "{\"etcdserver\":\"3.4.23\",\"etcdcluster\":\"3.4.0\"}";
+const VERSION: &str = "{\"etcdserver\":\"3.4.37\",\"etcdcluster\":\"3.4.0\"}";
 
 #[test]
 fn both_versions_and_all_kinds_of_keys_are_spoken() {

@@ -4,6 +4,7 @@
 use std::env;
 use std::process::{Command, Output};
 
+use cairn::model::ETCD_VERSION;
 use serde_json::Value;
 
 use crate::client::await_until;
@@ -91,7 +92,7 @@ fn the_real_tool_asks_each_member_how_it_is() {
     assert_eq!(named, endpoints, "{table}");
     let leads = rows.iter().filter(|row| row[4] == "true").count();
     assert_eq!(leads, 1, "{table}");
-    assert!(rows.iter().all(|row| row[2] == "3.4.23" && row[5] == "false"), "{table}");
+    assert!(rows.iter().all(|row| row[2] == ETCD_VERSION && row[5] == "false"), "{table}");
 
     // Told of one member it finds the others, here by an address without a scheme.
     let one = [asked.cluster.member(0).addr().to_string()];

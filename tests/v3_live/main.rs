@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alarm;
 mod client;
 mod etcdctl;
 mod kubernetes;

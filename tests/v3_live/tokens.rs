@@ -1,7 +1,7 @@
 //! Tokens: what one member has given out is known to all, and clients replace what is not taken any more.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn::client::{Client, Endpoint, Settings, Terms};
 use cairn::rpc::{Code, RangeRequest, SnapshotRequest};
@@ -109,4 +109,21 @@ fn a_client_replaces_a_token_that_is_refused_once_and_asks_again() {
     });
     let (status, _) = try_call_with(addr, &own, "kv/range", &json!({"key": "AA=="})).expect("one");
     assert_eq!(status, 401, "it was the old password's");
+}
+
+#[test]
+fn a_token_lives_so_long_after_its_last_use_as_said() {
+    let server = Server::start_with(Flavor::Subject, &["--auth-token-ttl=1"]);
+    let addr = server.addr();
+    secure(addr);
+    let (used, unused) = (token(addr), token(addr));
+    let status_of = |token: &str| {
+        try_call_with(addr, token, "kv/range", &json!({"key": base64("a")})).expect("an answer").0
+    };
+    assert_eq!((status_of(&used), status_of(&unused)), (200, 200));
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        assert_eq!(status_of(&used), 200, "after {:?}", begun.elapsed());
+    }
+    assert_eq!((status_of(&used), status_of(&unused)), (200, 401));
 }

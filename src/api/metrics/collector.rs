@@ -8,7 +8,7 @@ use prometheus::proto::MetricFamily;
 use crate::api::metrics::families::{Families, Labelled};
 use crate::api::metrics::limits::LimitHits;
 use crate::api::metrics::surroundings::Surroundings;
-use crate::api::{CLUSTER_VERSION, ETCD_VERSION};
+use crate::model::{CLUSTER_VERSION, ETCD_VERSION};
 use crate::mvcc::AlarmKind;
 use crate::raft::Role;
 use crate::replica::Replica;

@@ -15,9 +15,6 @@ use crate::model::LogTime;
 use crate::mvcc::{Asker, AuthRequest, Command, Intent, KeyRange, Request, Token};
 use crate::rpc::{Status, status};
 
-/// How long a token lives after its last use, as in etcd.
-pub(super) const TOKEN_TTL: Duration = Duration::from_secs(300);
-
 const TOKEN_LETTERS: usize = 16;
 
 /// Who makes this call. A token that this member does not know may be so new that only another one has it: that is waited for.

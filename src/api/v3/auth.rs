@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::context::Context;
-use crate::api::v3::access::{TOKEN_TTL, asker, new_token};
+use crate::api::v3::access::{asker, new_token};
 use crate::api::v3::call::Call;
 use crate::api::v3::{convert, header_now, refused, write};
 use crate::model::PasswordHash;
@@ -85,7 +85,7 @@ pub(super) async fn authenticate(
             name: request.name.clone(),
             token: token.clone(),
             revision: auth.revision(),
-            ttl_s: TOKEN_TTL.as_secs(),
+            ttl_s: api.settings.token_ttl_s,
         };
         match write(&api, Asker::Internal, Request::Auth(change), call.held.clone()).await {
             Err(refused) if refused == refused::mvcc(Refusal::AuthOldRevision) => {}

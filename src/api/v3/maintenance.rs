@@ -7,12 +7,12 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
+use crate::api::backup;
 use crate::api::context::Context;
 use crate::api::v3::access::{asker, manager};
 use crate::api::v3::call::{Answers, Call};
 use crate::api::v3::{convert, kv, refused, write, wrong_reply};
-use crate::api::{ETCD_VERSION, backup};
-use crate::model::MemberId;
+use crate::model::{ETCD_VERSION, MemberId};
 use crate::mvcc::{Alarm, AlarmKind, AlarmRequest, Asker, Reply, Request, Revision};
 use crate::raft::Role;
 use crate::replica::request_timeout;
@@ -160,25 +160,29 @@ pub(super) async fn alarm(
         Ok(AlarmType::Corrupt) => Some(AlarmKind::Corrupt),
         Err(_) => return Err(unknown("type", request.alarm)),
     };
-    let member = Some(MemberId(request.member_id)).filter(|member| member.0 != 0);
+    // As etcd takes it: zero is a member like any other, not all of them.
+    let member = MemberId(request.member_id);
     let change = match AlarmAction::try_from(request.action) {
         Ok(AlarmAction::Get) => {
             // In etcd this goes through the log: whoever lists alarms to clear them misses none.
             api.replica.read_barrier().await.map_err(refused::unavailable)?;
             let view = api.replica.view();
-            let asked = |alarm: &Alarm| {
-                kind.is_none_or(|kind| kind == alarm.kind)
-                    && member.is_none_or(|member| member == alarm.member)
-            };
+            let asked = |alarm: &Alarm| kind.is_none_or(|kind| kind == alarm.kind);
             let alarms = view.store.mvcc().alarms().filter(asked).map(alarm_member).collect();
             return Ok(AlarmResponse { header: None, alarms });
         }
         Ok(AlarmAction::Activate) => {
             let kind = kind.ok_or_else(|| unknown("type", request.alarm))?;
-            let member = member.unwrap_or(api.replica.member().id);
             AlarmRequest::Activate(Alarm { member, kind })
         }
-        Ok(AlarmAction::Deactivate) => AlarmRequest::Deactivate { member, kind },
+        Ok(AlarmAction::Deactivate) => match kind {
+            Some(_) => AlarmRequest::Deactivate { member: Some(member), kind },
+            // No alarm is of no kind.
+            None => {
+                asker(&api, &call).await?;
+                return Ok(AlarmResponse { header: None, alarms: Vec::new() });
+            }
+        },
         Err(_) => return Err(unknown("action", request.action)),
     };
     let asker = asker(&api, &call).await?;

@@ -31,7 +31,8 @@ use crate::ctl::v3::format::Printer;
 use crate::ctl::v3::parse::Line;
 use crate::ctl::v3::settings::Settings;
 use crate::ctl::v3::{code, error, refused};
-use crate::ctl::{LIKE, completion, man};
+use crate::ctl::{completion, man};
+use crate::model::ETCD_VERSION;
 use crate::rpc::status::DEADLINE_EXCEEDED;
 
 /// What a shell says of a program that SIGINT has ended, and of one that SIGTERM has.
@@ -171,7 +172,7 @@ pub(in crate::ctl) async fn run(
         OfV3::Version => {
             let own = env!("CARGO_PKG_VERSION");
             print::out(&format!(
-                "etcdctl version: {LIKE}\nAPI version: 3.4\ncairn version: {own}\n"
+                "etcdctl version: {ETCD_VERSION}\nAPI version: 3.4\ncairn version: {own}\n"
             ))?;
         }
         OfV3::Completion => {
