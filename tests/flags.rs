@@ -72,6 +72,9 @@ const CASES: &[(&str, Case)] = &[
         "auth-token-ttl",
         Elsewhere("v3_live::tokens::a_token_lives_so_long_after_its_last_use_as_said"),
     ),
+    ("auth-token", Elsewhere("v3_live::signed::a_signed_token_says_who_its_bearer_is")),
+    ("bcrypt-cost", Elsewhere("v3_live::signed::the_cost_of_a_password_is_what_is_said")),
+    ("enable-grpc-gateway", Elsewhere("v3_live::signed::the_gateway_can_be_left_out")),
     (
         "experimental-watch-progress-notify-interval",
         Elsewhere("v3_live::watch::quiet_watchers_hear_that_there_is_nothing"),

@@ -12,7 +12,7 @@ use crate::api::backup::BACKUPS_MAX;
 use crate::api::cors::Cors;
 use crate::api::error;
 use crate::api::metrics::Metrics;
-use crate::api::v3::{KeptTokens, Methods};
+use crate::api::v3::{Jwt, KeptTokens, Methods};
 use crate::model::PathLimits;
 use crate::replica::Replica;
 
@@ -24,8 +24,14 @@ pub struct Settings {
     pub request_bytes_max: usize,
     /// Watches of version 3 that wish so hear after so long that there is nothing to tell.
     pub watch_progress_interval: Duration,
-    /// How many seconds a token of version 3 lives after its last use.
+    /// Tokens of version 3 are signed; `None` for those that are kept.
+    pub jwt: Option<Jwt>,
+    /// How many seconds a token that is kept lives after its last use.
     pub token_ttl_s: u64,
+    /// How much work the hash of a new password of version 3 is, as bcrypt counts it.
+    pub bcrypt_cost: u32,
+    /// Serve version 3 as JSON too.
+    pub gateway: bool,
     /// Operations in a transaction of version 3.
     pub txn_ops_max: usize,
     /// Size of a key.

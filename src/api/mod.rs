@@ -41,7 +41,7 @@ pub use metrics::{
     Surroundings,
 };
 pub use routes::Api;
-pub use v3::{CALL, ends_with_client, gone};
+pub use v3::{CALL, Jwt, ends_with_client, gone};
 
 /// The headers of requests that anything here looks at, but for those that say how a message is framed. Others need not be kept.
 pub static HEADERS_READ: [HeaderName; 5] =

@@ -151,7 +151,9 @@ impl Api {
         {
             return keys::serve(&self.context, key, request).await;
         }
-        if let Some(path) = v3::gateway_path(path) {
+        if self.context.settings.gateway
+            && let Some(path) = v3::gateway_path(path)
+        {
             return v3::serve_gateway(&self.context, path, request).await;
         }
         route(&self.client_routes, request).await

@@ -122,13 +122,12 @@ impl Caller {
             if turn.counts {
                 lock(&hand.tally).sent += 1;
             }
-            let answer = match load {
-                Load::KeepAliveV3 => {
-                    tokio::time::timeout(self.timeout, self.keep_alive(&client, &mut lease))
-                        .await
-                        .unwrap_or(Err(DEADLINE_EXCEEDED))
-                }
-                load => self.ask_once(&client, load, self.key("keys", choice.number())).await,
+            let answer = if load == Load::KeepAliveV3 {
+                let renewed = self.keep_alive(&client, &mut lease);
+                let renewed = tokio::time::timeout(self.timeout, renewed).await;
+                renewed.unwrap_or(Err(DEADLINE_EXCEEDED))
+            } else {
+                self.ask_once(&client, load, self.key("keys", choice.number())).await
             };
             let now = Instant::now();
             if !turn.counts {
@@ -146,25 +145,25 @@ impl Caller {
         let terms = Terms::within(self.timeout);
         let range =
             |key, serializable| RangeRequest { key, serializable, ..RangeRequest::default() };
-        match load {
-            Load::RangeV3 => client.ask(&range(key, false), terms).await.map(drop),
-            Load::SerializableV3 => client.ask(&range(key, true), terms).await.map(drop),
-            Load::TxnV3 => {
-                let is_there = Compare {
-                    result: CompareResult::Greater.into(),
-                    target: CompareTarget::Create.into(),
-                    key: key.clone(),
-                    target_union: Some(TargetUnion::CreateRevision(0)),
-                    range_end: Bytes::new(),
-                };
-                let op = |request| RequestOp { request: Some(request) };
-                let put = Request::Put(self.put(key.clone()));
-                let success = vec![op(put), op(Request::Range(range(key, false)))];
-                let txn = TxnRequest { compare: vec![is_there], success, failure: Vec::new() };
-                client.ask(&txn, terms).await.map(drop)
-            }
-            _ => client.ask(&self.put(key), terms).await.map(drop),
+        if matches!(load, Load::RangeV3 | Load::SerializableV3) {
+            let serializable = load == Load::SerializableV3;
+            return client.ask(&range(key, serializable), terms).await.map(drop);
         }
+        if load != Load::TxnV3 {
+            return client.ask(&self.put(key), terms).await.map(drop);
+        }
+        let is_there = Compare {
+            result: CompareResult::Greater.into(),
+            target: CompareTarget::Create.into(),
+            key: key.clone(),
+            target_union: Some(TargetUnion::CreateRevision(0)),
+            range_end: Bytes::new(),
+        };
+        let op = |request| RequestOp { request: Some(request) };
+        let put = Request::Put(self.put(key.clone()));
+        let success = vec![op(put), op(Request::Range(range(key, false)))];
+        let txn = TxnRequest { compare: vec![is_there], success, failure: Vec::new() };
+        client.ask(&txn, terms).await.map(drop)
     }
 
     async fn keep_alive(

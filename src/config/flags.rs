@@ -59,7 +59,9 @@ const fn row(
 use Kind::{Bool, Choice, List, Number, Origins, Text, Urls};
 use Status::{Ignored, Works};
 
-const V3: Status = Ignored("it belongs to etcd's version 3 API");
+const V3: Status = Ignored("version 3 data is stored in another way here");
+const LEASES: Status = Ignored("a change of leader never extends a lease here");
+const NO_DOWNGRADE: Status = Ignored("there is no downgrade between members here");
 
 /// A part of the help.
 #[derive(Debug)]
@@ -505,14 +507,20 @@ pub const SECTIONS: &[Section] = &[
                 Works,
                 "Host names that requests may name, comma-separated; * for all.",
             ),
-            row("auth-token", "simple", Text, V3, "Tokens of version 3 authentication."),
-            row("bcrypt-cost", "10", Number, V3, "Cost of version 3 passwords."),
+            row(
+                "auth-token",
+                "simple",
+                Text,
+                Works,
+                "Tokens of version 3: simple, or jwt,sign-method=RS256,priv-key=FILE,pub-key=FILE,ttl=5m.",
+            ),
+            row("bcrypt-cost", "10", Number, Works, "How slow new passwords are to try, 4 to 31."),
             row(
                 "auth-token-ttl",
                 "300",
                 Number,
                 Works,
-                "Lifetime of version 3 tokens after their last use, in seconds.",
+                "Lifetime of simple tokens after their last use, in seconds.",
             ),
         ],
     },
@@ -564,8 +572,8 @@ pub const SECTIONS: &[Section] = &[
                 Works,
                 "Where /metrics, /health, /livez and /readyz are served besides.",
             ),
-            row("enable-grpc-gateway", "true", Bool, V3, "Version 3 over HTTP."),
-            row("next-cluster-version-compatible", "false", Bool, V3, "Version 3 downgrades."),
+            row("enable-grpc-gateway", "true", Bool, Works, "Version 3 as JSON."),
+            row("next-cluster-version-compatible", "false", Bool, NO_DOWNGRADE, "Downgrades."),
         ],
     },
     Section {
@@ -593,12 +601,12 @@ pub const SECTIONS: &[Section] = &[
                 V3,
                 "Layout of version 3 data.",
             ),
-            row("experimental-enable-lease-checkpoint", "false", Bool, V3, "Version 3 leases."),
+            row("experimental-enable-lease-checkpoint", "false", Bool, LEASES, "Version 3 leases."),
             row(
                 "experimental-enable-lease-checkpoint-persist",
                 "false",
                 Bool,
-                V3,
+                LEASES,
                 "Version 3 leases.",
             ),
             row(

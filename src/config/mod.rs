@@ -19,6 +19,7 @@ mod log;
 mod parse;
 pub mod print;
 mod tls;
+mod tokens;
 mod validate;
 mod variables;
 
@@ -31,6 +32,7 @@ use crate::model::Retention;
 pub use listen::{Address, ListenUrl};
 use parse::{Asked, Raw};
 pub use tls::{Side, TlsFlags, TlsVersion};
+pub use tokens::{JwtFlags, JwtMethod, TokenFlags};
 use variables::Variables;
 
 use crate::model::{Discovery, ETCD_VERSION, Url};
@@ -142,8 +144,14 @@ pub struct Config {
     pub watchers_max: usize,
     /// Watches of version 3 that wish so hear after so long that there is nothing to tell.
     pub watch_progress_interval: Duration,
-    /// How many seconds a token of version 3 lives after its last use.
+    /// What tokens of version 3 are.
+    pub tokens: TokenFlags,
+    /// How many seconds a simple token of version 3 lives after its last use.
     pub token_ttl_s: u64,
+    /// How much work the hash of a new password is, as bcrypt counts it.
+    pub bcrypt_cost: u32,
+    /// Serve version 3 as JSON too.
+    pub gateway: bool,
     /// How much of the past of version 3 keys is kept.
     pub retention: Retention,
     /// Bytes of superseded values of version 3 keys that are kept; `None` for all.

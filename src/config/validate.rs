@@ -12,6 +12,7 @@ use crate::config::listen::Listeners;
 use crate::config::log;
 use crate::config::parse::{Raw, parse_number, same};
 use crate::config::tls::{self, Side};
+use crate::config::tokens;
 use crate::config::{Config, Failure, Level, ListenUrl, Notice, ProxyFlags, texts};
 use crate::model::{Retention, Url};
 
@@ -31,6 +32,9 @@ const KEY_DEPTH_MAX: u64 = 1000;
 const TOKEN_TTL_S: u64 = 300;
 /// A hundred years.
 const TOKEN_TTL_S_MAX: u64 = 100 * 365 * 24 * 3600;
+/// What bcrypt knows. The largest takes a processor for days.
+const BCRYPT_COST_MIN: u64 = 4;
+const BCRYPT_COST_MAX: u64 = 31;
 /// Of things that each take memory; a member has nowhere near so much.
 const COUNT_MAX: u64 = 1 << 32;
 /// A batch of the log has a length of 32 bits.
@@ -162,7 +166,10 @@ pub(super) fn validate(
         request_bytes_max: within(raw, "max-request-bytes", 1, BODY_BYTES_MAX)?,
         watchers_max: within(raw, "max-watchers", 1, COUNT_MAX)?,
         watch_progress_interval: watch_progress_interval(raw)?,
+        tokens: tokens::of(raw)?,
         token_ttl_s: token_ttl_s(raw)?,
+        bcrypt_cost: within(raw, "bcrypt-cost", BCRYPT_COST_MIN, BCRYPT_COST_MAX)?,
+        gateway: raw.bool("enable-grpc-gateway"),
         retention: retention(raw)?,
         past_bytes_max: Some(within(raw, "auto-compaction-bytes", 0, BYTES_MAX)?)
             .filter(|bytes| *bytes > 0),

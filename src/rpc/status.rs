@@ -154,6 +154,7 @@ statuses! {
         ELECTION_NO_LEADER "election: no leader"
         LEADER_KEY_MISSING "\"leader\" field must be provided"
         SESSION_EXPIRED "mutex: session is expired"
+        VERIFY_ONLY "auth: token signing attempted with verify-only key"
     }
     InvalidArgument {
         USER_EMPTY "etcdserver: user name is empty"

@@ -40,15 +40,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::api::{self, Api, Cors, Metrics};
-use crate::config::{self, Address, Config, TlsFlags};
+use crate::api::{self, Api, Cors, Jwt, Metrics};
+use crate::config::{self, Address, Config, TlsFlags, TokenFlags};
 use crate::disk::{DataDir, DataDirError, LogDir, RealFiles, Reserve, WalOptions};
 use crate::model::{CLUSTER_VERSION, ETCD_VERSION, LogIndex, PathLimits, codes};
 use crate::raft::{self, Raft, StartError};
 use crate::replica::identity::MemberIdentity;
 use crate::replica::{Facts, Hub, LocalMember, Replica};
 use crate::store::HistoryLimits;
-use crate::tls::{self, TlsError};
+use crate::tls::{self, Signing, TlsError};
 use crate::transport::{self, AddressBook, FRAME_BYTES_MAX, Transport};
 
 #[cfg(test)]
@@ -140,6 +140,7 @@ pub async fn run(
     let data_dir = Arc::new(DataDir::open(&RealFiles, &config.data_dir)?);
     let log_dir = LogDir::open(&RealFiles, &data_dir, config.wal_dir.as_deref())?;
     let sides = Sides::load(&config)?;
+    let jwt = jwt(&config.tokens)?;
     let listeners = Listeners::bind(&config, &sides, sockets)?;
     manager.starting("looking for the other members").await;
     let identity = tokio::select! {
@@ -214,7 +215,7 @@ pub async fn run(
     let api = Api::new(
         replica.clone(),
         Arc::clone(&metrics),
-        api_settings(&config, &data_dir, log.clone()),
+        api_settings(&config, &data_dir, jwt, log.clone()),
     );
     let clients = CancellationToken::new();
     if restarted {
@@ -498,9 +499,30 @@ async fn start_raft(
     Ok(raft)
 }
 
-fn api_settings(config: &Config, data_dir: &DataDir, log: LogHandle) -> api::Settings {
+/// The keys for signed tokens, if tokens are signed.
+fn jwt(flags: &TokenFlags) -> Result<Option<Jwt>, TlsError> {
+    let TokenFlags::Jwt(flags) = flags else { return Ok(None) };
+    let signs = Arc::new(Signing::load(flags)?);
+    let checks = Arc::clone(&signs);
+    Ok(Some(Jwt {
+        method: flags.method.name(),
+        ttl: flags.ttl,
+        sign: Box::new(move |text| signs.sign(text)),
+        is_signed: Box::new(move |text, signature| checks.is_signed(text, signature)),
+    }))
+}
+
+fn api_settings(
+    config: &Config,
+    data_dir: &DataDir,
+    jwt: Option<Jwt>,
+    log: LogHandle,
+) -> api::Settings {
     let checkpoint = data_dir.checkpoint();
     api::Settings {
+        jwt,
+        bcrypt_cost: config.bcrypt_cost,
+        gateway: config.gateway,
         body_bytes_max: config.body_bytes_max,
         request_bytes_max: config.request_bytes_max,
         watch_progress_interval: config.watch_progress_interval,

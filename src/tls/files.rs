@@ -64,7 +64,7 @@ pub(super) fn stamps(flags: &TlsFlags) -> Vec<(PathBuf, Option<Stamp>)> {
     named(flags).map(|path| (path.to_owned(), stamp(path))).collect()
 }
 
-fn bytes(path: &Path, flag: &str) -> Result<Vec<u8>, TlsError> {
+pub(super) fn bytes(path: &Path, flag: &str) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|source| TlsError::Read {
         path: path.to_owned(),
         flag: flag.to_owned(),
@@ -81,8 +81,8 @@ fn chain(path: &Path, flag: &str) -> Result<Vec<CertificateDer<'static>>, TlsErr
     if chain.is_empty() { Err(fail("there is no certificate in it".to_owned())) } else { Ok(chain) }
 }
 
-fn private_key(path: &Path, flag: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
-    const WANTED: &str = "a file with a private key in PEM, without a password";
+/// The bytes of a file that nobody else should read.
+pub(super) fn secret(path: &Path, flag: &str) -> Result<Vec<u8>, TlsError> {
     let bytes = bytes(path, flag)?;
     let mode = std::fs::metadata(path).map_or(0, |seen| seen.permissions().mode());
     if mode & 0o007 != 0 {
@@ -94,6 +94,12 @@ fn private_key(path: &Path, flag: &str) -> Result<PrivateKeyDer<'static>, TlsErr
             mode & 0o777,
         );
     }
+    Ok(bytes)
+}
+
+pub(super) fn private_key(path: &Path, flag: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
+    const WANTED: &str = "a file with a private key in PEM, without a password";
+    let bytes = secret(path, flag)?;
     let encrypted = bytes.windows(9).any(|part| part == b"ENCRYPTED");
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| {
         let why = match encrypted {

@@ -12,6 +12,7 @@ mod error;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod signing;
 mod stream;
 mod verify;
 mod watch;
@@ -31,6 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::config::{TlsFlags, TlsVersion};
 
 pub use error::TlsError;
+pub use signing::Signing;
 pub use stream::ClientStream;
 pub use tokio_rustls::server::TlsStream as ServerStream;
 

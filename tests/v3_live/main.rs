@@ -12,6 +12,7 @@ mod etcdctl;
 mod kubernetes;
 mod lease;
 mod lock;
+mod signed;
 mod streams;
 mod tokens;
 mod watch;

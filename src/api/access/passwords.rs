@@ -195,8 +195,17 @@ impl Passwords {
 
     /// A new hash of a password.
     pub(in crate::api) async fn hash(&self, password: String) -> Result<PasswordHash, Unavailable> {
+        self.hash_at(COST, password).await
+    }
+
+    /// The same with another cost, as bcrypt counts it.
+    pub(in crate::api) async fn hash_at(
+        &self,
+        cost: u32,
+        password: String,
+    ) -> Result<PasswordHash, Unavailable> {
         let hash = move || {
-            let hashed = bcrypt::hash_with_result(password, COST);
+            let hashed = bcrypt::hash_with_result(password, cost);
             hashed.map(|parts| PasswordHash::new(&parts.format_for_version(bcrypt::Version::TwoA)))
         };
         // It fails only when the system has no random numbers.

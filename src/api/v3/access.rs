@@ -42,6 +42,10 @@ pub(super) async fn asker(api: &Arc<Context>, call: &Call) -> Result<Asker, Stat
 /// Whose token this is, by what this member knows.
 fn bearer(api: &Arc<Context>, shown: &str) -> Option<Asker> {
     let view = api.replica.view();
+    if let Some(jwt) = &api.settings.jwt {
+        let (name, revision) = jwt.bearer(shown, api.replica.wall())?;
+        return Some(Asker::User { name, revision });
+    }
     let (auth, now) = (view.store.mvcc().auth(), api.replica.now());
     let token = auth.token(shown, now)?;
     keep(api, shown, token, now);

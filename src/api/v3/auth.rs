@@ -80,6 +80,12 @@ pub(super) async fn authenticate(
         if !compared.await.map_err(refused::unavailable)? {
             return Err(status::AUTH_FAILED);
         }
+        if let Some(jwt) = &api.settings.jwt {
+            // Of a member that only checks signatures, etcd says the same.
+            let token = jwt.token(&request.name, auth.revision(), api.replica.wall());
+            let token = token.ok_or(status::VERIFY_ONLY)?;
+            return Ok(AuthenticateResponse { header: Some(header_now(&api)), token });
+        }
         let token = new_token(&api);
         let change = AuthRequest::Authenticate {
             name: request.name.clone(),
@@ -110,7 +116,11 @@ async fn hashed(
         let hash = json::base64_text(by_client).map_err(|_| status::AUTH_FAILED)?;
         return Ok(Some(PasswordHash::new(&hash)));
     }
-    api.passwords.hash(password).await.map(Some).map_err(refused::unavailable)
+    api.passwords
+        .hash_at(api.settings.bcrypt_cost, password)
+        .await
+        .map(Some)
+        .map_err(refused::unavailable)
 }
 
 /// Makes a user.

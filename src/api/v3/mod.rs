@@ -25,6 +25,7 @@ mod election;
 mod gateway;
 mod grpc;
 mod health;
+mod jwt;
 mod kv;
 mod leader;
 mod lease;
@@ -50,6 +51,7 @@ pub(super) use access::Kept as KeptTokens;
 pub(super) use dispatch::Methods;
 pub(super) use gateway::{path as gateway_path, serve as serve_gateway};
 pub(super) use grpc::serve as serve_call;
+pub use jwt::Jwt;
 
 /// The bytes with which the media type of a call begins.
 pub const CALL: &[u8] = b"application/grpc";
