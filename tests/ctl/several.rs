@@ -1,6 +1,10 @@
 //! Commands of the version 3 API of which several run at once, or that outlive a member.
 
+use std::fs;
+use std::process::Command;
+
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::support::server::{Flavor, Server, etcd_is_there};
 use crate::tool::{Running, Said, Tool};
@@ -125,6 +129,50 @@ fn a_snapshot_of_etcd_is_saved_and_read() {
     let words = ["snapshot", "restore", &file, "--data-dir", &format!("{file}.d")];
     let said = Tool::Ours.run(&words, &[("ETCDCTL_API", "3")], "");
     assert!(said.code == Some(1) && said.err.contains("cairn migrate"), "{said:?}");
+}
+
+#[test]
+fn a_snapshot_and_a_backup_of_cairn_are_told_as_one_of_etcd() {
+    let server = Server::start(Flavor::Subject);
+    for words in [["put", "a", "1"], ["put", "a", "2"], ["put", "b", "1"]] {
+        fine(&server, &words);
+    }
+    fine(&server, &["del", "b"]);
+    fine(&server, &["compaction", "5"]);
+    let dir = tempfile::tempdir().expect("a folder");
+    let [snapshot, backup] = ["snap", "backup"].map(|name| dir.path().join(name));
+    let [snapshot, backup] = [snapshot, backup].map(|path| path.display().to_string());
+    fine(&server, &["snapshot", "save", &snapshot]);
+    let mut command = Command::new(Flavor::Subject.program());
+    command.args(["backup", "--endpoints", &format!("http://{}", server.addr()), &backup]);
+    let made = command.output().expect("it starts");
+    assert!(made.status.success(), "{made:?}");
+    let status = |file: &str, format: &str| {
+        let words = ["snapshot", "status", file, "-w", format];
+        Tool::Ours.run(&words, &[("ETCDCTL_API", "3")], "")
+    };
+    let sum = fine(&server, &["endpoint", "hashkv", "-w", "json"]);
+    let sum: Value = serde_json::from_str(&sum).expect("JSON");
+    let sum = &sum[0]["HashKV"]["hash"];
+    for file in [&snapshot, &backup] {
+        let bytes = fs::metadata(file).expect("it is there").len();
+        let told: Value = serde_json::from_str(&status(file, "json").out).expect("JSON");
+        let expected = json!({"hash": sum, "revision": 5, "totalKey": 1, "totalSize": bytes});
+        assert_eq!(told, expected);
+        assert!(status(file, "table").out.contains("| TOTAL KEYS |"));
+    }
+    // A bit that flips is found, wherever it is.
+    for file in [&snapshot, &backup] {
+        let mut bytes = fs::read(file).expect("it is there");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(file, bytes).expect("it can be written");
+        let said = status(file, "json");
+        assert!(said.code == Some(1) && said.err.starts_with("Error: "), "{said:?}");
+    }
+    fs::write(&backup, "something else").expect("it can be written");
+    let said = status(&backup, "json");
+    assert!(said.err.contains("neither a snapshot of cairn nor one of etcd"), "{said:?}");
 }
 
 #[test]

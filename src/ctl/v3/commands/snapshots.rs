@@ -18,7 +18,7 @@ use crate::ctl::print;
 use crate::ctl::v3::commands::{Job, wrong};
 use crate::ctl::v3::format::Format;
 use crate::ctl::v3::{code, error, go, tables, words};
-use crate::etcd::bolt::{self, BoltError};
+use crate::etcd::bolt::{self, BoltError, Summary};
 use crate::rpc::SnapshotRequest;
 use crate::rpc::status::AUTH_FAILED;
 
@@ -107,16 +107,12 @@ pub(super) fn status(job: &Job<'_>) -> Result<(), Failure> {
     let printer = job.printer()?;
     let mut file = File::open(path).map_err(|why| of_file("stat", path, &why))?;
     let summary = bolt::summary(|offset, length| at(&mut file, offset, length));
-    let summary = summary.map_err(|why| match why {
-        BoltError::NoBolt => error(
-            code::ERROR,
-            format!(
-                "{} is no file of bbolt; `cairn verify` tells what a snapshot or backup of cairn holds",
-                path.display()
-            ),
-        ),
-        BoltError::Page(_) | BoltError::Io(_) => error(code::ERROR, why),
-    })?;
+    let summary = match summary {
+        Ok(summary) => summary,
+        Err(BoltError::NoBolt) => of_cairn(&mut file)
+            .map_err(|why| error(code::ERROR, format!("{}: {why}", path.display())))?,
+        Err(why @ (BoltError::Page(_) | BoltError::Io(_))) => return Err(error(code::ERROR, why)),
+    };
     let (hash, revision, keys) = (summary.hash, summary.revision, summary.keys);
     let row =
         vec![format!("{hash:x}"), revision.to_string(), keys.to_string(), go::size(summary.bytes)];
@@ -135,6 +131,26 @@ pub(super) fn status(job: &Job<'_>) -> Result<(), Failure> {
         )),
         Format::Protobuf => Err(printer.format.unsupported()),
     }
+}
+
+/// The same of a snapshot or a backup of cairn, which is read to its end. The sum is the one that `endpoint hashkv` says of this state,
+/// and every version counts that is kept.
+fn of_cairn(file: &mut File) -> Result<Summary, String> {
+    let text = |why: io::Error| why.to_string();
+    let bytes = file.metadata().map_err(text)?.len();
+    // What is no snapshot may be a backup, which has its sums inside.
+    let end = archive_end(file, bytes % BLOCK_BYTES != SUM_BYTES as u64)?;
+    file.rewind().map_err(text)?;
+    let archive = ArchiveReader::new(BufReader::new(Read::by_ref(file).take(end)));
+    let (_, store) = archive.and_then(ArchiveReader::into_store).map_err(|why| why.to_string())?;
+    let mvcc = store.mvcc();
+    let (hash, _) = mvcc.hash(Default::default()).expect("what is there now is not compacted");
+    Ok(Summary {
+        hash,
+        revision: i64::try_from(mvcc.revision().0).unwrap_or(i64::MAX),
+        keys: mvcc.versions_count(),
+        bytes,
+    })
 }
 
 pub(super) async fn restore(job: &Job<'_>) -> Result<(), Failure> {
@@ -175,13 +191,8 @@ pub(super) async fn restore(job: &Job<'_>) -> Result<(), Failure> {
     }
 }
 
-/// What `cairn backup` would have written: without what makes it a snapshot, the padding and the sum.
-fn plain_backup(
-    file: &mut File,
-    path: &Path,
-    dir: &str,
-    unchecked: bool,
-) -> Result<PathBuf, String> {
+/// Where that ends which `cairn backup` would have written: before what makes it a snapshot, the padding and the sum.
+fn archive_end(file: &mut File, unchecked: bool) -> Result<u64, String> {
     let text = |why: io::Error| why.to_string();
     let bytes = file.metadata().map_err(text)?.len();
     let body = match bytes % BLOCK_BYTES == SUM_BYTES as u64 {
@@ -216,6 +227,18 @@ fn plain_backup(
     {
         return Err(why.to_string());
     }
+    Ok(end)
+}
+
+/// That part in a file of its own.
+fn plain_backup(
+    file: &mut File,
+    path: &Path,
+    dir: &str,
+    unchecked: bool,
+) -> Result<PathBuf, String> {
+    let text = |why: io::Error| why.to_string();
+    let end = archive_end(file, unchecked)?;
     file.rewind().map_err(text)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let plain = PathBuf::from(format!("{}.{name}.part", dir.trim_end_matches('/')));
