@@ -4,6 +4,8 @@
 mod support;
 
 mod costs;
+mod frames;
+mod http2;
 mod keep_alive;
 mod limits;
 mod smuggling;
