@@ -66,6 +66,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("mirror", &["backup", "base", "discovery"]),
+    // It reads what `mirror` reads, in the same way, and writes over gRPC.
+    ("copy", &["backup", "base", "client", "mirror", "rpc"]),
     ("configuration", &["config", "disk", "server"]),
     ("ctl", &["archive", "backup", "base", "client", "config", "discovery", "etcd", "rpc", "tls"]),
     ("health", &["config", "discovery", "program", "tls"]),
