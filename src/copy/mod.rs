@@ -279,14 +279,14 @@ impl Copy {
     }
 
     async fn handle(&mut self, read: Read) -> Result<(), Trouble> {
-        let mut next = match read {
+        let next = match read {
             Read::Event(event, since) => self.apply(event, since).await?,
-            other => Some(other),
+            other @ (Read::Cleared | Read::Bell(_) | Read::Failed(_)) => Some(other),
         };
         if std::mem::take(&mut self.is_stale) {
             self.sync(Differences::Own).await?;
         }
-        match next.take() {
+        match next {
             None | Some(Read::Event(..) | Read::Bell(_)) => {}
             Some(Read::Cleared) => {
                 self.shown.say(

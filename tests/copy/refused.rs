@@ -18,7 +18,7 @@ fn wrong_words_are_refused() {
         (&["--nonsense"], 2, "is no flag"),
         (&["v3-to-v2"], 2, "name one way: v2-to-v3"),
         (&["--prefix", "/nowhere"], 1, "no key or directory /nowhere"),
-        (&["--to-cert-file", "nowhere"], 1, "nowhere"),
+        (&["--to-ca-file", "nowhere"], 1, "nowhere"),
     ] {
         both.refused(more, code, &[expected]);
     }
