@@ -22,7 +22,7 @@
 //! connect as far as they say it; and [`proxy`]: a server without data, in front of a cluster; and [`client`]: asks servers over gRPC. The binary is several programs:
 //! [`program`] tells them apart, [`health`] is the one that a container's health check calls, [`configuration`] is `cairn config`,
 //! [`ctl`] is `etcdctl`: commands and options in `ctl/table`, what each does in `ctl/commands`, who is asked in `ctl/client`;
-//! [`backup`] makes backups, restores and verifies them; [`migrate`] makes a data directory from one of etcd; [`mirror`] copies a running server into another; and [`bench`](mod@bench) puts load on servers and measures them.
+//! [`backup`] makes backups, restores and verifies them; [`migrate`] makes a data directory from one of etcd; [`mirror`] copies a running server into another, [`copy`] keys of version 2 into version 3; and [`bench`](mod@bench) puts load on servers and measures them.
 //!
 //! For tests alone: `costs` counts what work takes in instructions, `fuzz` reads what strangers can send.
 //!
@@ -44,6 +44,7 @@ pub mod bench;
 pub mod client;
 pub mod config;
 pub mod configuration;
+pub mod copy;
 #[cfg(test)]
 mod costs;
 pub mod ctl;

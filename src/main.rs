@@ -8,6 +8,7 @@ use cairn::backup::{self, Ended, Task};
 use cairn::bench;
 use cairn::config::{self, Config, Level, LogFormat, LogLevel, LogOutput, Outcome};
 use cairn::configuration;
+use cairn::copy;
 use cairn::ctl;
 use cairn::disk::DataDir;
 use cairn::health::{self, Surroundings};
@@ -54,6 +55,9 @@ fn main() -> ExitCode {
         }
         Program::Mirror(arguments) => on_a_large_stack(async move || {
             told(&Box::pin(mirror::run(arguments, variables, asked_to_end())).await)
+        }),
+        Program::Copy(arguments) => on_a_large_stack(async move || {
+            told(&Box::pin(copy::run(arguments, variables, asked_to_end())).await)
         }),
         Program::Tool(..) if std::env::args_os().any(|word| word.to_str().is_none()) => {
             // With replacements it would be another key or another value.

@@ -27,6 +27,8 @@ pub enum Program {
     Export(Vec<String>),
     /// A copy of a running server in another, with its flags.
     Mirror(Vec<String>),
+    /// A copy of keys of one version of the API in another, with its words.
+    Copy(Vec<String>),
     /// The tool under this name, with its words.
     Tool(String, Vec<String>),
 }
@@ -63,6 +65,7 @@ impl Program {
             Some(word) if word == "export" => Self::Export(words.skip(1).collect()),
             Some(word) if word == "migrate" => Self::Migrate(words.skip(1).collect()),
             Some(word) if word == "mirror" => Self::Mirror(words.skip(1).collect()),
+            Some(word) if word == "copy" => Self::Copy(words.skip(1).collect()),
             Some(_) | None => Self::Server(words.collect()),
         }
     }
@@ -84,6 +87,7 @@ impl Program {
             | Self::Migrate(_)
             | Self::Export(_)
             | Self::Mirror(_)
+            | Self::Copy(_)
             | Self::Tool(..) => None,
         }
     }
@@ -171,6 +175,7 @@ mod tests {
         assert_eq!(of("cairn export f"), Program::Export(words("f")));
         assert_eq!(of("cairn migrate --from d"), Program::Migrate(words("--from d")));
         assert_eq!(of("cairn mirror --once"), Program::Mirror(words("--once")));
+        assert_eq!(of("cairn copy v2-to-v3"), Program::Copy(words("v2-to-v3")));
         assert_eq!(of("cairn --name health"), Program::Server(words("--name health")));
     }
 

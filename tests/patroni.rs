@@ -31,6 +31,11 @@ fn it_is_moved_both_ways_and_nothing_is_lost() {
 }
 
 #[test]
+fn it_is_moved_to_version_3_with_its_history_and_nothing_is_lost() {
+    plays("to-v3.sh");
+}
+
+#[test]
 fn it_lives_on_version_3() {
     plays("etcd3.sh");
 }

@@ -55,7 +55,7 @@ fn a_link_is_the_program_that_it_is_called() {
         assert!(said(&output.stdout).starts_with(&begin), "{words:?}: {output:?}");
         assert!(output.status.success(), "{output:?}");
     }
-    for program in ["backup", "restore", "verify", "migrate", "export", "mirror"] {
+    for program in ["backup", "restore", "verify", "migrate", "export", "mirror", "copy"] {
         let output = run(CAIRN, &[program, "--help"], &[]);
         assert!(
             said(&output.stdout).starts_with(&format!("Usage: cairn {program} ")),

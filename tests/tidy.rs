@@ -66,6 +66,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("mirror", &["backup", "base", "discovery"]),
+    // It reads what `mirror` reads, in the same way, and writes over gRPC.
+    ("copy", &["backup", "base", "client", "mirror", "rpc"]),
     ("configuration", &["config", "disk", "server"]),
     // Of the words that all share it takes the version alone: what answers say it reads with words of its own.
     (

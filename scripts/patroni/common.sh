@@ -110,3 +110,53 @@ three_agents() { # etcd|etcd3
   patience running 2; patience running 3
   patience streams
 }
+
+# Begins to write a row after the other, and to note which were acknowledged, and how long none was; $writer is the process.
+writer() {
+  cat >"$dir/writer.py" <<'PY'
+import psycopg2, sys, time
+ports, out = sys.argv[1], open(sys.argv[2], "w")
+n, connection, last, longest = 0, None, time.monotonic(), 0.0
+while True:
+    try:
+        if connection is None:
+            hosts = ",".join(["127.0.0.1"] * len(ports.split(",")))
+            connection = psycopg2.connect(host=hosts, port=ports, user="postgres", dbname="postgres",
+                                          target_session_attrs="read-write", connect_timeout=2)
+            connection.autocommit = True
+        n += 1
+        connection.cursor().execute("insert into written values (%s)", (n,))
+        now = time.monotonic()
+        longest = max(longest, now - last)
+        last = now
+        print(n, "%.3f" % longest, file=out, flush=True)
+        time.sleep(0.01)
+    except psycopg2.Error:
+        connection = None
+        time.sleep(0.05)
+PY
+  /usr/bin/python3 "$dir/writer.py" "$(IFS=,; echo "${sql[*]}")" "$dir/written" & writer=$!
+  started+=("$writer")
+}
+# Every row that was acknowledged is on each server; $longest is how long no row was.
+none_is_lost() {
+  local n
+  read -r count longest <<<"$(tail -1 "$dir/written")"
+  rows() { [ "$(ask "$1" "select count(*) from written where n <= $count")" -ge "$(wc -l <"$dir/written")" ]; }
+  for n in 1 2 3; do
+    patience rows $n
+    ask $n "select n from written" | sort >"$dir/rows$n"
+    lost=$(cut -d' ' -f1 "$dir/written" | sort | comm -23 - "$dir/rows$n" | wc -l)
+    [ "$lost" = 0 ] || fail "pg$n lacks $lost acknowledged rows"
+  done
+}
+# A key of version 3 of the server 0, as text.
+key() {
+  curl -fsS "http://127.0.0.1:${client[0]}/v3/kv/range" -d "{\"key\":\"$(printf %s "/service/moved/$1" | base64 -w0)\"}" |
+    /usr/bin/python3 -c 'import base64, json, sys; print(base64.b64decode(json.load(sys.stdin)["kvs"][0]["value"]).decode())'
+}
+# On which timeline a server writes or reads; another one after a failover.
+timeline() {
+  ask "$1" "select case when pg_is_in_recovery() then (select received_tli from pg_stat_wal_receiver)
+    else ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int end"
+}

@@ -9,12 +9,7 @@ cd "$(dirname "$0")/../.."
 cairn=$(realpath "${1:?name the program}")
 . scripts/patroni/common.sh
 
-key() { # of version 3, as text
-  curl -fsS "http://127.0.0.1:${client[0]}/v3/kv/range" -d "{\"key\":\"$(printf %s "/service/moved/$1" | base64 -w0)\"}" |
-    /usr/bin/python3 -c 'import base64, json, sys; print(base64.b64decode(json.load(sys.stdin)["kvs"][0]["value"]).decode())'
-}
 names_leader() { [ "$(key leader)" = "$1" ]; }
-timeline() { ask "$1" 'select timeline_id from pg_control_checkpoint()'; }
 has_row() { [ "$(ask "$1" "select count(*) from written where n = $2")" = 1 ]; }
 # A row that is written at the leader is at the others soon.
 replicates() {

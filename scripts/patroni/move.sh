@@ -43,31 +43,7 @@ etcd0=$server
 three_agents etcd
 ask 1 'create table written (n bigint primary key)'
 
-# Writes a row after the other, and notes which were acknowledged, and how long none was.
-cat >"$dir/writer.py" <<'PY'
-import psycopg2, sys, time
-ports, out = sys.argv[1], open(sys.argv[2], "w")
-n, connection, last, longest = 0, None, time.monotonic(), 0.0
-while True:
-    try:
-        if connection is None:
-            hosts = ",".join(["127.0.0.1"] * len(ports.split(",")))
-            connection = psycopg2.connect(host=hosts, port=ports, user="postgres", dbname="postgres",
-                                          target_session_attrs="read-write", connect_timeout=2)
-            connection.autocommit = True
-        n += 1
-        connection.cursor().execute("insert into written values (%s)", (n,))
-        now = time.monotonic()
-        longest = max(longest, now - last)
-        last = now
-        print(n, "%.3f" % longest, file=out, flush=True)
-        time.sleep(0.01)
-    except psycopg2.Error:
-        connection = None
-        time.sleep(0.05)
-PY
-/usr/bin/python3 "$dir/writer.py" "$(IFS=,; echo "${sql[*]}")" "$dir/written" & writer=$!
-started+=("$writer")
+writer
 patience test -s "$dir/written"
 
 # Moves all agents from a server to another while both serve; `mirrored FROM TO`.
@@ -124,14 +100,7 @@ intact 2
 
 step "what was written"
 kill "$writer"; gone "$writer"
-read -r count longest <<<"$(tail -1 "$dir/written")"
-rows() { [ "$(ask "$1" "select count(*) from written where n <= $count")" -ge "$(wc -l <"$dir/written")" ]; }
-for n in 1 2 3; do
-  patience rows $n
-  ask $n "select n from written" | sort >"$dir/rows$n"
-  lost=$(cut -d' ' -f1 "$dir/written" | sort | comm -23 - "$dir/rows$n" | wc -l)
-  [ "$lost" = 0 ] || fail "pg$n lacks $lost acknowledged rows"
-done
+none_is_lost
 history=$(curl -fsS "http://127.0.0.1:${client[2]}/v2/keys/service/moved/history" 2>/dev/null || true)
 [ -z "$history" ] || fail "there was a failover: $history"
 step "$(wc -l <"$dir/written") rows, none lost; no failover; the longest time without a row was $longest s"

@@ -48,15 +48,26 @@ pub(crate) fn client(
     endpoints: &[String],
 ) -> Result<HttpClient, String> {
     let client = HttpClient::new().with_limits(limits);
+    Ok(match tls(files, endpoints)? {
+        Some(tls) => client.with_tls(tls),
+        None => client,
+    })
+}
+
+/// What these endpoints are spoken to with, if anything is named or one of them speaks TLS.
+///
+/// # Errors
+/// When the certificates cannot be used.
+pub(crate) fn tls(files: TlsFiles, endpoints: &[String]) -> Result<Option<Arc<Tls>>, String> {
     let TlsFiles { cert, key, trusted_ca } = files;
     let named = cert.is_some() || key.is_some() || trusted_ca.is_some();
     // Without TLS there is no need for the system's authorities either.
     if !named && !endpoints.iter().any(|url| url.starts_with("https://")) {
-        return Ok(client);
+        return Ok(None);
     }
     let flags = TlsFlags { cert, key, trusted_ca, ..TlsFlags::default() };
     let tls = Tls::load(flags, Trust::Configured, &[]).map_err(|error| error.to_string())?;
-    Ok(client.with_tls(Arc::new(tls)))
+    Ok(Some(Arc::new(tls)))
 }
 
 /// The header for `USER[:PASSWORD]`; without a password it is asked for, with this prompt. `None` for nobody.
@@ -64,15 +75,27 @@ pub(crate) fn client(
 /// # Errors
 /// When no password can be read.
 pub(crate) fn authorization(user: &str, prompt: &str) -> Result<Option<HeaderValue>, String> {
-    if user.is_empty() {
-        return Ok(None);
-    }
-    let both =
-        if user.contains(':') { user.to_owned() } else { format!("{user}:{}", password(prompt)?) };
-    let header = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(both)));
+    let Some((name, password)) = name_and_password(user, prompt)? else { return Ok(None) };
+    let both = STANDARD.encode(format!("{name}:{password}"));
+    let header = HeaderValue::try_from(format!("Basic {both}"));
     let mut header = header.expect("base64 is ASCII");
     header.set_sensitive(true);
     Ok(Some(header))
+}
+
+/// Name and password of `USER[:PASSWORD]`; without a password it is asked for, with this prompt. `None` for nobody.
+///
+/// # Errors
+/// When no password can be read.
+pub(crate) fn name_and_password(
+    user: &str,
+    prompt: &str,
+) -> Result<Option<(String, String)>, String> {
+    Ok(match user.split_once(':') {
+        _ if user.is_empty() => None,
+        Some((name, password)) => Some((name.to_owned(), password.to_owned())),
+        None => Some((user.to_owned(), password(prompt)?)),
+    })
 }
 
 /// Asked for on standard error: standard output may be what a program makes.

@@ -15,14 +15,14 @@ const TOGETHER: Duration = Duration::from_millis(100);
 
 /// The next look at each key.
 #[derive(Debug, Default)]
-pub(super) struct Lifetimes {
+pub(crate) struct Lifetimes {
     by_time: BTreeSet<(Instant, String)>,
     by_path: BTreeMap<String, Instant>,
 }
 
 impl Lifetimes {
     /// A key has so much left.
-    pub(super) fn set(&mut self, path: &str, left: Option<Duration>, now: Instant) {
+    pub(crate) fn set(&mut self, path: &str, left: Option<Duration>, now: Instant) {
         self.drop(path);
         let after = match left {
             None => OVERDUE,
@@ -37,23 +37,23 @@ impl Lifetimes {
     }
 
     /// A key has none any more.
-    pub(super) fn drop(&mut self, path: &str) {
+    pub(crate) fn drop(&mut self, path: &str) {
         if let Some((path, at)) = self.by_path.remove_entry(path) {
             self.by_time.remove(&(at, path));
         }
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.by_path.len()
     }
 
     /// When the next look is due.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.by_time.first().map(|(at, _)| *at)
     }
 
     /// The keys that are due, and those that will be in a moment.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<String> {
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<String> {
         let mut due = Vec::new();
         while self.next().is_some_and(|at| at <= now + TOGETHER) {
             let (_, path) = self.by_time.pop_first().expect("there is a next one");

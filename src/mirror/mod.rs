@@ -18,24 +18,22 @@
 //! | `verify` | the comparison at the end |
 //! | `shown` | the line on the terminal, the metrics |
 
-mod flags;
-mod lifetimes;
+pub(crate) mod flags;
+pub(crate) mod lifetimes;
 mod marker;
-mod reader;
-mod shown;
-mod side;
-mod sync;
+pub(crate) mod reader;
+pub(crate) mod shown;
+pub(crate) mod side;
+pub(crate) mod sync;
 mod target;
-mod verify;
-mod wire;
+pub(crate) mod verify;
+pub(crate) mod wire;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -49,16 +47,11 @@ use lifetimes::Lifetimes;
 use marker::Marker;
 use reader::{READ_AHEAD, Read};
 use shown::{REFRESH, Shown, Which};
-use side::{Answer, Side, Trouble};
+use side::{Side, Trouble};
 use sync::{Differences, Pair};
-use target::{ABREAST, Target};
+use target::Target;
 use verify::{Verdict, verify};
-use wire::{Event, Node, Request, clean, is_hidden, is_within};
-
-/// Keys that are looked at one by one; of more, all are listed.
-const LOOKS_MAX: usize = 64;
-/// Keys that a report names.
-const NAMED_MAX: usize = 10;
+use wire::{Event, Request, clean, is_hidden, is_within};
 
 /// Does what a command line asks for, until `stop` ends.
 pub async fn run(
@@ -117,21 +110,14 @@ impl Wanted {
         {
             return Err(format!("{path} is where mirrors mark what they do, and is not copied"));
         }
-        let differences = match said.text("differences") {
-            "refuse" => Differences::Refuse,
-            "source" => Differences::Source,
-            "target" => Differences::Target,
-            other => {
-                return Err(format!("--differences {other:?}: it is refuse, source or target"));
-            }
-        };
+        let differences = Differences::named(said.text("differences"))?;
         Ok(Self { prefix, hidden, differences })
     }
 }
 
 async fn mirror(said: &Said, wanted: Wanted, stop: CancellationToken) -> Ended {
     let begun = Instant::now();
-    let shown = Arc::new(Shown::default());
+    let shown = Arc::new(Shown::of("mirror"));
     let done = match Mirror::prepare(said, wanted, shown.clone(), stop).await {
         Ok(mut mirror) => {
             let done = mirror.work(said).await;
@@ -145,9 +131,7 @@ async fn mirror(said: &Said, wanted: Wanted, stop: CancellationToken) -> Ended {
         Err(Trouble::Fatal(why)) => (None, why),
         Err(Trouble::Ended(why)) => (None, format!("ended before everything was copied: {why}")),
     };
-    let differing = verdict
-        .as_ref()
-        .is_some_and(|verdict| !verdict.differing.is_empty() || !verdict.changing.is_empty());
+    let differing = verdict.as_ref().is_some_and(|verdict| !verdict.is_good());
     let text = match said.is_on("json") {
         true => format!("{}\n", as_json(&shown, verdict.as_ref(), begun.elapsed())),
         false => report(&shown, verdict.as_ref(), begun.elapsed()),
@@ -406,25 +390,9 @@ impl Mirror {
     /// Asks the source how long keys live that could end in the target.
     async fn look(&mut self) -> Result<(), Trouble> {
         let due = self.lifetimes.due(Instant::now());
-        let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
-        if due.len() > LOOKS_MAX {
-            let (_, listing) = sync::list(&self.pair.source, &self.prefix).await?;
-            nodes = listing;
-            for hidden in &self.pair.hidden {
-                nodes.extend(sync::list(&self.pair.source, hidden).await?.1);
-            }
-        } else {
-            let source = self.pair.source.clone();
-            let looks = due.iter().cloned().map(|path| (source.clone(), path));
-            let mut looks = stream::iter(looks.collect::<Vec<_>>())
-                .map(async |(source, path)| source.ask(&Request::get(&path, false)).await)
-                .buffer_unordered(ABREAST);
-            while let Some(answer) = looks.next().await {
-                if let Answer::Done(event, _) = answer? {
-                    nodes.insert(event.node.key.clone(), event.node);
-                }
-            }
-        }
+        let hidden = self.pair.hidden.iter().map(String::as_str);
+        let scopes: Vec<_> = [&*self.prefix].into_iter().chain(hidden).collect();
+        let nodes = sync::look(&self.pair.source, &due, &scopes).await?;
         for path in due {
             let Some(own) = self.pair.target.own.get(&path) else { continue };
             // Whoever is gone or permanent has an event that says so.
@@ -439,17 +407,8 @@ impl Mirror {
     }
 }
 
-fn task(work: impl Future<Output = ()> + 'static) -> AbortOnDropHandle<()> {
+pub(crate) fn task(work: impl Future<Output = ()> + 'static) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(spawn_local(work))
-}
-
-/// Some paths of many.
-fn some(paths: &[String]) -> String {
-    let mut text = paths.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(" ");
-    if paths.len() > NAMED_MAX {
-        text.push_str(" ...");
-    }
-    text
 }
 
 fn report(shown: &Shown, verdict: Option<&Verdict>, took: Duration) -> String {
@@ -472,26 +431,7 @@ fn report(shown: &Shown, verdict: Option<&Verdict>, took: Duration) -> String {
             shown.replaced.get()
         );
     }
-    let Some(verdict) = verdict else { return text };
-    let Verdict { compared, differing, changing, theirs } = verdict;
-    let _ = match (differing.len(), changing.len()) {
-        (0, 0) => {
-            writeln!(text, "verified: {compared} keys and directories are the same on both sides")
-        }
-        (differing, changing) => writeln!(
-            text,
-            "NOT the same: {differing} of {compared} keys and directories differ, {changing} were changed while they were compared"
-        ),
-    };
-    if !differing.is_empty() {
-        let _ = writeln!(text, "they differ: {}", some(differing));
-    }
-    if !changing.is_empty() {
-        let _ = writeln!(text, "they were changed: {}", some(changing));
-    }
-    if *theirs > 0 {
-        let _ = writeln!(text, "not compared: {theirs} that are the target's own");
-    }
+    text.push_str(&verdict.map(|verdict| verdict.text("keys and directories")).unwrap_or_default());
     text
 }
 
@@ -505,11 +445,6 @@ fn as_json(shown: &Shown, verdict: Option<&Verdict>, took: Duration) -> serde_js
         "takenOver": shown.taken_over.get(),
         "replaced": shown.replaced.get(),
         "seconds": took.as_secs_f64(),
-        "verified": verdict.map(|verdict| json!({
-            "compared": verdict.compared,
-            "differing": verdict.differing,
-            "changing": verdict.changing,
-            "targetsOwn": verdict.theirs,
-        })),
+        "verified": verdict.map(Verdict::json),
     })
 }

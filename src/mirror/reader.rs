@@ -11,11 +11,11 @@ use crate::mirror::side::{Side, Trouble, Watched};
 use crate::mirror::wire::Event;
 
 /// Changes that are read ahead: as many as etcd remembers. When they are full, reading waits.
-pub(super) const READ_AHEAD: usize = 1000;
+pub(crate) const READ_AHEAD: usize = 1000;
 
 /// What the source says.
 #[derive(Debug)]
-pub(super) enum Read {
+pub(crate) enum Read {
     /// A change, and when it was read.
     Event(Event, Instant),
     /// Changes are missing; nothing more is read.
@@ -27,7 +27,7 @@ pub(super) enum Read {
 }
 
 /// Reads everything from an index on.
-pub(super) async fn follow(
+pub(crate) async fn follow(
     source: Arc<Side>,
     scope: String,
     mut next: u64,
@@ -49,7 +49,7 @@ pub(super) async fn follow(
 }
 
 /// Tells when something changes in a hidden directory. What it is, a listing says: two watches have no common order.
-pub(super) async fn listen(
+pub(crate) async fn listen(
     source: Arc<Side>,
     scope: String,
     mut next: u64,

@@ -1,4 +1,4 @@
-//! How the mirror is doing: a line on a terminal, a page for Prometheus.
+//! How a mirror or a copy is doing: a line on a terminal, a page for Prometheus.
 //!
 //! Owns: the counters and their names. Never knows: what is counted.
 
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::base::lock;
 
 /// How often the line is written anew.
-pub(super) const REFRESH: Duration = Duration::from_millis(500);
+pub(crate) const REFRESH: Duration = Duration::from_millis(500);
 /// For one question about metrics.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Of its head; nothing of it matters but the first line.
@@ -24,13 +24,13 @@ const NAMED_MAX: u64 = 20;
 
 /// Which of the two servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Which {
+pub(crate) enum Which {
     Source,
     Target,
 }
 
 impl Which {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Source => "source",
             Self::Target => "target",
@@ -40,44 +40,46 @@ impl Which {
 
 /// A number that only grows, unless it is set.
 #[derive(Debug, Default)]
-pub(super) struct Count(AtomicU64);
+pub(crate) struct Count(AtomicU64);
 
 impl Count {
-    pub(super) fn add(&self, by: u64) {
+    pub(crate) fn add(&self, by: u64) {
         self.0.fetch_add(by, Ordering::Relaxed);
     }
 
-    pub(super) fn set(&self, to: u64) {
+    pub(crate) fn set(&self, to: u64) {
         self.0.store(to, Ordering::Relaxed);
     }
 
-    pub(super) fn raise(&self, to: u64) {
+    pub(crate) fn raise(&self, to: u64) {
         self.0.fetch_max(to, Ordering::Relaxed);
     }
 
-    pub(super) fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// What is known of the run.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(crate) struct Shown {
+    /// What stands before each line.
+    program: &'static str,
     /// Where the source was when it was last heard of.
-    pub(super) source_index: Count,
+    pub(crate) source_index: Count,
     /// Up to where the target has everything.
-    pub(super) applied_index: Count,
-    pub(super) events: Count,
-    pub(super) writes: Count,
+    pub(crate) applied_index: Count,
+    pub(crate) events: Count,
+    pub(crate) writes: Count,
     /// Lifetimes that were made longer, as the source had done.
-    pub(super) renewals: Count,
-    pub(super) listings: Count,
-    pub(super) keys: Count,
-    pub(super) lifetimes: Count,
+    pub(crate) renewals: Count,
+    pub(crate) listings: Count,
+    pub(crate) keys: Count,
+    pub(crate) lifetimes: Count,
     /// Keys that clients of the target have written.
-    pub(super) taken_over: Count,
+    pub(crate) taken_over: Count,
     /// Values or keys that were no text: version 2 replaces their bytes.
-    pub(super) replaced: Count,
+    pub(crate) replaced: Count,
     source_away: AtomicBool,
     target_away: AtomicBool,
     /// When the change was read that is being made now.
@@ -87,6 +89,11 @@ pub(super) struct Shown {
 }
 
 impl Shown {
+    /// For the program of this name.
+    pub(crate) fn of(program: &'static str) -> Self {
+        Self { program, ..Self::default() }
+    }
+
     fn away(&self, side: Which) -> &AtomicBool {
         match side {
             Which::Source => &self.source_away,
@@ -95,37 +102,37 @@ impl Shown {
     }
 
     /// A server answers.
-    pub(super) fn answers(&self, side: Which) {
+    pub(crate) fn answers(&self, side: Which) {
         if self.away(side).swap(false, Ordering::Relaxed) {
             self.say(&format!("the {} answers again", side.name()));
         }
     }
 
     /// A server does not answer, and is asked again until it does.
-    pub(super) fn fails(&self, side: Which, why: &str) {
+    pub(crate) fn fails(&self, side: Which, why: &str) {
         if !self.away(side).swap(true, Ordering::Relaxed) {
             self.say(&format!("the {} does not answer and is asked again: {why}", side.name()));
         }
     }
 
     /// A change is being made that was read then; `None` when there is nothing to do.
-    pub(super) fn working_on(&self, since: Option<Instant>) {
+    pub(crate) fn working_on(&self, since: Option<Instant>) {
         *lock(&self.since) = since;
     }
 
     /// How old the change is that is being made.
-    pub(super) fn lag(&self) -> Duration {
+    pub(crate) fn lag(&self) -> Duration {
         lock(&self.since).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Something that takes a while has begun.
-    pub(super) fn doing(&self, what: &str) {
+    pub(crate) fn doing(&self, what: &str) {
         what.clone_into(&mut lock(&self.doing));
         self.say(what);
     }
 
     /// A key is another's.
-    pub(super) fn taken(&self, path: &str) {
+    pub(crate) fn taken(&self, path: &str) {
         self.taken_over.add(1);
         match self.taken_over.get() {
             count if count < NAMED_MAX => {
@@ -141,14 +148,14 @@ impl Shown {
     }
 
     /// A line that stays.
-    pub(super) fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         let clear = if self.line.swap(false, Ordering::Relaxed) { "\r\x1b[K" } else { "" };
         // A closed standard error is no reason to fail.
-        let _ = writeln!(io::stderr(), "{clear}mirror: {text}");
+        let _ = writeln!(io::stderr(), "{clear}{}: {text}", self.program);
     }
 
     /// Writes the line anew, on a terminal.
-    pub(super) fn show(&self) {
+    pub(crate) fn show(&self) {
         if io::stderr().is_terminal() {
             self.line.store(true, Ordering::Relaxed);
             let _ = write!(io::stderr(), "\r{}\x1b[K", self.line());
@@ -156,7 +163,7 @@ impl Shown {
     }
 
     /// Leaves a clean line.
-    pub(super) fn show_no_more(&self) {
+    pub(crate) fn show_no_more(&self) {
         if self.line.swap(false, Ordering::Relaxed) {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
@@ -164,7 +171,8 @@ impl Shown {
 
     fn line(&self) -> String {
         let mut text = format!(
-            "mirror: {}: index {} of {}, {:.1} s behind; {} keys, {} with a lifetime; {} events, {} writes",
+            "{}: {}: index {} of {}, {:.1} s behind; {} keys, {} with a lifetime; {} events, {} writes",
+            self.program,
             lock(&self.doing),
             self.applied_index.get(),
             self.source_index.get().max(self.applied_index.get()),
@@ -181,7 +189,7 @@ impl Shown {
     }
 
     /// What Prometheus reads.
-    pub(super) fn page(&self) -> String {
+    pub(crate) fn page(&self) -> String {
         let mut text = String::new();
         let mut metric = |name: &str, kind: &str, help: &str, values: &[(&str, String)]| {
             let _ = writeln!(
@@ -222,7 +230,7 @@ impl Shown {
     }
 
     /// Answers questions about metrics, one after the other, for ever.
-    pub(super) async fn serve(&self, listener: TcpListener) {
+    pub(crate) async fn serve(&self, listener: TcpListener) {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {

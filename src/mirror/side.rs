@@ -38,7 +38,7 @@ const CONNECTIONS_KEPT: usize = 40;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// It makes no sense to go on.
     Fatal(String),
     /// It was to end while a server did not answer; the text says why not.
@@ -47,7 +47,7 @@ pub(super) enum Trouble {
 
 /// What a server says to a request about keys.
 #[derive(Clone, Debug)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// It is done; and where the store was.
     Done(Event, u64),
     /// It is not.
@@ -56,15 +56,15 @@ pub(super) enum Answer {
 
 /// What a watch comes to.
 #[derive(Debug)]
-pub(super) enum Watched {
+pub(crate) enum Watched {
     Event(Event),
     /// Events are missing.
     Cleared,
 }
 
 /// A server.
-pub(super) struct Side {
-    pub(super) which: Which,
+pub(crate) struct Side {
+    pub(crate) which: Which,
     http: HttpClient,
     endpoints: Vec<String>,
     /// The one that answered last.
@@ -73,7 +73,7 @@ pub(super) struct Side {
     cluster: OnceLock<String>,
     /// Milliseconds since 1970 there, and when they were told.
     time: Mutex<Option<(i64, Instant)>>,
-    pub(super) shown: Arc<Shown>,
+    pub(crate) shown: Arc<Shown>,
     stop: CancellationToken,
 }
 
@@ -82,7 +82,7 @@ impl Side {
     ///
     /// # Errors
     /// When they are wrong, or no password can be read.
-    pub(super) fn new(
+    pub(crate) fn new(
         which: Which,
         said: &Said,
         shown: Arc<Shown>,
@@ -123,25 +123,25 @@ impl Side {
     }
 
     /// The id of its cluster, which is known when it has answered.
-    pub(super) fn cluster(&self) -> &str {
+    pub(crate) fn cluster(&self) -> &str {
         self.cluster.get().map_or("", String::as_str)
     }
 
     /// Seconds that a node of this server has left, rounded up; a second at least.
-    pub(super) fn remaining_s(&self, ends_ms: i64) -> u64 {
+    pub(crate) fn remaining_s(&self, ends_ms: i64) -> u64 {
         let left_ms = self.remaining_ms(ends_ms);
         u64::try_from(left_ms.saturating_add(999) / 1000).unwrap_or(0).max(1)
     }
 
-    /// Milliseconds that a node of this server has left, by its own clock. That tells whole seconds, so up to one is too much.
-    pub(super) fn remaining_ms(&self, ends_ms: i64) -> i64 {
+    /// Milliseconds that a node of this server has left, by its own clock. That tells whole seconds, so up to one is too much, and
+    /// less the more often it was asked.
+    pub(crate) fn remaining_ms(&self, ends_ms: i64) -> i64 {
         let Some((then, told)) = *lock(&self.time) else { return 0 };
-        let passed = i64::try_from(told.elapsed().as_millis()).unwrap_or(i64::MAX);
-        ends_ms.saturating_sub(then.saturating_add(passed))
+        ends_ms.saturating_sub(then.saturating_add(milliseconds(told.elapsed())))
     }
 
     /// Does it answer at all? Asked once, so that a wrong URL is told and not waited for.
-    pub(super) async fn reach(&self, request: &Request) -> Result<Answer, Trouble> {
+    pub(crate) async fn reach(&self, request: &Request) -> Result<Answer, Trouble> {
         match self.round(request).await {
             Ok(answer) => Ok(answer),
             Err(Round::Away(why)) => Err(self.fatal(&why)),
@@ -150,17 +150,17 @@ impl Side {
     }
 
     /// Asks until there is an answer.
-    pub(super) async fn ask(&self, request: &Request) -> Result<Answer, Trouble> {
+    pub(crate) async fn ask(&self, request: &Request) -> Result<Answer, Trouble> {
         self.until(async || self.round(request).await).await
     }
 
     /// Waits for the first change from an index on.
-    pub(super) async fn watch(&self, key: &str, from: u64) -> Result<Watched, Trouble> {
+    pub(crate) async fn watch(&self, key: &str, from: u64) -> Result<Watched, Trouble> {
         self.until(async || self.watch_once(key, from).await).await
     }
 
     /// Where its store is, as a majority has it.
-    pub(super) async fn index(&self, key: &str) -> Result<u64, Trouble> {
+    pub(crate) async fn index(&self, key: &str) -> Result<u64, Trouble> {
         Ok(match self.ask(&Request::get(key, false)).await? {
             Answer::Done(_, index) => index,
             Answer::Refused(refusal) => refusal.index,
@@ -168,24 +168,7 @@ impl Side {
     }
 
     async fn until<T>(&self, ask: impl AsyncFn() -> Result<T, Round>) -> Result<T, Trouble> {
-        let mut wait = WAIT_MIN;
-        loop {
-            let why = match ask().await {
-                Ok(answer) => {
-                    self.shown.answers(self.which);
-                    return Ok(answer);
-                }
-                Err(Round::Trouble(trouble)) => return Err(trouble),
-                Err(Round::Away(why)) => why,
-            };
-            self.shown.fails(self.which, &why);
-            tokio::select! {
-                () = self.stop.cancelled() => {
-                    return Err(Trouble::Ended(format!("the {} does not answer: {why}", self.which.name())));
-                }
-                () = tokio::time::sleep(wait) => wait = (wait * 2).min(WAIT_MAX),
-            }
-        }
+        until(self.which, &self.shown, &self.stop, ask).await
     }
 
     /// Asks one endpoint after the other, first the one that answered last.
@@ -253,9 +236,19 @@ impl Side {
         }
         let date = text(DATE.as_str()).and_then(|date| DateTime::parse_from_rfc2822(date).ok());
         if let Some(date) = date {
-            *lock(&self.time) = Some((date.timestamp_millis(), Instant::now()));
+            self.tells(date.timestamp_millis());
         }
         Ok(begun)
+    }
+
+    /// It is this time there, in whole seconds, which are cut off. What was told before is kept as long as it agrees: of several
+    /// answers the one that came closest to the beginning of its second says most.
+    fn tells(&self, date_ms: i64) {
+        let mut time = lock(&self.time);
+        let known = time.map(|(then, told)| then.saturating_add(milliseconds(told.elapsed())));
+        if !known.is_some_and(|now| (date_ms..date_ms.saturating_add(1000)).contains(&now)) {
+            *time = Some((date_ms, Instant::now()));
+        }
     }
 
     /// What a whole answer says.
@@ -346,8 +339,39 @@ impl Side {
     }
 }
 
+/// Asks again and again, at longer and longer intervals, until there is an answer or `stop` ends.
+pub(crate) async fn until<T>(
+    which: Which,
+    shown: &Shown,
+    stop: &CancellationToken,
+    ask: impl AsyncFn() -> Result<T, Round>,
+) -> Result<T, Trouble> {
+    let mut wait = WAIT_MIN;
+    loop {
+        let why = match ask().await {
+            Ok(answer) => {
+                shown.answers(which);
+                return Ok(answer);
+            }
+            Err(Round::Trouble(trouble)) => return Err(trouble),
+            Err(Round::Away(why)) => why,
+        };
+        shown.fails(which, &why);
+        tokio::select! {
+            () = stop.cancelled() => {
+                return Err(Trouble::Ended(format!("the {} does not answer: {why}", which.name())));
+            }
+            () = tokio::time::sleep(wait) => wait = (wait * 2).min(WAIT_MAX),
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// What a round through the endpoints comes to.
-enum Round {
+pub(crate) enum Round {
     /// None answers.
     Away(String),
     /// One says what ends the run.

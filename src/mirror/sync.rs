@@ -6,10 +6,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, stream};
+
 use crate::mirror::side::{Answer, Side, Trouble};
-use crate::mirror::target::Target;
+use crate::mirror::target::{ABREAST, Target};
 use crate::mirror::wire::{Node, Request, flat, is_within};
 
+/// Keys that are looked at one by one; of more, all are listed.
+const LOOKS_MAX: usize = 64;
 /// Keys that a message names.
 const NAMED_MAX: usize = 5;
 /// How far apart two lifetimes may be: the target gives a little more, and clocks tell whole seconds.
@@ -19,7 +23,7 @@ const REPLACEMENT: char = '\u{fffd}';
 
 /// Whose the keys are that both sides have, and not the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Differences {
+pub(crate) enum Differences {
     /// Nothing is begun.
     Refuse,
     /// The source's.
@@ -30,16 +34,63 @@ pub(super) enum Differences {
     Own,
 }
 
+impl Differences {
+    /// What a flag says.
+    ///
+    /// # Errors
+    /// When it is none of those that there are.
+    pub(crate) fn named(name: &str) -> Result<Self, String> {
+        match name {
+            "refuse" => Ok(Self::Refuse),
+            "source" => Ok(Self::Source),
+            "target" => Ok(Self::Target),
+            other => Err(format!("--differences {other:?}: it is refuse, source or target")),
+        }
+    }
+}
+
 /// A listing, and where the store was.
-pub(super) type Listing = (u64, BTreeMap<String, Node>);
+pub(crate) type Listing = (u64, BTreeMap<String, Node>);
 
 /// Everything at or below a path, but what is hidden, at one index.
-pub(super) async fn list(side: &Side, scope: &str) -> Result<Listing, Trouble> {
+pub(crate) async fn list(side: &Side, scope: &str) -> Result<Listing, Trouble> {
     side.shown.listings.add(1);
     match side.ask(&Request::get(scope, true)).await? {
         Answer::Done(event, index) => Ok((index, flat(event.node))),
         Answer::Refused(refusal) => Ok((refusal.index, BTreeMap::new())),
     }
+}
+
+/// These nodes, as far as they are there: one by one, or of many what listings of `scopes` show.
+pub(crate) async fn look(
+    source: &Arc<Side>,
+    due: &[String],
+    scopes: &[&str],
+) -> Result<BTreeMap<String, Node>, Trouble> {
+    let mut nodes = BTreeMap::new();
+    if due.len() > LOOKS_MAX {
+        for scope in scopes {
+            nodes.extend(list(source, scope).await?.1);
+        }
+        return Ok(nodes);
+    }
+    let looks = due.iter().cloned().map(|path| (source.clone(), path));
+    let mut looks = stream::iter(looks.collect::<Vec<_>>())
+        .map(async |(source, path)| source.ask(&Request::get(&path, false)).await)
+        .buffer_unordered(ABREAST);
+    while let Some(answer) = looks.next().await {
+        if let Answer::Done(event, _) = answer? {
+            nodes.insert(event.node.key.clone(), event.node);
+        }
+    }
+    Ok(nodes)
+}
+
+/// How many of these hold what stands for bytes that are no text: version 2 does not let them through.
+pub(crate) fn replaced<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> u64 {
+    let replaced =
+        |node: &&Node| node.key.contains(REPLACEMENT) || node.value.contains(REPLACEMENT);
+    u64::try_from(nodes.into_iter().filter(replaced).count()).unwrap_or(0)
 }
 
 /// What is to be done.
@@ -78,10 +129,7 @@ impl Pair {
         let (index, source) = list(&self.source, scope).await?;
         let (_, there) = list(&self.target.side, scope).await?;
         self.source.shown.source_index.raise(index);
-        let replaced = source
-            .values()
-            .filter(|node| node.key.contains(REPLACEMENT) || node.value.contains(REPLACEMENT));
-        self.source.shown.replaced.raise(u64::try_from(replaced.count()).unwrap_or(0));
+        self.source.shown.replaced.raise(replaced(source.values()));
         let plan = self.plan(scope, source, &there, differences);
         if !plan.differing.is_empty() {
             return Err(Trouble::Fatal(refusal(&plan.differing)));

@@ -5,12 +5,17 @@
 //! from round to round is told apart from it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
+
+use serde_json::json;
 
 use crate::mirror::side::Trouble;
 use crate::mirror::sync::{Differences, LIFETIMES_APART_S, Listing, Pair, list};
 use crate::mirror::wire::Node;
 
+/// Keys that a report names.
+const NAMED_MAX: usize = 10;
 /// How often both sides are listed, as long as they differ.
 const ROUNDS: usize = 5;
 /// Between two rounds.
@@ -21,25 +26,71 @@ type Found = BTreeMap<String, [Option<(bool, String, bool)>; 2]>;
 
 /// What the comparison came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     /// Keys and directories that were compared.
-    pub(super) compared: usize,
+    pub(crate) compared: usize,
     /// Those that differ.
-    pub(super) differing: Vec<String>,
+    pub(crate) differing: Vec<String>,
     /// Those that were changed so often that they could not be compared.
-    pub(super) changing: Vec<String>,
+    pub(crate) changing: Vec<String>,
     /// Those that the target's clients have written, which are theirs.
-    pub(super) theirs: usize,
+    pub(crate) theirs: usize,
+}
+
+impl Verdict {
+    /// Are both sides the same?
+    pub(crate) fn is_good(&self) -> bool {
+        self.differing.is_empty() && self.changing.is_empty()
+    }
+
+    /// In lines; `what` was compared.
+    pub(crate) fn text(&self, what: &str) -> String {
+        let Self { compared, differing, changing, theirs } = self;
+        let mut text = match self.is_good() {
+            true => format!("verified: {compared} {what} are the same on both sides\n"),
+            false => format!(
+                "NOT the same: {} of {compared} {what} differ, {} were changed while they were compared\n",
+                differing.len(),
+                changing.len()
+            ),
+        };
+        // Writing to a string does not fail.
+        if !differing.is_empty() {
+            let _ = writeln!(text, "they differ: {}", some(differing));
+        }
+        if !changing.is_empty() {
+            let _ = writeln!(text, "they were changed: {}", some(changing));
+        }
+        if *theirs > 0 {
+            let _ = writeln!(text, "not compared: {theirs} that are the target's own");
+        }
+        text
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        json!({
+            "compared": self.compared,
+            "differing": self.differing,
+            "changing": self.changing,
+            "targetsOwn": self.theirs,
+        })
+    }
+}
+
+/// Some paths of many.
+fn some(paths: &[String]) -> String {
+    let mut text = paths.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(" ");
+    if paths.len() > NAMED_MAX {
+        text.push_str(" ...");
+    }
+    text
 }
 
 /// Compares, and brings over in between what has changed.
 pub(super) async fn verify(pair: &mut Pair, prefix: &str) -> Result<Verdict, Trouble> {
-    let mut lasting: Option<Found> = None;
     let mut verdict = Verdict::default();
-    for round in 0..ROUNDS {
-        if round > 0 {
-            tokio::time::sleep(PAUSE).await;
-        }
+    let mut rounds = Rounds::default();
+    while rounds.next().await {
         let mut found = Found::new();
         (verdict.compared, verdict.theirs) = (0, 0);
         for scope in pair.hidden.clone().iter().map(String::as_str).chain([prefix]) {
@@ -51,29 +102,54 @@ pub(super) async fn verify(pair: &mut Pair, prefix: &str) -> Result<Verdict, Tro
             verdict.compared += source.1.len() - theirs.differing;
             verdict.theirs += theirs.differing + theirs.more;
         }
-        let last = lasting.take();
-        verdict.changing = match &last {
-            Some(last) => {
-                found.keys().filter(|path| last.get(*path) != found.get(*path)).cloned().collect()
-            }
-            None => Vec::new(),
-        };
-        if let Some(last) = last {
-            // What another round has seen otherwise has been changed meanwhile.
-            verdict.differing = found
-                .iter()
-                .filter(|(path, found)| last.get(*path) == Some(found))
-                .map(|(path, _)| path.clone())
-                .collect();
-        } else {
-            verdict.differing = found.keys().cloned().collect();
-        }
-        if found.is_empty() {
-            break;
-        }
-        lasting = Some(found);
+        rounds.found(found);
     }
+    (verdict.differing, verdict.changing) = rounds.end();
     Ok(verdict)
+}
+
+/// Rounds of comparing, as long as something differs.
+#[derive(Debug)]
+pub(crate) struct Rounds<T> {
+    begun: usize,
+    /// What the last round found, and the one before.
+    last: Option<BTreeMap<String, T>>,
+    before: Option<BTreeMap<String, T>>,
+}
+
+impl<T> Default for Rounds<T> {
+    fn default() -> Self {
+        Self { begun: 0, last: None, before: None }
+    }
+}
+
+impl<T: PartialEq> Rounds<T> {
+    /// Is there to be another round? Waits a while before it.
+    pub(crate) async fn next(&mut self) -> bool {
+        if self.begun == ROUNDS || self.last.as_ref().is_some_and(BTreeMap::is_empty) {
+            return false;
+        }
+        if self.begun > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.begun += 1;
+        true
+    }
+
+    /// A round has found these differences.
+    pub(crate) fn found(&mut self, found: BTreeMap<String, T>) {
+        self.before = self.last.replace(found);
+    }
+
+    /// What differs, and what was changed so often that it cannot be said: another round has seen it otherwise.
+    pub(crate) fn end(self) -> (Vec<String>, Vec<String>) {
+        let found = self.last.unwrap_or_default();
+        let lasting = |path: &str| match &self.before {
+            Some(before) => before.get(path) == found.get(path),
+            None => true,
+        };
+        found.keys().cloned().partition(|path| lasting(path))
+    }
 }
 
 /// Nodes that are the target's own.

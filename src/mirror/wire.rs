@@ -15,83 +15,83 @@ use serde::de::DeserializeOwned;
 use crate::base::{JSON_DEPTH_MAX, json_depth};
 
 /// Refusals of etcd that the mirror acts upon.
-pub(super) mod code {
-    pub(in crate::mirror) const NOT_FOUND: u32 = 100;
-    pub(in crate::mirror) const COMPARE_FAILED: u32 = 101;
-    pub(in crate::mirror) const NOT_A_FILE: u32 = 102;
-    pub(in crate::mirror) const NOT_A_DIRECTORY: u32 = 104;
-    pub(in crate::mirror) const EXISTS: u32 = 105;
-    pub(in crate::mirror) const ROOT: u32 = 107;
-    pub(in crate::mirror) const NOT_EMPTY: u32 = 108;
-    pub(in crate::mirror) const UNAUTHORIZED: u32 = 110;
-    pub(in crate::mirror) const CLEARED: u32 = 401;
+pub(crate) mod code {
+    pub(crate) const NOT_FOUND: u32 = 100;
+    pub(crate) const COMPARE_FAILED: u32 = 101;
+    pub(crate) const NOT_A_FILE: u32 = 102;
+    pub(crate) const NOT_A_DIRECTORY: u32 = 104;
+    pub(crate) const EXISTS: u32 = 105;
+    pub(crate) const ROOT: u32 = 107;
+    pub(crate) const NOT_EMPTY: u32 = 108;
+    pub(crate) const UNAUTHORIZED: u32 = 110;
+    pub(crate) const CLEARED: u32 = 401;
 }
 
 /// A key or a directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct Node {
+pub(crate) struct Node {
     #[serde(default)]
-    pub(super) key: String,
+    pub(crate) key: String,
     #[serde(default)]
-    pub(super) dir: bool,
+    pub(crate) dir: bool,
     #[serde(default)]
-    pub(super) value: String,
+    pub(crate) value: String,
     #[serde(default)]
-    pub(super) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     #[serde(default, rename = "modifiedIndex")]
-    pub(super) modified: u64,
+    pub(crate) modified: u64,
     /// When it goes, as the server writes times.
     #[serde(default)]
-    pub(super) expiration: Option<String>,
+    pub(crate) expiration: Option<String>,
     /// Seconds until then, when the server wrote this.
     #[serde(default)]
-    pub(super) ttl: i64,
+    pub(crate) ttl: i64,
 }
 
 impl Node {
     /// When it goes, in milliseconds since 1970 of the server's clock.
-    pub(super) fn ends_ms(&self) -> Option<i64> {
+    pub(crate) fn ends_ms(&self) -> Option<i64> {
         let date = DateTime::parse_from_rfc3339(self.expiration.as_deref()?).ok()?;
         Some(date.timestamp_millis())
     }
 
     /// Is it the same to a client, but for its lifetime?
-    pub(super) fn is_as(&self, other: &Node) -> bool {
+    pub(crate) fn is_as(&self, other: &Node) -> bool {
         self.dir == other.dir && (self.dir || self.value == other.value)
     }
 }
 
 /// What a request did, or a watch saw.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct Event {
+pub(crate) struct Event {
     #[serde(default)]
-    pub(super) action: String,
+    pub(crate) action: String,
     #[serde(default)]
-    pub(super) node: Node,
+    pub(crate) node: Node,
 }
 
 impl Event {
     /// Is the node gone?
-    pub(super) fn removes(&self) -> bool {
+    pub(crate) fn removes(&self) -> bool {
         matches!(&*self.action, "delete" | "compareAndDelete" | "expire")
     }
 }
 
 /// A server's no.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     #[serde(rename = "errorCode")]
-    pub(super) code: u32,
+    pub(crate) code: u32,
     #[serde(default)]
-    pub(super) message: String,
+    pub(crate) message: String,
     #[serde(default)]
-    pub(super) cause: String,
+    pub(crate) cause: String,
     #[serde(default)]
-    pub(super) index: u64,
+    pub(crate) index: u64,
 }
 
 /// JSON, however deep keys are, but no deeper.
-pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     if json_depth(body) > JSON_DEPTH_MAX {
         return None;
     }
@@ -102,12 +102,12 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
 
 /// A question.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) method: Method,
+pub(crate) struct Request {
+    pub(crate) method: Method,
     /// Path and query, escaped.
-    pub(super) target: String,
+    pub(crate) target: String,
     /// A form.
-    pub(super) body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -122,20 +122,20 @@ fn target(key: &str, query: &str) -> String {
 
 impl Request {
     /// Reads a key or a directory, as a majority has it.
-    pub(super) fn get(key: &str, recursive: bool) -> Self {
+    pub(crate) fn get(key: &str, recursive: bool) -> Self {
         let query =
             if recursive { "quorum=true&recursive=true&sorted=true" } else { "quorum=true" };
         Self { method: Method::GET, target: target(key, query), body: Bytes::new() }
     }
 
     /// Waits for the first change from an index on.
-    pub(super) fn wait(key: &str, from: u64) -> Self {
+    pub(crate) fn wait(key: &str, from: u64) -> Self {
         let target = target(key, &format!("wait=true&recursive=true&waitIndex={from}"));
         Self { method: Method::GET, target, body: Bytes::new() }
     }
 
     /// Writes a key under conditions, `a=b&c=d`.
-    pub(super) fn put(key: &str, conditions: &str, value: &str, ttl: Option<u64>) -> Self {
+    pub(crate) fn put(key: &str, conditions: &str, value: &str, ttl: Option<u64>) -> Self {
         let mut body = format!("value={}", utf8_percent_encode(value, UNRESERVED));
         if let Some(ttl) = ttl {
             body.push_str(&format!("&ttl={ttl}"));
@@ -144,19 +144,19 @@ impl Request {
     }
 
     /// Gives a key or a directory another lifetime and nothing else, under conditions.
-    pub(super) fn renew(key: &str, conditions: &str, ttl: Option<u64>) -> Self {
+    pub(crate) fn renew(key: &str, conditions: &str, ttl: Option<u64>) -> Self {
         let body = ttl.map(|ttl| format!("ttl={ttl}")).unwrap_or_default();
         Self { method: Method::PUT, target: target(key, conditions), body: body.into() }
     }
 
     /// Removes, under conditions.
-    pub(super) fn delete(key: &str, conditions: &str) -> Self {
+    pub(crate) fn delete(key: &str, conditions: &str) -> Self {
         Self { method: Method::DELETE, target: target(key, conditions), body: Bytes::new() }
     }
 }
 
 /// Everything in a listing by its path, without the root of the key space.
-pub(super) fn flat(root: Node) -> BTreeMap<String, Node> {
+pub(crate) fn flat(root: Node) -> BTreeMap<String, Node> {
     let (mut all, mut left) = (BTreeMap::new(), vec![root]);
     while let Some(mut node) = left.pop() {
         left.append(&mut node.nodes);
@@ -168,17 +168,17 @@ pub(super) fn flat(root: Node) -> BTreeMap<String, Node> {
 }
 
 /// Is `path` this directory or something in it? The root is the empty path.
-pub(super) fn is_within(path: &str, dir: &str) -> bool {
+pub(crate) fn is_within(path: &str, dir: &str) -> bool {
     path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A path without empty parts; empty for the root.
-pub(super) fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     path.split('/').filter(|part| !part.is_empty()).map(|part| format!("/{part}")).collect()
 }
 
 /// Does a listing of `scope` leave out this path below it?
-pub(super) fn is_hidden(path: &str, scope: &str) -> bool {
+pub(crate) fn is_hidden(path: &str, scope: &str) -> bool {
     path.strip_prefix(scope).is_some_and(|rest| rest.contains("/_"))
 }
 

@@ -56,8 +56,12 @@ impl Mirror {
     }
 
     pub(crate) fn start(from: &str, to: &str, more: &[&str]) -> Self {
-        let words = [&["mirror", "--from", from, "--to", to], more].concat();
-        let words: Vec<_> = words.into_iter().map(str::to_owned).collect();
+        Self::of(&[&["mirror", "--from", from, "--to", to], more].concat())
+    }
+
+    /// Whatever goes on until it is told to end.
+    pub(crate) fn of(words: &[&str]) -> Self {
+        let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
         Self { process: Process::start(env!("CARGO_BIN_EXE_cairn"), &words) }
     }
 
