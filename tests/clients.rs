@@ -12,7 +12,7 @@ use support::server::Flavor;
 /// What the script ends with when it lacks something, after it has said what.
 const LACKING: i32 = 77;
 
-/// Parts of a suite beside each other, each at members of its own: most of the time they wait. None if no suite is wanted here.
+/// Parts of a suite beside each other, each at members of its own: most of the time they wait.
 fn passes(suite: &str, parts: &[&str]) {
     let variable = "CAIRN_SKIP_CLIENTS";
     if env::var_os(variable).is_some_and(|value| value == "1") {
