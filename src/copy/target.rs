@@ -137,7 +137,7 @@ impl Target {
             _ => named("to-ca-file", "from-ca-file"),
         });
         let user = said.text("to-username");
-        let prompt = format!("Password of {user} at the target: ");
+        let prompt = format!("Password of {user} for version 3: ");
         let settings = Settings {
             tls: tls(files, &urls)?,
             endpoints: urls
