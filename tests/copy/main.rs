@@ -4,10 +4,10 @@
 mod support;
 
 #[path = "../v3_live/client.rs"]
-#[allow(dead_code, reason = "a part of what speaks version 3")]
+#[expect(dead_code, reason = "a part of what speaks version 3")]
 mod client;
 #[path = "../mirror/program.rs"]
-#[allow(dead_code, reason = "a part of what speaks version 2 and runs programs")]
+#[expect(dead_code, reason = "a part of what speaks version 2 and runs programs")]
 mod program;
 
 mod breaks;
