@@ -128,6 +128,35 @@ fn a_key_put_and_deleted_in_one_revision_does_not_come_back_when_that_is_compact
 }
 
 #[test]
+fn what_a_transaction_has_deleted_leaves_nothing_to_keep() {
+    let mut mvcc = Mvcc::default();
+    apply(&mut mvcc, Request::Put(put("a", "1"))).unwrap();
+    let delete = DeleteRange { range: KeyRange::From(b"a"[..].into()), prev_kv: false };
+    let keep = Put { ignore_value: true, ignore_lease: true, ..put("a", "") };
+    let success = vec![Op::DeleteRange(delete), Op::Put(keep)];
+    apply(&mut mvcc, Request::Txn(Txn { success, ..Txn::default() })).unwrap();
+    mvcc.check();
+    let kvs = mvcc.range(&RangeQuery::of(KeyRange::all())).unwrap().kvs;
+    assert_eq!((kvs.len(), &*kvs[0].value, kvs[0].version), (1, &b""[..], 1));
+}
+
+/// Both could be refused for what they read and for what they write: etcd looks at the writes first.
+#[test]
+fn what_is_wrong_with_a_put_is_said_before_what_is_wrong_with_a_range() {
+    let mut mvcc = Mvcc::default();
+    let future = RangeQuery { revision: Revision(9), ..RangeQuery::of(KeyRange::all()) };
+    let inside = Op::Txn(Txn {
+        success: vec![Op::Put(Put { lease: LeaseId(7), ..put("a", "1") })],
+        ..Txn::default()
+    });
+    let success = vec![Op::Range(future.clone()), inside];
+    let txn = Txn { success, ..Txn::default() };
+    assert_eq!(apply(&mut mvcc, Request::Txn(txn)), Err(Refusal::LeaseNotFound));
+    let txn = Txn { success: vec![Op::Range(future)], ..Txn::default() };
+    assert_eq!(apply(&mut mvcc, Request::Txn(txn)), Err(Refusal::FutureRevision));
+}
+
+#[test]
 fn an_alarm_for_space_refuses_what_grows_and_one_for_damage_nearly_everything() {
     let mut mvcc = Mvcc::default();
     apply(&mut mvcc, Request::Put(put("a", "1"))).unwrap();

@@ -61,17 +61,32 @@ impl Mvcc {
         Chosen { succeeded, ops: ops.collect() }
     }
 
-    /// Can all of it be done?
+    /// Can all of it be done? As in etcd, what is wrong with any put is said before what is wrong with a range.
     pub(super) fn check_chosen(&self, chosen: &Chosen<'_>) -> Result<(), Refusal> {
+        self.check_puts(chosen)?;
+        self.check_ranges(chosen)
+    }
+
+    fn check_puts(&self, chosen: &Chosen<'_>) -> Result<(), Refusal> {
         for (op, inside) in &chosen.ops {
             match op {
-                Op::Range(query) => self.check_revision(query.revision)?,
                 Op::Put(put) => {
                     self.check_ignored(put)?;
                     self.check_lease(put.lease)?;
                 }
-                Op::DeleteRange(_) => {}
-                Op::Txn(_) => inside.iter().try_for_each(|inside| self.check_chosen(inside))?,
+                Op::Range(_) | Op::DeleteRange(_) => {}
+                Op::Txn(_) => inside.iter().try_for_each(|inside| self.check_puts(inside))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn check_ranges(&self, chosen: &Chosen<'_>) -> Result<(), Refusal> {
+        for (op, inside) in &chosen.ops {
+            match op {
+                Op::Range(query) => self.check_revision(query.revision)?,
+                Op::Put(_) | Op::DeleteRange(_) => {}
+                Op::Txn(_) => inside.iter().try_for_each(|inside| self.check_ranges(inside))?,
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ mod support;
 
 mod alarm;
 mod client;
+mod differential;
 mod etcdctl;
 mod kubernetes;
 mod lease;
