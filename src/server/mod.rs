@@ -137,10 +137,10 @@ pub async fn run(
         let means = proxy::Means { listeners, sides, log, manager, reread };
         return proxy::run(&config, flags, means, stop).await;
     }
+    let jwt = jwt(&config.tokens)?;
     let data_dir = Arc::new(DataDir::open(&RealFiles, &config.data_dir)?);
     let log_dir = LogDir::open(&RealFiles, &data_dir, config.wal_dir.as_deref())?;
     let sides = Sides::load(&config)?;
-    let jwt = jwt(&config.tokens)?;
     let listeners = Listeners::bind(&config, &sides, sockets)?;
     manager.starting("looking for the other members").await;
     let identity = tokio::select! {

@@ -102,8 +102,16 @@ impl Signing {
     }
 
     fn secret(path: Option<&Path>, algorithm: hmac::Algorithm) -> Result<Self, TlsError> {
+        const WANTED: &str = "a file with a secret as long as the hash of sign-method or longer (openssl rand -out FILE 64)";
         // The flag is refused without a file.
-        let bytes = files::secret(path.unwrap_or(Path::new("")), FLAG)?;
+        let path = path.unwrap_or(Path::new(""));
+        let bytes = files::secret(path, FLAG)?;
+        // RFC 7518, section 3.2. Whoever guesses it is every user.
+        let least = algorithm.digest_algorithm().output_len();
+        if bytes.len() < least {
+            let why = format!("it has {} bytes, not {least}", bytes.len());
+            return Err(TlsError::content(path, FLAG, WANTED, why));
+        }
         let key = hmac::Key::new(algorithm, &bytes);
         let (signs, checks) = (Some(Signs::Secret(key.clone())), Checks::Secret(key));
         Ok(Self { signs, checks, random: rand::SystemRandom::new() })

@@ -58,7 +58,7 @@ fn a_signed_token_says_who_its_bearer_is() {
     openssl("genrsa -out rsa.pem 2048", folder.path());
     openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out p256.pem", folder.path());
     openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384.pem", folder.path());
-    std::fs::write(folder.path().join("hs.pem"), "a secret that is long enough").expect("a file");
+    std::fs::write(folder.path().join("hs.pem"), "0123456789abcdef".repeat(4)).expect("a file");
     for (method, key) in [
         ("HS256", "hs"),
         ("HS512", "hs"),
@@ -151,11 +151,16 @@ fn keys_that_do_not_fit_are_refused_with_the_fix() {
     openssl("genrsa -out other.pem 2048", folder.path());
     openssl("rsa -in other.pem -pubout -out other-public.pem", folder.path());
     openssl("ecparam -name prime256v1 -genkey -noout -out sec1.pem", folder.path());
+    for (name, bytes) in [("empty", 0), ("short", 63)] {
+        std::fs::write(folder.path().join(name), vec![b'x'; bytes]).expect("a file");
+    }
     let place = folder.path().display().to_string();
     for (options, said) in [
         ("HS257,priv-key=@/rsa.pem", "is none of HS256"),
         ("RS256", "priv-key or pub-key is missing"),
         ("HS256,pub-key=@/rsa.pem", "priv-key is missing"),
+        ("HS256,priv-key=@/empty", "it has 0 bytes, not 32"),
+        ("HS512,priv-key=@/short", "it has 63 bytes, not 64"),
         ("RS256,priv-key=@/none.pem", "must name a file that this member may read"),
         ("RS256,priv-key=@/rsa.pem,pub-key=@/other-public.pem", "it is another one"),
         ("RS256,priv-key=@/sec1.pem", "it is no RSA key"),
@@ -172,7 +177,7 @@ fn keys_that_do_not_fit_are_refused_with_the_fix() {
         let flag = format!("--auth-token=jwt,sign-method={options}");
         let ended = program::run(&["--data-dir", program::text(&data), &flag]);
         assert!(ended.code != Some(0) && ended.err.contains(said), "{options}: {ended:?}");
-        assert!(!data.join("wal").exists(), "{options}: nothing is made");
+        assert!(!data.exists(), "{options}: nothing is made");
     }
 }
 

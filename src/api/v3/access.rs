@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::api::context::Context;
 use crate::api::v3::call::Call;
+use crate::api::v3::jwt::Jwt;
 use crate::api::v3::refused;
 use crate::base::{lock, system_random};
 use crate::model::LogTime;
@@ -24,6 +25,9 @@ const TOKEN_LETTERS: usize = 16;
 pub(super) async fn asker(api: &Arc<Context>, call: &Call) -> Result<Asker, Status> {
     if let Some(shown) = &call.token {
         let shown = shown.to_str().map_err(|_| status::INVALID_TOKEN)?;
+        if let Some(jwt) = &api.settings.jwt {
+            return signed(api, jwt, shown).await;
+        }
         if let Some(asker) = bearer(api, shown) {
             return Ok(asker);
         }
@@ -39,13 +43,20 @@ pub(super) async fn asker(api: &Arc<Context>, call: &Call) -> Result<Asker, Stat
     })
 }
 
+/// Whose signed token this is. It may say more of users and roles than this member knows: that is waited for, so that no member
+/// refuses what the one that gave the token allows.
+async fn signed(api: &Context, jwt: &Jwt, shown: &str) -> Result<Asker, Status> {
+    let bearer = jwt.bearer(shown, api.replica.wall());
+    let (name, revision) = bearer.ok_or(status::INVALID_TOKEN)?;
+    if revision > api.replica.view().store.mvcc().auth().revision() {
+        api.replica.read_barrier().await.map_err(refused::unavailable)?;
+    }
+    Ok(Asker::User { name, revision })
+}
+
 /// Whose token this is, by what this member knows.
 fn bearer(api: &Arc<Context>, shown: &str) -> Option<Asker> {
     let view = api.replica.view();
-    if let Some(jwt) = &api.settings.jwt {
-        let (name, revision) = jwt.bearer(shown, api.replica.wall())?;
-        return Some(Asker::User { name, revision });
-    }
     let (auth, now) = (view.store.mvcc().auth(), api.replica.now());
     let token = auth.token(shown, now)?;
     keep(api, shown, token, now);
