@@ -106,9 +106,7 @@ class Sections:
             ("PUT to the last event, longest ms", ("watch", "last_event_after_sending_ms", "max"), 1),
             ("generator CPU an event, us", ("generator", "cpu_us"), 1),
         ]:
-            values = [median(results[kind], *path) for kind in KINDS]
-            values = [value * scale for value in values if value is not None]
-            rows.append([name, *map(number, values), ratio(values[1], values[0])])
+            rows.append(beside(name, results, path, scale))
         heads = [f"{POLLS:,} long polls of one key", "etcd", "cairn", "ratio"]
         return table(heads, rows)
 
@@ -133,9 +131,7 @@ class Sections:
                 ("put to its last event, median ms", ("watch", "last_event_after_sending_ms", "p50"), 1),
                 ("put to its last event, longest ms", ("watch", "last_event_after_sending_ms", "max"), 1),
             ]:
-                values = [median(results[kind], *path) for kind in KINDS]
-                values = [value * scale for value in values if value is not None]
-                rows.append([f"{what}: {name}", *map(number, values), ratio(values[1], values[0])])
+                rows.append(beside(f"{what}: {name}", results, path, scale))
         return table([f"{V3_WATCHERS:,} watchers", "etcd", "cairn", "ratio"], rows)
 
     def version_three_million(self):
@@ -156,12 +152,7 @@ class Sections:
                     "resident after the restart, MiB": cluster.resident_mib(),
                 }
 
-        results = {kind: one(kind) for kind in KINDS}
-        rows = []
-        for name in results["cairn"]:
-            values = [results[kind][name] for kind in KINDS]
-            rows.append([name, *map(number, values), ratio(values[1], values[0])])
-        return table(["a million keys of 256 bytes, 64 writers", "etcd", "cairn", "ratio"], rows)
+        return million_of({kind: one(kind) for kind in KINDS})
 
     def million(self):
         """A million keys: once, for it takes minutes."""
@@ -188,12 +179,7 @@ class Sections:
                     "resident after the restart, MiB": cluster.resident_mib(),
                 }
 
-        results = {kind: one(kind) for kind in KINDS}
-        rows = []
-        for name in results["cairn"]:
-            values = [results[kind][name] for kind in KINDS]
-            rows.append([name, *map(number, values), ratio(values[1], values[0])])
-        return table(["a million keys of 256 bytes, 64 writers", "etcd", "cairn", "ratio"], rows)
+        return million_of({kind: one(kind) for kind in KINDS})
 
     def small(self):
         """What a member with little data takes."""
@@ -216,6 +202,22 @@ class Sections:
             values = [median(results[kind], key) for kind in KINDS]
             rows.append([name, *map(number, values), ratio(values[1], values[0])])
         return table(["resident memory of a member, MiB", "etcd", "cairn", "ratio"], rows)
+
+
+def beside(name, results, path, scale):
+    """A row with one number of both."""
+    values = [median(results[kind], *path) for kind in KINDS]
+    values = [value * scale for value in values if value is not None]
+    return [name, *map(number, values), ratio(values[1], values[0])]
+
+
+def million_of(results):
+    """The table of one run of each."""
+    rows = []
+    for name in results["cairn"]:
+        values = [results[kind][name] for kind in KINDS]
+        rows.append([name, *map(number, values), ratio(values[1], values[0])])
+    return table(["a million keys of 256 bytes, 64 writers", "etcd", "cairn", "ratio"], rows)
 
 
 def compared(results):

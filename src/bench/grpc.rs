@@ -24,7 +24,7 @@ use crate::rpc::{
     PutRequest, RangeRequest, Request, RequestOp, Status, StatusRequest, TargetUnion, TxnRequest,
     WatchCreateRequest, WatchRequest, WatchRequestUnion,
 };
-use crate::tls::{Tls, Trust};
+use crate::tls::Tls;
 
 /// So many watchers share a stream, as those of one program do.
 const WATCHERS_PER_STREAM: usize = 100;
@@ -51,18 +51,11 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Reads the certificates and asks each server whether it is there.
+    /// Asks each server whether it is there.
     ///
     /// # Errors
     /// What is wrong, in words.
-    pub(super) async fn of(plan: &Plan) -> Result<Self, String> {
-        let tls = match plan.endpoints.iter().any(|url| url.scheme() == "https") {
-            true => {
-                let tls = Tls::load(plan.tls.clone(), Trust::ConfiguredOrPublic, &[]);
-                Some(Arc::new(tls.map_err(|error| error.to_string())?))
-            }
-            false => None,
-        };
+    pub(super) async fn of(plan: &Plan, tls: Option<Arc<Tls>>) -> Result<Self, String> {
         let endpoints = plan.endpoints.iter().map(|url| Endpoint::parse(&url.to_string(), false));
         let endpoints = endpoints.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
         let user = plan.user.as_deref().and_then(|user| user.split_once(':'));

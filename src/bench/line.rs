@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
@@ -25,7 +26,7 @@ const PER_ADDRESS_MAX: usize = 20_000;
 pub(super) struct Servers {
     all: Vec<Server>,
     /// `None` when every URL is `http://`.
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     timeout: Duration,
 }
 
@@ -46,7 +47,7 @@ impl Servers {
         // What is named must be there, also where it is not used; the system's list need not.
         let tls = if secure || plan.tls != TlsFlags::default() {
             let tls = Tls::load(plan.tls.clone(), Trust::ConfiguredOrPublic, &[]);
-            Some(tls.map_err(|error| error.to_string())?)
+            Some(Arc::new(tls.map_err(|error| error.to_string())?))
         } else {
             None
         };
@@ -61,6 +62,11 @@ impl Servers {
             all.push(Server { host, url: url.to_string(), addresses, secure });
         }
         Ok(Self { all, tls, timeout: plan.timeout })
+    }
+
+    /// What is spoken with servers that speak TLS.
+    pub(super) fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.clone()
     }
 
     /// What the requests of a connection say as `Host`.

@@ -124,7 +124,7 @@ impl Run {
         usage::of(&plan.pids)?;
         let servers = Arc::new(Servers::of(&plan).await?);
         let caller = match plan.load.speaks_v3() {
-            true => Some(Caller::of(&plan).await?),
+            true => Some(Caller::of(&plan, servers.tls()).await?),
             false => None,
         };
         let run = Self { plan, servers, caller };

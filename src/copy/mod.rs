@@ -39,7 +39,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::backup::Ended;
 use crate::backup::flags::{Asked, Said, read};
 use crate::mirror::lifetimes::Lifetimes;
-use crate::mirror::reader::{self, READ_AHEAD, Read};
+use crate::mirror::reader::{self, Next, READ_AHEAD, Read, next};
 use crate::mirror::shown::{REFRESH, Shown, Which};
 use crate::mirror::side::{Answer, Side, Trouble};
 use crate::mirror::sync::{Differences, list, replaced};
@@ -262,18 +262,10 @@ impl Copy {
     async fn until_stopped(&mut self) -> Result<(), Trouble> {
         loop {
             self.count();
-            let next = self.lifetimes.next();
-            let due = async {
-                match next {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return Ok(()),
-                () = due => self.look().await?,
-                Some(read) = self.reads.recv() => self.handle(read).await?,
+            match next(&self.stop, self.lifetimes.next(), &mut self.reads).await {
+                Next::Stop => return Ok(()),
+                Next::Look => self.look().await?,
+                Next::Handle(read) => self.handle(read).await?,
             }
         }
     }

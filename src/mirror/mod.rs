@@ -45,7 +45,7 @@ use crate::backup::Ended;
 use crate::backup::flags::{Asked, Said, read};
 use lifetimes::Lifetimes;
 use marker::Marker;
-use reader::{READ_AHEAD, Read};
+use reader::{Next, READ_AHEAD, Read, next};
 use shown::{REFRESH, Shown, Which};
 use side::{Side, Trouble};
 use sync::{Differences, Pair};
@@ -273,18 +273,10 @@ impl Mirror {
     async fn until_stopped(&mut self) -> Result<(), Trouble> {
         loop {
             self.count();
-            let next = self.lifetimes.next();
-            let due = async {
-                match next {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return Ok(()),
-                () = due => self.look().await?,
-                Some(read) = self.reads.recv() => self.handle(read).await?,
+            match next(&self.stop, self.lifetimes.next(), &mut self.reads).await {
+                Next::Stop => return Ok(()),
+                Next::Look => self.look().await?,
+                Next::Handle(read) => self.handle(read).await?,
             }
         }
     }

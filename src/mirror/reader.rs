@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::mirror::side::{Side, Trouble, Watched};
 use crate::mirror::wire::Event;
@@ -24,6 +25,37 @@ pub(crate) enum Read {
     Bell(String),
     /// It makes no sense to go on.
     Failed(Trouble),
+}
+
+/// What a run does next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// It was told to end.
+    Stop,
+    /// Lifetimes are to be looked up.
+    Look,
+    /// The source has said something.
+    Handle(Read),
+}
+
+/// Waits for it; `look` is when lifetimes are due, if any are.
+pub(crate) async fn next(
+    stop: &CancellationToken,
+    look: Option<Instant>,
+    reads: &mut mpsc::Receiver<Read>,
+) -> Next {
+    let due = async {
+        match look {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Next::Stop,
+        () = due => Next::Look,
+        Some(read) = reads.recv() => Next::Handle(read),
+    }
 }
 
 /// Reads everything from an index on.

@@ -228,12 +228,13 @@ pub async fn run(
     result
 }
 
-/// Whether a member could start with this: directories and certificates are looked at, and nothing is made, taken or changed.
+/// Whether a member could start with this: directories, certificates and keys are looked at, and nothing is made, taken or changed.
 /// What is worth a line in a member's log is logged.
 ///
 /// # Errors
 /// As [`run`] would end with.
 pub fn check(config: &Config) -> Result<(), ServerError> {
+    jwt(&config.tokens)?;
     DataDir::look(&RealFiles, &config.data_dir)?;
     LogDir::look(&RealFiles, &config.data_dir, config.wal_dir.as_deref())?;
     let mut config = config.clone();

@@ -176,6 +176,8 @@ fn keys_that_do_not_fit_are_refused_with_the_fix() {
         let data = data.path().join("m");
         let flag = format!("--auth-token=jwt,sign-method={options}");
         let ended = program::run(&["--data-dir", program::text(&data), &flag]);
+        let checked = program::run(&["config", "check", "--data-dir", program::text(&data), &flag]);
+        assert!(checked.code != Some(0) && checked.err.contains(said), "{options}: {checked:?}");
         assert!(ended.code != Some(0) && ended.err.contains(said), "{options}: {ended:?}");
         assert!(!data.exists(), "{options}: nothing is made");
     }
