@@ -1,8 +1,8 @@
 //! TLS: what a member shows and demands on its sockets, made from files that may change while it runs.
 //!
 //! Owns: certificates, keys, authorities and revocation lists; who may connect as far as certificates say it; the names in a
-//! verified certificate. Never knows: sockets, HTTP, who is a user. The only place that names rustls. Keys that sign tokens are read here too
-//! (`signing.rs`), as they are in the same kinds of files.
+//! verified certificate; the keys that sign tokens, which are in files of the same kinds. Never knows: sockets, HTTP, who is a user.
+//! The only place that names rustls.
 //!
 //! Connections keep what they began with; new ones use the files as they are by then. A new file that is broken changes
 //! nothing: the last good one stays in use, and the log says so.
