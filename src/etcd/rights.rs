@@ -34,7 +34,12 @@ pub(super) fn check(mvcc: &Mvcc, asker: &Asker, request: &Request) -> Result<(),
         Request::Txn(txn) => check_txn(auth, asker, txn),
         Request::LeaseRevoke(id) => check_lease(mvcc, asker, *id),
         Request::Auth(_) => auth.check_admin(&now(auth, asker)),
-        Request::Compact(_) | Request::LeaseGrant { .. } | Request::Alarm(_) => Ok(()),
+        // The last two are no entries of etcd's.
+        Request::Compact(_)
+        | Request::LeaseGrant { .. }
+        | Request::Alarm(_)
+        | Request::LeaseCheckpoint(_)
+        | Request::LeaseKeepAlive { .. } => Ok(()),
     }
 }
 

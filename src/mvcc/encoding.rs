@@ -1,6 +1,6 @@
 //! Commands as bytes. Tags and fields are only ever appended.
 
-use crate::model::{DecodeError, MemberId, Reader, Value, Writer};
+use crate::model::{DecodeError, LogTime, MemberId, Reader, Value, Writer};
 use crate::mvcc::auth::{Asker, AuthRequest, AuthRevision};
 use crate::mvcc::key::{KeyRange, LeaseId, Revision};
 use crate::mvcc::request::{
@@ -50,21 +50,33 @@ impl Command {
                 out.u8(kind.map_or(0, kind_tag));
             }
             Request::Auth(request) => request.encode(out.u8(9)),
+            Request::LeaseCheckpoint(ends) => {
+                out.u8(10).varint(ends.len() as u64);
+                for (id, end) in ends {
+                    out.signed(id.0).varint(end.0);
+                }
+            }
+            Request::LeaseKeepAlive { id, end } => {
+                out.u8(11).signed(id.0).varint(end.0);
+            }
         }
     }
 
     /// About as many bytes as [`Command::encode`] writes.
     pub fn encoded_bytes(&self) -> usize {
         const HEAD: usize = 48;
+        const LEASE_END: usize = 18;
         HEAD + match &self.request {
             Request::Put(put) => put.key.len() + put.value.len(),
             Request::Txn(txn) => txn_bytes(txn),
             Request::DeleteRange(delete) => {
                 delete.range.start().len() + delete.range.range_end().len()
             }
+            Request::LeaseCheckpoint(ends) => ends.len() * LEASE_END,
             Request::Compact(_)
             | Request::LeaseGrant { .. }
             | Request::LeaseRevoke(_)
+            | Request::LeaseKeepAlive { .. }
             | Request::Alarm(_)
             | Request::Auth(_) => 0,
         }
@@ -110,6 +122,18 @@ impl Command {
                 Request::Alarm(AlarmRequest::Deactivate { member, kind })
             }
             9 => Request::Auth(AuthRequest::decode(input)?),
+            10 => {
+                let mut ends = Vec::new();
+                for _ in 0..input.varint("count of leases")? {
+                    let id = LeaseId(input.signed("lease")?);
+                    ends.push((id, LogTime(input.varint("end of a lease")?)));
+                }
+                Request::LeaseCheckpoint(ends)
+            }
+            11 => Request::LeaseKeepAlive {
+                id: LeaseId(input.signed("lease")?),
+                end: LogTime(input.varint("end of a lease")?),
+            },
             found => return Err(unknown("kind of a v3 request", found)),
         };
         Ok(Self { asker, request })

@@ -1,10 +1,11 @@
-//! Leases: which there are, how long they may live, what hangs on them. When they end is not known here.
+//! Leases: which there are, how long they may live, what hangs on them, and what was recorded of their ends. When one has ended is not
+//! decided here.
 
 use std::sync::Arc;
 
 use imbl::OrdSet;
 
-use crate::model::Value;
+use crate::model::{LogTime, Value};
 use crate::mvcc::Mvcc;
 use crate::mvcc::key::{KeyValue, LeaseId};
 use crate::mvcc::request::{Change, Refusal, Reply};
@@ -13,13 +14,46 @@ use crate::mvcc::request::{Change, Refusal, Reply};
 #[derive(Clone, Debug)]
 pub struct Lease {
     ttl_s: i64,
+    deadline: Deadline,
     keys: OrdSet<Value>,
+}
+
+/// What the log says of the end of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// The lease ends then: it was not kept alive since this was recorded.
+    Recorded(LogTime),
+    /// The lease was kept alive after it was last recorded to end then; only the leader knows when it ends now. Zero if nothing
+    /// was ever recorded.
+    Lifted(LogTime),
+}
+
+impl Deadline {
+    /// Of a lease of which nothing was recorded.
+    pub(in crate::mvcc) const UNKNOWN: Self = Self::Lifted(LogTime(0));
+
+    /// The last moment that was recorded, whether it stands or not.
+    fn latest(self) -> LogTime {
+        match self {
+            Self::Recorded(end) | Self::Lifted(end) => end,
+        }
+    }
 }
 
 impl Lease {
     /// One on which nothing hangs.
     pub(in crate::mvcc) fn new(ttl_s: i64) -> Self {
-        Self { ttl_s, keys: OrdSet::new() }
+        Self::with_deadline(ttl_s, Deadline::UNKNOWN)
+    }
+
+    /// The same, of whose end something was recorded.
+    pub(in crate::mvcc) fn with_deadline(ttl_s: i64, deadline: Deadline) -> Self {
+        Self { ttl_s, deadline, keys: OrdSet::new() }
+    }
+
+    /// What was recorded of its end.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
     }
 
     /// How long it lives without being kept alive, in seconds.
@@ -69,6 +103,44 @@ impl Mvcc {
             self.delete(kv, changes);
         }
         Ok(Reply::LeaseRevoke)
+    }
+
+    /// Records when these leases end.
+    ///
+    /// A moment counts only if it is later than the last one that was recorded for the lease. A checkpoint may arrive behind the
+    /// keep-alive that it should have come before, because the leader does not wait for the one with the other: it names an end
+    /// that was lifted already.
+    pub(super) fn checkpoint_leases(&mut self, ends: &[(LeaseId, LogTime)]) -> Reply {
+        for (id, end) in ends {
+            if let Some(lease) = self.leases.get_mut(id)
+                && *end > lease.deadline.latest()
+            {
+                lease.deadline = Deadline::Recorded(*end);
+            }
+        }
+        Reply::LeaseCheckpoint
+    }
+
+    /// The lease was kept alive, though it was recorded to end at `end`.
+    pub(super) fn lift_deadline(&mut self, id: LeaseId, end: LogTime) -> Result<Reply, Refusal> {
+        let lease = self.leases.get_mut(&id).ok_or(Refusal::LeaseNotFound)?;
+        if end >= lease.deadline.latest() {
+            lease.deadline = Deadline::Lifted(end);
+        }
+        Ok(Reply::LeaseKeepAlive)
+    }
+
+    /// No end of a lease is known: for a key space that goes on in another cluster, whose clients could keep nothing alive until now.
+    #[must_use]
+    pub fn without_deadlines(mut self) -> Self {
+        let known = self.leases.iter().filter(|(_, lease)| lease.deadline != Deadline::UNKNOWN);
+        let known: Vec<_> = known.map(|(id, _)| *id).collect();
+        for id in known {
+            if let Some(lease) = self.leases.get_mut(&id) {
+                lease.deadline = Deadline::UNKNOWN;
+            }
+        }
+        self
     }
 
     /// The key hangs on the lease of `kv` instead of on that of `prev`.

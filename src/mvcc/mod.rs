@@ -53,7 +53,7 @@ pub use auth::{
 pub use check::{TxnLimits, check_delete, check_lease_grant, check_put, check_range, check_txn};
 pub use imported::{Import, Inconsistent, Kept};
 pub use key::{KeyRange, KeyValue, LeaseId, Revision};
-pub use lease::Lease;
+pub use lease::{Deadline, Lease};
 pub use records::{Loader, Position};
 pub use request::{
     Alarm, AlarmKind, AlarmRequest, Applied, Change, ChangeKind, Command, Compare, CompareTarget,
@@ -202,6 +202,8 @@ impl Mvcc {
             Request::LeaseRevoke(id) => self.revoke(*id, changes),
             Request::Alarm(alarm) => Ok(Reply::Alarm(self.change_alarms(*alarm))),
             Request::Auth(change) => self.auth.apply(now, asker, change).map(Reply::Auth),
+            Request::LeaseCheckpoint(ends) => Ok(self.checkpoint_leases(ends)),
+            Request::LeaseKeepAlive { id, end } => self.lift_deadline(*id, *end),
         }
     }
 
@@ -217,7 +219,12 @@ impl Mvcc {
             // etcd asks for nobody here; what is compacted is lost for everybody else.
             Request::Compact(_) => self.auth.check_known(asker),
             Request::LeaseRevoke(id) => self.permit_lease(asker, *id),
-            Request::LeaseGrant { .. } | Request::Alarm(_) | Request::Auth(_) => Ok(()),
+            // The last two are the leader's own.
+            Request::LeaseGrant { .. }
+            | Request::Alarm(_)
+            | Request::Auth(_)
+            | Request::LeaseCheckpoint(_)
+            | Request::LeaseKeepAlive { .. } => Ok(()),
         }
     }
 
@@ -368,6 +375,8 @@ impl Request {
             Self::DeleteRange(_)
             | Self::Compact(_)
             | Self::LeaseRevoke(_)
+            | Self::LeaseCheckpoint(_)
+            | Self::LeaseKeepAlive { .. }
             | Self::Alarm(_)
             | Self::Auth(_) => false,
         }

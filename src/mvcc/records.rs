@@ -8,15 +8,21 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::model::{DecodeError, MemberId, Reader, Value, Writer};
+use crate::model::{DecodeError, LogTime, MemberId, Reader, Value, Writer};
 use crate::mvcc::auth::Auth;
 use crate::mvcc::encoding::{decode_kind, kind_tag};
 use crate::mvcc::key::{KeyValue, LeaseId, Revision};
-use crate::mvcc::lease::Lease;
+use crate::mvcc::lease::{Deadline, Lease};
 use crate::mvcc::request::Alarm;
 use crate::mvcc::{Mvcc, Place, Superseded};
 
+/// Nothing is recorded of the ends of leases.
 const VERSION: u8 = 1;
+/// Behind the life of each lease stands what was recorded of its end.
+const VERSION_DEADLINES: u8 = 2;
+
+const LIFTED: u8 = 0;
+const RECORDED: u8 = 1;
 
 const PUT: u8 = 0;
 const DELETION: u8 = 1;
@@ -73,13 +79,18 @@ fn decode_place(input: &mut Reader<'_>) -> Result<(Revision, u32), DecodeError> 
 }
 
 impl Mvcc {
-    /// Everything that is no record: small, and written whole each time.
+    /// Everything that is no record: small, and written whole each time. While no end of a lease is recorded, builds that know
+    /// nothing of recorded ends can read it.
     pub(crate) fn encode_header(&self, out: &mut Writer) {
-        out.u8(VERSION).varint(self.revision.0);
+        let deadlines = self.leases.iter().any(|(_, lease)| lease.deadline() != Deadline::UNKNOWN);
+        out.u8(if deadlines { VERSION_DEADLINES } else { VERSION }).varint(self.revision.0);
         out.varint(self.compacted.map_or(0, |compacted| compacted.0 + 1));
         out.varint(self.leases.len() as u64);
         for (id, lease) in &self.leases {
             out.signed(id.0).signed(lease.ttl_s());
+            if deadlines {
+                encode_deadline(out, lease.deadline());
+            }
         }
         out.varint(self.alarms.len() as u64);
         for alarm in &self.alarms {
@@ -205,6 +216,23 @@ impl Mvcc {
     }
 }
 
+fn encode_deadline(out: &mut Writer, deadline: Deadline) {
+    match deadline {
+        Deadline::Lifted(end) => out.u8(LIFTED).varint(end.0),
+        Deadline::Recorded(end) => out.u8(RECORDED).varint(end.0),
+    };
+}
+
+fn decode_deadline(input: &mut Reader<'_>) -> Result<Deadline, DecodeError> {
+    let kind = input.u8("kind of an end")?;
+    let end = LogTime(input.varint("end of a lease")?);
+    match kind {
+        LIFTED => Ok(Deadline::Lifted(end)),
+        RECORDED => Ok(Deadline::Recorded(end)),
+        found => Err(DecodeError::Unknown { what: "kind of an end", found: found.into() }),
+    }
+}
+
 fn encode_record(kv: &KeyValue) -> Vec<u8> {
     let mut out = Writer::with_capacity(32 + kv.key.len() + kv.value.len());
     out.u8(if kv.is_deletion() { DELETION } else { PUT });
@@ -264,7 +292,7 @@ impl Loader {
     /// Starts with the header.
     pub(crate) fn new(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let version = input.u8("version of the v3 header")?;
-        if version != VERSION {
+        if ![VERSION, VERSION_DEADLINES].contains(&version) {
             let found = version.into();
             return Err(DecodeError::Unknown { what: "version of the v3 header", found });
         }
@@ -279,7 +307,12 @@ impl Loader {
         let mut mvcc = Mvcc { revision, compacted, ..Mvcc::default() };
         for _ in 0..input.varint("count of leases")? {
             let id = LeaseId(input.signed("lease")?);
-            mvcc.leases.insert(id, Lease::new(input.signed("life of a lease")?));
+            let ttl_s = input.signed("life of a lease")?;
+            let deadline = match version {
+                VERSION_DEADLINES => decode_deadline(input)?,
+                _ => Deadline::UNKNOWN,
+            };
+            mvcc.leases.insert(id, Lease::with_deadline(ttl_s, deadline));
         }
         for _ in 0..input.varint("count of alarms")? {
             let member = MemberId(input.u64("member")?);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::model::{MemberId, Value};
+use crate::model::{LogTime, MemberId, Value};
 use crate::mvcc::auth::{Asker, AuthReply, AuthRequest};
 use crate::mvcc::key::{KeyRange, KeyValue, LeaseId, Revision};
 
@@ -311,6 +311,15 @@ pub enum Request {
     Alarm(AlarmRequest),
     /// Changes users, roles, tokens or the flag.
     Auth(AuthRequest),
+    /// Records when leases end, so that the next leader knows.
+    LeaseCheckpoint(Vec<(LeaseId, LogTime)>),
+    /// Keeps a lease alive whose end was recorded, or is about to be.
+    LeaseKeepAlive {
+        /// Which.
+        id: LeaseId,
+        /// The end that does not stand any more.
+        end: LogTime,
+    },
 }
 
 /// What came of a command.
@@ -381,6 +390,10 @@ pub enum Reply {
     Alarm(Vec<Alarm>),
     /// Changed.
     Auth(AuthReply),
+    /// Recorded.
+    LeaseCheckpoint,
+    /// Kept alive.
+    LeaseKeepAlive,
 }
 
 /// Every "no" of the v3 key space. Codes and texts stand beside the wire.

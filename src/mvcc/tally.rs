@@ -27,7 +27,14 @@ impl Applied {
             Ok(Reply::LeaseRevoke) => {
                 Tally { deletes: self.changes.len() as u64, ..Tally::default() }.together()
             }
-            Ok(Reply::Compact | Reply::LeaseGrant { .. } | Reply::Alarm(_) | Reply::Auth(_))
+            Ok(
+                Reply::Compact
+                | Reply::LeaseGrant { .. }
+                | Reply::LeaseCheckpoint
+                | Reply::LeaseKeepAlive
+                | Reply::Alarm(_)
+                | Reply::Auth(_),
+            )
             | Err(_) => Tally::default(),
         };
         let puts = self.changes.iter().map(|change| &change.kv).filter(|kv| !kv.is_deletion());

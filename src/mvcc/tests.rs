@@ -191,6 +191,28 @@ fn an_alarm_for_space_refuses_what_grows_and_one_for_damage_nearly_everything() 
     apply(&mut mvcc, Request::Put(put("b", "1"))).unwrap();
 }
 
+/// Builds that know nothing of recorded ends read a header without them.
+#[test]
+fn while_no_end_of_a_lease_is_recorded_the_header_is_that_of_before() {
+    let header = |mvcc: &Mvcc| {
+        let mut out = Writer::default();
+        mvcc.encode_header(&mut out);
+        out.finish()
+    };
+    let mut mvcc = Mvcc::default();
+    apply(&mut mvcc, Request::LeaseGrant { id: LeaseId(7), ttl_s: 9 }).unwrap();
+    apply(&mut mvcc, Request::LeaseCheckpoint(vec![(LeaseId(8), LogTime(5))])).unwrap();
+    let before = header(&mvcc);
+    assert_eq!(before[..6], [1, 1, 0, 1, 14, 18], "version, revision, compacted, a lease");
+    apply(&mut mvcc, Request::LeaseCheckpoint(vec![(LeaseId(7), LogTime(5))])).unwrap();
+    let recorded = header(&mvcc);
+    assert_eq!(recorded[..8], [2, 1, 0, 1, 14, 18, 1, 5]);
+    assert_eq!(recorded[8..], before[6..]);
+    let ends = reloaded(&mvcc).lease(LeaseId(7)).unwrap().deadline();
+    assert_eq!(ends, Deadline::Recorded(LogTime(5)));
+    assert_eq!(header(&mvcc.without_deadlines()), before);
+}
+
 #[test]
 fn a_compaction_by_bytes_leaves_as_much_as_is_wanted() {
     let mut mvcc = Mvcc::default();

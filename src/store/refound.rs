@@ -8,7 +8,8 @@ impl Store {
     /// The cluster has these members, with these peer URLs, and never had others. Their names and client URLs are empty until
     /// they have started.
     ///
-    /// Keys, history, users, roles and index stay as they are: the facts of a cluster take no index here.
+    /// Keys, history, users, roles and index stay as they are: the facts of a cluster take no index here. Leases of v3 have their
+    /// whole lives before them again.
     #[must_use]
     pub fn with_members<'a>(
         self,
@@ -21,7 +22,7 @@ impl Store {
         for (id, peer_urls) in members {
             present.add(id, peer_urls);
         }
-        Self { members: present, ..self }
+        Self { members: present, mvcc: self.mvcc.without_deadlines(), ..self }
     }
 
     /// The next change takes an index that is higher by `by` than it would be, and nothing is known of the changes before: who

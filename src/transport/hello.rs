@@ -15,7 +15,8 @@ pub const PREFACE: &[u8; 8] = b"\0cairn\r\n";
 /// | 1 | the first |
 /// | 2 | snapshots in parts; a fence behind a connection that broke with writes under way |
 /// | 3 | questions that the leader's upper floors answer, about leases |
-pub const VERSION: u8 = 3;
+/// | 4 | nothing on the wire: entries of the log that record when leases end are understood |
+pub const VERSION: u8 = 4;
 
 /// The oldest version that it understands as well. Entries of the log have versions of their own; the changelog says when members
 /// of two versions must not run together.

@@ -252,7 +252,7 @@ impl Transport {
             }
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let open = peer.open();
+        let open = peer.open(version);
         Ok(Ok(Link { peer: to, lane, version, accepted: 0, incoming, outgoing, open }))
     }
 
@@ -294,7 +294,7 @@ impl Transport {
         incoming.limit(FRAME_BYTES_MAX);
         incoming.count_for(Arc::clone(&peer));
         outgoing.count_for(Arc::clone(&peer));
-        let open = peer.open();
+        let open = peer.open(version);
         let (peer, lane) = (hello.from, hello.lane);
         Ok(Link { peer, lane, version, accepted, incoming, outgoing, open })
     }

@@ -121,6 +121,9 @@ async fn the_peer_that_dialled_is_known_afterwards() {
     };
     let (ours, theirs) = tokio::join!(here.connect(MemberId(2), Lane::Vote), accept);
     drop((ours.unwrap(), theirs.unwrap()));
+    let versions = [(&here, 2), (&there, 1), (&here, 9)];
+    let versions = versions.map(|(here, peer)| here.traffic().of(MemberId(peer)).version());
+    assert_eq!(versions, [VERSION, VERSION, 0], "each knows what the other speaks");
     assert_eq!(there.book().urls(MemberId(1)), ["http://m1:1"]);
     there.book().record([(MemberId(1), &["http://moved:1".to_owned()][..])].into_iter());
     assert_eq!(there.book().urls(MemberId(1)), ["http://moved:1", "http://m1:1"]);

@@ -1,7 +1,7 @@
 //! What goes to and comes from each peer, in numbers.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use crate::base::lock;
@@ -22,6 +22,8 @@ pub struct PeerTraffic {
     received_failures: AtomicU64,
     open: AtomicUsize,
     disconnects: AtomicU64,
+    /// The version of the protocol that was agreed on last; zero before the first connection.
+    version: AtomicU8,
     /// Why it could not be reached when that was last tried; empty while it can.
     unreached: Mutex<String>,
 }
@@ -89,8 +91,14 @@ impl PeerTraffic {
         self.disconnects.load(Relaxed)
     }
 
-    /// One more connection, for as long as the result lives.
-    pub(super) fn open(self: &Arc<Self>) -> Open {
+    /// The version of the protocol between members that both ends agreed on when they last connected; zero if they never did.
+    pub fn version(&self) -> u8 {
+        self.version.load(Relaxed)
+    }
+
+    /// One more connection, which speaks `version`, for as long as the result lives.
+    pub(super) fn open(self: &Arc<Self>, version: u8) -> Open {
+        self.version.store(version, Relaxed);
         self.open.fetch_add(1, Relaxed);
         Open(Arc::clone(self))
     }

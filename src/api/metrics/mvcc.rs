@@ -91,6 +91,8 @@ impl MvccMetrics {
                 | Reply::DeleteRange { .. }
                 | Reply::Txn(_)
                 | Reply::Compact
+                | Reply::LeaseCheckpoint
+                | Reply::LeaseKeepAlive
                 | Reply::Alarm(_)
                 | Reply::Auth(_),
             )

@@ -1,11 +1,12 @@
 //! A key space that keeps all of its revisions whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use proptest::prelude::*;
 
 use super::{NOW, reloaded};
-use crate::model::{Reader, Value, Writer};
+use crate::model::{LogTime, Reader, Value, Writer};
 use crate::mvcc::*;
 
 type State = BTreeMap<Vec<u8>, KeyValue>;
@@ -14,7 +15,8 @@ type State = BTreeMap<Vec<u8>, KeyValue>;
 struct Model {
     states: Vec<State>,
     changes: Vec<Vec<(KeyValue, Option<KeyValue>)>>,
-    leases: BTreeSet<i64>,
+    /// Each with the last end that was recorded, and whether that stands.
+    leases: BTreeMap<i64, (u64, bool)>,
     compacted: Option<u64>,
 }
 
@@ -23,7 +25,7 @@ impl Model {
         // Nothing before, and the first revision.
         let states = vec![State::new(), State::new()];
         let changes = vec![Vec::new(), Vec::new()];
-        Self { states, changes, leases: BTreeSet::new(), compacted: None }
+        Self { states, changes, leases: BTreeMap::new(), compacted: None }
     }
 
     fn revision(&self) -> u64 {
@@ -79,7 +81,7 @@ impl Model {
         match op {
             Op::Put(put) => {
                 let ignores = put.ignore_value || put.ignore_lease;
-                (put.lease.0 == 0 || self.leases.contains(&put.lease.0))
+                (put.lease.0 == 0 || self.leases.contains_key(&put.lease.0))
                     && (!ignores || self.now().contains_key(&*put.key))
             }
             Op::Range(query) => {
@@ -160,9 +162,30 @@ impl Model {
                 }
                 ok
             }
-            Request::LeaseGrant { id, .. } => self.leases.insert(id.0),
+            Request::LeaseGrant { id, .. } => match self.leases.entry(id.0) {
+                Entry::Vacant(entry) => {
+                    entry.insert((0, false));
+                    true
+                }
+                Entry::Occupied(_) => false,
+            },
+            Request::LeaseCheckpoint(ends) => {
+                for (id, end) in ends {
+                    if let Some(known) = self.leases.get_mut(&id.0).filter(|it| end.0 > it.0) {
+                        *known = (end.0, true);
+                    }
+                }
+                true
+            }
+            Request::LeaseKeepAlive { id, end } => match self.leases.get_mut(&id.0) {
+                Some(known) if end.0 >= known.0 => {
+                    *known = (end.0, false);
+                    true
+                }
+                known => known.is_some(),
+            },
             Request::LeaseRevoke(id) => {
-                if !self.leases.remove(&id.0) {
+                if self.leases.remove(&id.0).is_none() {
                     return false;
                 }
                 let (mut state, mut changes) = (self.now().clone(), Vec::new());
@@ -297,6 +320,12 @@ fn requests() -> impl Strategy<Value = Request> {
         1 => (1i64..3, 1i64..9)
             .prop_map(|(id, ttl_s)| Request::LeaseGrant { id: LeaseId(id), ttl_s }),
         1 => (1i64..3).prop_map(|id| Request::LeaseRevoke(LeaseId(id))),
+        1 => prop::collection::vec((1i64..4, 1u64..9), 0..3).prop_map(|ends| {
+            let end = |(id, end)| (LeaseId(id), LogTime(end));
+            Request::LeaseCheckpoint(ends.into_iter().map(end).collect())
+        }),
+        1 => (1i64..4, 1u64..9)
+            .prop_map(|(id, end)| Request::LeaseKeepAlive { id: LeaseId(id), end: LogTime(end) }),
     ]
 }
 
@@ -314,6 +343,11 @@ fn commands() -> impl Strategy<Value = Command> {
 fn agree(mvcc: &Mvcc, model: &Model) -> Result<(), TestCaseError> {
     mvcc.check();
     prop_assert_eq!(mvcc.revision().0, model.revision());
+    let leases = mvcc.leases().map(|(id, lease)| match lease.deadline() {
+        Deadline::Recorded(end) => (id.0, (end.0, true)),
+        Deadline::Lifted(end) => (id.0, (end.0, false)),
+    });
+    prop_assert_eq!(leases.collect::<BTreeMap<_, _>>(), model.leases.clone());
     let first = model.compacted.unwrap_or(1).max(1);
     for revision in 1..=model.revision() + 1 {
         let at = Revision(revision);

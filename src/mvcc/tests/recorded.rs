@@ -204,7 +204,9 @@ fn answer(mvcc: &mut Mvcc, path: &str, body: &Json) -> Result<Json, Refusal> {
         Reply::Txn(reply) => txn_answer(&reply),
         Reply::LeaseGrant { id, ttl_s } => json!({ "ID": id.0, "TTL": ttl_s }),
         Reply::Compact | Reply::LeaseRevoke => json!({}),
-        Reply::Alarm(_) | Reply::Auth(_) => unreachable!("not asked for"),
+        Reply::Alarm(_) | Reply::Auth(_) | Reply::LeaseCheckpoint | Reply::LeaseKeepAlive => {
+            unreachable!("not asked for")
+        }
     })
 }
 

@@ -80,6 +80,13 @@ impl Raft {
         }
     }
 
+    /// Is it known that all other members, with and without a vote, speak at least this version of the protocol between members?
+    pub fn all_speak(&self, since: u8) -> bool {
+        let Voting { voters, learners, .. } = self.voting();
+        let mut others = voters.union(&learners).filter(|id| **id != self.shared.member);
+        others.all(|id| self.shared.transport.traffic().of(*id).version() >= since)
+    }
+
     /// Tells when [`Raft::voting`] may have changed.
     pub fn voting_changes(&self) -> VotingChanges {
         VotingChanges(self.raft.server_metrics())

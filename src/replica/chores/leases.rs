@@ -1,4 +1,4 @@
-//! The leader ends leases whose time is over: it proposes that they be revoked.
+//! The leader ends leases whose time is over: it proposes that they be revoked. And it records when those end that are not kept alive.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -21,6 +21,15 @@ const LEASES_A_LOOK: usize = 500;
 /// So many are on their way through the log at a time: what clients write gets its turn between them.
 const UNDER_WAY_MAX: usize = 16;
 
+/// Ends of leases that one entry records.
+const ENDS_AN_ENTRY: usize = 1000;
+
+/// Entries that record ends, in one look.
+const ENTRIES_A_LOOK: usize = 16;
+
+/// Version of the protocol between members whose speakers understand entries that record ends.
+const RECORDED_SINCE: u8 = 4;
+
 impl Replica {
     /// Ends leases while this member leads; for as long as it runs.
     pub async fn end_leases(self) {
@@ -29,10 +38,13 @@ impl Replica {
         loop {
             let now = *leadership.borrow_and_update();
             if now.role == Role::Leader {
-                self.lead_leases(now.term);
                 // One that is not sure to lead may be the last to know.
-                if self.inner.raft.leads_for_sure() == Some(now.term) {
-                    let mut ended = pin!(self.end_some(now.term));
+                if self.lead_leases(now.term) && self.inner.raft.leads_for_sure() == Some(now.term)
+                {
+                    let mut ended = pin!(async {
+                        self.end_some(now.term).await;
+                        self.record_ends(now.term).await;
+                    });
                     tokio::select! {
                         biased;
                         () = &mut ended => {}
@@ -51,12 +63,40 @@ impl Replica {
         }
     }
 
-    /// This member leads `term`: from its first moment on, it keeps account of leases.
-    pub(in crate::replica) fn lead_leases(&self, term: Term) {
-        let view = self.view();
+    /// This member leads `term`: from the moment on in which it has applied all that was put into the log before, it keeps account of
+    /// leases. `false` before that.
+    pub(in crate::replica) fn lead_leases(&self, term: Term) -> bool {
+        let (lessor, view) = (self.inner.hub.lessor(), self.view());
+        // Its first entry is behind those of earlier leaders.
+        if view.position.term != term {
+            return false;
+        }
         let leases = view.store.mvcc().leases();
-        let leases = leases.map(|(id, lease)| (id, seconds(lease.ttl_s())));
-        self.inner.hub.lessor().lead(term, self.inner.member.election, leases);
+        let leases = leases.map(|(id, lease)| (id, seconds(lease.ttl_s()), lease.deadline()));
+        let least = Duration::from_secs(self.lease_ttl_min_s().unsigned_abs());
+        lessor.lead(term, self.now(), [least, self.inner.member.election], leases);
+        true
+    }
+
+    async fn record_ends(&self, term: Term) {
+        if !self.inner.raft.all_speak(RECORDED_SINCE) {
+            return;
+        }
+        let lessor = self.inner.hub.lessor();
+        for _ in 0..ENTRIES_A_LOOK {
+            let ends = lessor.next_to_record(self.now(), ENDS_AN_ENTRY);
+            if ends.is_empty() {
+                return;
+            }
+            let checkpoint = Command::internal(Request::LeaseCheckpoint(ends.clone()));
+            let proposed = self.inner.raft.propose_in(term, store::Command::Mvcc(checkpoint));
+            // What is not known to be recorded is proposed again in a later look.
+            let patience = request_timeout(self.inner.member.election);
+            match tokio::time::timeout(patience, proposed).await {
+                Ok(Ok(_)) => lessor.recorded(&ends),
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
     }
 
     async fn end_some(&self, term: Term) {

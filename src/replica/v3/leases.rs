@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::model::{DecodeError, Fate, Reader, Unavailable, Writer};
-use crate::mvcc::{Lease, LeaseId};
+use crate::model::{DecodeError, Fate, LogTime, Reader, Term, Unavailable, Writer};
+use crate::mvcc::{self, Lease, LeaseId};
 use crate::raft::Answerer;
 use crate::replica::v3::lessor::Renewal;
 use crate::replica::{Inner, Replica, request_timeout};
+use crate::store::{self, Applied};
 
 /// How long a lease lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +137,14 @@ impl Replica {
         loop {
             passes.mark_unchanged();
             let term = self.inner.raft.leads_for_sure()?;
-            self.lead_leases(term);
+            if !self.lead_leases(term) {
+                // It has been elected a moment ago.
+                self.inner.raft.read_barrier().await.ok()?;
+                knows_all = true;
+                if !self.lead_leases(term) {
+                    return None;
+                }
+            }
             let granted_s = self.view().store.mvcc().lease(lease).map(Lease::ttl_s);
             let Some(granted_s) = granted_s else {
                 if knows_all {
@@ -151,11 +159,33 @@ impl Replica {
             if !renew {
                 return Some(Some(LeaseLife { granted_s, left: lessor.left(lease, ttl) }));
             }
+            let life = LeaseLife { granted_s, left: ttl };
             match lessor.renew(lease, ttl) {
-                Renewal::Renewed => return Some(Some(LeaseLife { granted_s, left: ttl })),
+                Renewal::Renewed => return Some(Some(life)),
+                Renewal::Recorded(end) => {
+                    if self.lift_deadline(term, lease, end).await? {
+                        return Some(Some(life));
+                    }
+                }
                 Renewal::Over => passes.changed().await.ok()?,
             }
         }
+    }
+
+    /// Has the log say that the lease does not end then. `None` when this member leads no more; `false` when there is no such lease
+    /// any more.
+    async fn lift_deadline(&self, term: Term, id: LeaseId, end: LogTime) -> Option<bool> {
+        let keep_alive = mvcc::Command::internal(mvcc::Request::LeaseKeepAlive { id, end });
+        let proposed = self.inner.raft.propose_in(term, store::Command::Mvcc(keep_alive));
+        let applied = proposed.await.ok()?.applied;
+        let Applied::Mvcc(applied) = applied else {
+            unreachable!("a keep-alive came to {applied:?}")
+        };
+        let is_there = applied.reply.is_ok();
+        if is_there {
+            self.inner.hub.lessor().lifted(id, end);
+        }
+        Some(is_there)
     }
 }
 
