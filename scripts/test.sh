@@ -67,4 +67,4 @@ need_for_faults
 scripts/check.sh
 
 for reason in "${skipped[@]}"; do echo "test.sh: skipped: $reason"; done
-exec cargo nextest run --locked --no-fail-fast "$@"
+exec cargo nextest run --workspace --locked --no-fail-fast "$@"

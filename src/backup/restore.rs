@@ -29,7 +29,7 @@ pub(super) fn run(said: &Said) -> Result<Ended, String> {
     // Before a large file is read for nothing.
     DataDir::check_free(&RealFiles, &dir).map_err(|error| error.to_string())?;
     let saved = source::read(Path::new(&said.argument))?;
-    let from = saved.store.index();
+    let (from, contents) = (saved.store.index(), source::contents(&saved.store));
     let (founders, member) = founders(&config, &saved, bump);
     let cluster = identity::cluster(founders.iter().map(|(id, _)| *id));
     let store = saved.store.with_members(founders.iter().map(|(id, urls)| (*id, &urls[..])));
@@ -43,7 +43,6 @@ pub(super) fn run(said: &Said) -> Result<Ended, String> {
     let identity =
         MemberIdentity { cluster, member, founders: Vec::new(), peers: founders, restarted: false };
     put(&dir, None, &identity, &saved)?;
-    let keys = saved.store.nodes_count();
     let others = match identity.peers.len() {
         1 => String::new(),
         count => format!(
@@ -52,11 +51,10 @@ pub(super) fn run(said: &Said) -> Result<Ended, String> {
         ),
     };
     Ok(Ended::well(format!(
-        "restored member {member} ({}) of the new cluster {cluster}: {keys} keys and directories at index {}, the next change takes \
+        "restored member {member} ({}) of the new cluster {cluster}: {contents}, the next change takes \
          {}{others}. Start it with its listening flags, --name {} and --data-dir {}; --initial-... flags are not looked at. Keys \
          whose time ran out since the backup go at once\n",
         config.name,
-        from.0,
         saved.store.index().0 + 1,
         config.name,
         dir.display(),

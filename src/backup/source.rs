@@ -8,6 +8,7 @@ use crate::archive::ArchiveReader;
 use crate::disk::{DataDir, LogOwner};
 use crate::raft::saved::{self, Saved};
 use crate::replica::identity::MemberIdentity;
+use crate::store::Store;
 
 /// Bytes that are read of a file at once.
 pub(crate) const READ_BYTES: usize = 1 << 20;
@@ -29,6 +30,22 @@ pub(crate) fn read(path: &Path) -> Result<Saved, String> {
     let reader = ArchiveReader::new(BufReader::with_capacity(READ_BYTES, file));
     let (head, store) = reader.and_then(ArchiveReader::into_store).map_err(|error| fail(&error))?;
     Ok(Saved { store, position: head.position })
+}
+
+/// What is in a store, in words; version 3 only if it was ever used.
+pub(crate) fn contents(store: &Store) -> String {
+    let mvcc = store.mvcc();
+    let three = match mvcc.is_untouched() {
+        true => String::new(),
+        false => format!(
+            " and {} keys of version 3 at revision {}, with {} leases and {} users",
+            mvcc.keys_count(),
+            mvcc.revision(),
+            mvcc.leases().count(),
+            mvcc.auth().users().count()
+        ),
+    };
+    format!("{} keys and directories at index {}{three}", store.nodes_count(), store.index().0)
 }
 
 /// Whose directory it is, which its member may be using, and the state in it; nothing of it is changed. A copy of its checkpoint is

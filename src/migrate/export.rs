@@ -81,24 +81,12 @@ fn export(said: &Said) -> Result<String, String> {
         0 => String::new(),
         count => format!(". Bytes of {count} values or names that are not UTF-8 were replaced"),
     };
-    let mvcc = saved.store.mvcc();
-    let of_three = match mvcc.is_untouched() {
-        true => String::new(),
-        false => format!(
-            " and {} keys of version 3 at revision {}, with {} leases and {} users",
-            mvcc.keys_count(),
-            mvcc.revision(),
-            mvcc.leases().count(),
-            mvcc.auth().users().count()
-        ),
-    };
     let name = if record.name.is_empty() { "NAME" } else { &record.name };
     Ok(format!(
-        "exported {} keys and directories at index {}{of_three} (entry {} of the log) to {}{note}. Start it with etcd 3.4: `etcd --enable-v2 \
+        "exported {} (entry {} of the log) to {}{note}. Start it with etcd 3.4: `etcd --enable-v2 \
          --force-new-cluster --name {name} --data-dir {}` and its URLs; without --force-new-cluster from the second start on. Others join with \
          empty directories\n",
-        saved.store.nodes_count(),
-        saved.store.index().0,
+        source::contents(&saved.store),
         place.index,
         dir.display(),
         dir.display(),

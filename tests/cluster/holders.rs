@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::support::http::{Request, ask_within};
+use super::support::http::ask_within;
 use super::support::load::targets::{Stop, Targets};
+use super::support::version_three::{base64, number, post};
 
 /// A member that says nothing for so long is left.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
@@ -33,7 +32,9 @@ const LESSEES: usize = 2;
 const LEASE_TTL_S: u64 = 3;
 /// So often a lease is kept alive before its client lets it die.
 const KEEP_ALIVES: usize = 8;
-const KEEP_ALIVE_PAUSE: Duration = Duration::from_millis(400);
+/// The end of a lease that is kept alive so slowly is recorded each time.
+const KEEP_ALIVE_PAUSES: [Duration; LESSEES] =
+    [Duration::from_millis(400), Duration::from_millis(1700)];
 
 /// What they came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,7 +66,8 @@ impl Holders {
         });
         let lessees = (TURN_TAKERS..TURN_TAKERS + LESSEES).map(|number| {
             let client = client(number);
-            thread::spawn(move || client.live_on_leases())
+            let pause = KEEP_ALIVE_PAUSES[number - TURN_TAKERS];
+            thread::spawn(move || client.live_on_leases(pause))
         });
         let threads = takers.chain(lessees).collect();
         Self { stop, threads }
@@ -97,7 +99,7 @@ struct Client {
 impl Client {
     /// One try at one member; the next one is at another if there is no answer.
     fn call(&mut self, path: &str, body: &Value) -> Option<(u16, Value)> {
-        let request = Request::new("POST", format!("/v3/{path}")).body(body.to_string());
+        let request = post(path, body);
         let reply = self
             .targets
             .get(self.member)
@@ -128,7 +130,9 @@ impl Client {
     /// A lease; one that was granted without an answer dies by itself.
     fn grant(&mut self, ttl_s: u64) -> Result<i64, String> {
         let granted = self.insist("lease/grant", &json!({"TTL": ttl_s.to_string()}), &[200])?;
-        number(&granted["ID"]).ok_or_else(|| format!("no lease: {granted}"))
+        Some(number(&granted["ID"]))
+            .filter(|id| *id != 0)
+            .ok_or_else(|| format!("no lease: {granted}"))
     }
 
     fn revoke(&mut self, lease: i64) -> Result<(), String> {
@@ -140,7 +144,7 @@ impl Client {
         let mut held = Held::default();
         while !self.stop.pause(PAUSE) {
             let lease = self.grant(LOCK_TTL_S)?;
-            let body = json!({"name": STANDARD.encode(LOCK), "lease": lease.to_string()});
+            let body = json!({"name": base64(LOCK), "lease": lease.to_string()});
             if let Some((200, _)) = self.call("lock/lock", &body) {
                 let mine = self.number;
                 let before = holder.lock().expect("nobody panics").replace(mine);
@@ -157,9 +161,9 @@ impl Client {
         Ok(held)
     }
 
-    fn live_on_leases(mut self) -> Result<Held, String> {
+    fn live_on_leases(mut self, pause: Duration) -> Result<Held, String> {
         let mut held = Held::default();
-        let key = STANDARD.encode(format!("lessees/{}", self.number));
+        let key = base64(format!("lessees/{}", self.number));
         while !self.stop.pause(PAUSE) {
             let mut alive = Instant::now() + Duration::from_secs(LEASE_TTL_S);
             let lease = self.grant(LEASE_TTL_S)?;
@@ -181,7 +185,7 @@ impl Client {
                 let again = self.call("lease/keepalive", &json!({"ID": lease.to_string()}));
                 if let Some((200, answer)) = again {
                     match number(&answer["result"]["TTL"]) {
-                        Some(ttl_s) if ttl_s > 0 => {
+                        1.. => {
                             held.kept += 1;
                             alive = asked + Duration::from_secs(LEASE_TTL_S);
                         }
@@ -191,7 +195,7 @@ impl Client {
                         _ => break,
                     }
                 }
-                if self.stop.pause(KEEP_ALIVE_PAUSE) {
+                if self.stop.pause(pause) {
                     break;
                 }
             }
@@ -209,7 +213,7 @@ impl Client {
         let life = json!({"ID": lease.to_string(), "keys": true});
         loop {
             let left = self.insist("lease/timetolive", &life, &[200])?;
-            if number(&left["TTL"]) == Some(-1) {
+            if number(&left["TTL"]) == -1 {
                 break;
             }
             if Instant::now() > deadline {
@@ -223,8 +227,4 @@ impl Client {
             false => Err(format!("lease {lease:x} is gone, its key is not: {found}")),
         }
     }
-}
-
-fn number(value: &Value) -> Option<i64> {
-    value.as_str().and_then(|text| text.parse().ok())
 }

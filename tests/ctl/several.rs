@@ -180,6 +180,7 @@ fn a_snapshot_of_cairn_becomes_a_member() {
     let server = Server::start(Flavor::Subject);
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("snap").display().to_string();
+    fine(&server, &["put", "a", "1"]);
     fine(&server, &["snapshot", "save", &file]);
     let made = format!("{file}.d");
     let said = Tool::Ours.run(
@@ -188,6 +189,7 @@ fn a_snapshot_of_cairn_becomes_a_member() {
         "",
     );
     assert!(said.code == Some(0) && said.out.starts_with("restored member "), "{said:?}");
+    assert!(said.out.contains(" and 1 keys of version 3 at revision 2, with 0 leases"), "{said:?}");
     let again = Tool::Ours.run(
         &["snapshot", "restore", &file, "--data-dir", &made],
         &[("ETCDCTL_API", "3")],

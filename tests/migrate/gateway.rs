@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::http::{self, Open, Request};
+use crate::support::version_three::post;
+pub(crate) use crate::support::version_three::{base64, number};
 
 /// What is not here by then never comes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,15 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Gateway {
     pub(crate) addr: SocketAddr,
     pub(crate) token: Option<String>,
-}
-
-pub(crate) fn base64(bytes: impl AsRef<[u8]>) -> String {
-    STANDARD.encode(bytes)
-}
-
-/// A number of 64 bits; what is left out is zero.
-pub(crate) fn number(value: &Value) -> i64 {
-    value.as_str().map_or(0, |text| text.parse().expect("a number"))
 }
 
 /// Every key.
@@ -51,7 +42,7 @@ impl Gateway {
     }
 
     fn request(&self, path: &str, body: &Value) -> Request {
-        let request = Request::new("POST", format!("/v3/{path}")).body(body.to_string());
+        let request = post(path, body);
         match &self.token {
             Some(token) => request.header("Authorization", token),
             None => request,

@@ -27,3 +27,4 @@ pub(crate) mod server;
 pub(crate) mod template;
 pub(crate) mod time;
 pub(crate) mod usage;
+pub(crate) mod version_three;

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::http::{self, Open, Request};
+use crate::support::version_three::{self, post};
+pub(crate) use crate::support::version_three::{base64, number};
 
 /// What is not here by then never comes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,30 +17,13 @@ pub(crate) const NEVER: Duration = Duration::from_millis(700);
 
 const POLL: Duration = Duration::from_millis(10);
 
-pub(crate) fn base64(bytes: impl AsRef<[u8]>) -> String {
-    STANDARD.encode(bytes)
-}
-
-pub(crate) fn bytes(value: &Value) -> Vec<u8> {
-    STANDARD.decode(value.as_str().unwrap_or_default()).expect("base64")
-}
-
 pub(crate) fn text(value: &Value) -> String {
-    String::from_utf8(bytes(value)).expect("the tests write texts")
-}
-
-/// A number of 64 bits; what is left out is zero.
-pub(crate) fn number(value: &Value) -> i64 {
-    value.as_str().map_or(0, |text| text.parse().expect("a number"))
-}
-
-fn request(path: &str, body: &Value) -> Request {
-    Request::new("POST", format!("/v3/{path}")).body(body.to_string())
+    version_three::text(value).expect("the tests write texts")
 }
 
 /// Status and body; `None` when there is no answer soon.
 pub(crate) fn try_call(addr: SocketAddr, path: &str, body: &Value) -> Option<(u16, Value)> {
-    try_request(addr, &request(path, body))
+    try_request(addr, &post(path, body))
 }
 
 /// The same with a token.
@@ -50,7 +33,7 @@ pub(crate) fn try_call_with(
     path: &str,
     body: &Value,
 ) -> Option<(u16, Value)> {
-    try_request(addr, &request(path, body).header("Authorization", token))
+    try_request(addr, &post(path, body).header("Authorization", token))
 }
 
 fn try_request(addr: SocketAddr, request: &Request) -> Option<(u16, Value)> {
@@ -60,7 +43,7 @@ fn try_request(addr: SocketAddr, request: &Request) -> Option<(u16, Value)> {
 
 /// The answer to a call that must be answered.
 pub(crate) fn call(addr: SocketAddr, path: &str, body: &Value) -> Value {
-    let reply = http::ask_within(addr, &request(path, body), PATIENCE).expect("an answer");
+    let reply = http::ask_within(addr, &post(path, body), PATIENCE).expect("an answer");
     assert_eq!(reply.status(), 200, "{path} {body}: {}", reply.text());
     serde_json::from_str(&reply.text()).expect("JSON")
 }

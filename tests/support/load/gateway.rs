@@ -5,34 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::history::{Action, Event, Outcome, Seen};
 use crate::support::http::{Reply, Request};
+use crate::support::version_three::{base64, number, post, text};
 
 /// What a put is called in a history: the answer does not say whether a key was there.
 const PUT: &str = "put";
 /// What a deletion is called.
 const REMOVE: &str = "remove";
-
-fn base64(text: &str) -> String {
-    STANDARD.encode(text)
-}
-
-fn text(value: &Value) -> Option<String> {
-    String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok()
-}
-
-/// A number of 64 bits; zeros are left out.
-fn number(value: &Value) -> u64 {
-    value.as_str().and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
-fn post(path: &str, body: &Value) -> Request {
-    Request::new("POST", format!("/v3/{path}")).body(body.to_string())
-}
 
 /// The key of the twin, for keys that have one.
 fn twin(key: &str) -> Option<String> {
@@ -42,7 +24,7 @@ fn twin(key: &str) -> Option<String> {
 
 /// Asks for all below a directory.
 fn below(prefix: &str) -> Value {
-    json!({"key": base64(&format!("{prefix}/")), "range_end": base64(&format!("{prefix}0"))})
+    json!({"key": base64(format!("{prefix}/")), "range_end": base64(format!("{prefix}0"))})
 }
 
 /// The request for a call.
@@ -94,9 +76,13 @@ pub(super) fn request(key: &str, action: &Action) -> Request {
     }
 }
 
+fn revision(value: &Value) -> u64 {
+    number(value).unsigned_abs()
+}
+
 fn seen(kv: &Value) -> Option<Seen> {
-    let (modified, created) = (number(&kv["mod_revision"]), number(&kv["create_revision"]));
-    let value = kv.get("value").map_or_else(|| Some(String::new()), text)?;
+    let (modified, created) = (revision(&kv["mod_revision"]), revision(&kv["create_revision"]));
+    let value = text(&kv["value"])?;
     (modified > 0).then_some(Seen { value, modified, created })
 }
 
@@ -112,7 +98,7 @@ pub(super) fn outcome(key: &str, action: &Action, reply: &Reply) -> Result<Outco
         let is_fault = matches!(reply.status(), 500 | 503 | 504) && body["message"].is_string();
         return if is_fault { Ok(Outcome::Unknown) } else { Err(strange("refused")) };
     }
-    let index = number(&body["header"]["revision"]);
+    let index = revision(&body["header"]["revision"]);
     if index == 0 {
         return Err(strange("no revision"));
     }
@@ -187,7 +173,7 @@ pub(super) fn events(line: &[u8]) -> Result<Vec<Event>, String> {
         let removes = event["type"] == "DELETE";
         let action = if removes { REMOVE } else { PUT }.to_owned();
         let node = if removes { None } else { Some(seen(kv)?) };
-        let (key, index) = (text(&kv["key"])?, number(&kv["mod_revision"]));
+        let (key, index) = (text(&kv["key"])?, revision(&kv["mod_revision"]));
         Some(Event { action, key, node, prev: seen(&event["prev_kv"]), index })
     });
     events.collect::<Option<_>>().ok_or_else(told)
@@ -205,5 +191,5 @@ pub(super) fn listed(reply: &Reply) -> Option<(u64, BTreeMap<String, Seen>)> {
     let body: Value = serde_json::from_slice(&reply.body).ok()?;
     let kvs = body["kvs"].as_array().into_iter().flatten();
     let files = kvs.map(|kv| Some((text(&kv["key"])?, seen(kv)?))).collect::<Option<_>>()?;
-    Some((number(&body["header"]["revision"]), files)).filter(|(revision, _)| *revision > 0)
+    Some((revision(&body["header"]["revision"]), files)).filter(|(revision, _)| *revision > 0)
 }
