@@ -5,7 +5,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::support::http::{self, Client, Request};
 use super::support::process::Process;
@@ -181,6 +182,42 @@ fn who_wants_to_do_harm_pays_more_than_the_member() {
         }
     }
     assert!(wrong.is_empty(), "cost more than they may: {wrong:?}");
+}
+
+/// It stayed with a member that had nothing to do: the allocator gave it back with the next thousands of writes.
+#[test]
+fn what_a_large_removal_has_freed_is_given_back_though_nobody_asks_for_anything() {
+    const KEYS: usize = 12_000;
+    const VALUE_BYTES: usize = 10_000;
+    // The log keeps the entries that were written last, and the allocator pages that are shared with them.
+    const FREED_BYTES_MIN: u64 = (KEYS * VALUE_BYTES) as u64 / 2;
+    // The history keeps values as well, and would keep them after the removal.
+    let mut member =
+        Process::cairn(&["--listen-client-urls=http://127.0.0.1:0", "--history-events=10"]);
+    let line = member.line("serving insecure client requests on ");
+    let addr = line.rsplit(' ').next().expect("an address").parse().expect("an address");
+    member.line("ready to serve client requests");
+    let mut client = Client::new(addr);
+    let mut ask = |request: Request| {
+        let reply = client.ask(&request).expect("an answer");
+        assert!(matches!(reply.status(), 200 | 201), "{}", reply.text());
+    };
+    let value = "x".repeat(VALUE_BYTES);
+    let mut put = |key: &str| {
+        ask(Request::new("PUT", format!("/v2/keys/{key}")).form(format!("value={value}")));
+    };
+    (0..KEYS).for_each(|n| put(&format!("large/{n}")));
+    let full = usage::resident_bytes(member.pid());
+    ask(Request::new("DELETE", "/v2/keys/large?recursive=true"));
+    let deadline = Instant::now() + http::PATIENCE;
+    loop {
+        let now = usage::resident_bytes(member.pid());
+        if now < full - FREED_BYTES_MIN {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{full} bytes with the keys, {now} without");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// What each of an edge's clients costs a member of its own.

@@ -6,6 +6,7 @@ use std::thread;
 
 use tokio::runtime::Handle;
 
+use crate::base::give_back_soon;
 use crate::disk::IoMode;
 
 /// Does `work` where it may wait.
@@ -29,7 +30,10 @@ pub(in crate::raft) fn let_go<T: Send + 'static>(io: IoMode, what: T) {
         IoMode::Inline => drop(what),
         // No caller needs to know when it is done. Where a runtime ends there is none to be held up.
         IoMode::Threaded => match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(what))),
+            Ok(runtime) => drop(runtime.spawn_blocking(move || {
+                drop(what);
+                give_back_soon();
+            })),
             Err(_) => drop(what),
         },
     }
