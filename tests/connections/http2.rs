@@ -267,6 +267,34 @@ fn a_client_that_does_not_answer_pings_is_given_up() {
     }
 }
 
+/// Load balancers keep such a stream open to each server.
+#[test]
+fn who_asks_whether_the_member_serves_is_told_and_may_stay() {
+    const UNKNOWN: &[u8] = b"\x0a\x04nope";
+    let member = Member::start(&[]);
+    let mut client = Http2::open(member.addr());
+    let check = client.call("/grpc.health.v1.Health/Check");
+    client.message(check, &[], frames::END_STREAM);
+    assert_eq!(client.body(check, PATIENCE), b"\0\0\0\0\x02\x08\x01", "it serves");
+    let check = client.call("/grpc.health.v1.Health/Check");
+    client.message(check, UNKNOWN, frames::END_STREAM);
+    assert!(client.body(check, PATIENCE).is_empty(), "there is no such service");
+    for (service, status) in [(&[][..], 1), (UNKNOWN, 3)] {
+        let watch = client.call("/grpc.health.v1.Health/Watch");
+        client.message(watch, service, frames::END_STREAM);
+        let (frames, _) = client.read_until(PATIENCE, |frame| frame.kind == DATA);
+        let told = frames.last().expect("it is told");
+        assert_eq!((told.stream, &told.payload[..]), (watch, &[0, 0, 0, 0, 2, 8, status][..]));
+        assert!(!told.ends_stream());
+    }
+    // The streams are still open when everything that came before them has been answered.
+    let range = client.call(RANGE);
+    client.message(range, KEY, frames::END_STREAM);
+    let (frames, _) =
+        client.read_until(PATIENCE, |frame| frame.stream == range && frame.ends_stream());
+    assert!(frames.iter().all(|frame| frame.stream == range || !frame.ends_stream()), "{frames:?}");
+}
+
 #[test]
 fn watchers_end_with_their_connection_and_with_their_stream() {
     let member = Member::start(&[]);

@@ -234,6 +234,7 @@ fn table() -> Vec<Method> {
     const LEASE: &str = "etcdserverpb.Lease";
     const LOCK: &str = "v3lockpb.Lock";
     const ELECTION: &str = "v3electionpb.Election";
+    const HEALTH: &str = "grpc.health.v1.Health";
     vec![
         unary(KV, "Range", &["kv/range"], kv::range),
         unary(KV, "Put", &["kv/put"], kv::put),
@@ -292,7 +293,8 @@ fn table() -> Vec<Method> {
         unary(AUTH, "RoleDelete", &["auth/role/delete"], auth::role_delete),
         unary(AUTH, "RoleGrantPermission", &["auth/role/grant"], auth::role_grant_permission),
         unary(AUTH, "RoleRevokePermission", &["auth/role/revoke"], auth::role_revoke_permission),
-        unary("grpc.health.v1.Health", "Check", &[], health::check),
+        unary(HEALTH, "Check", &[], health::check),
+        server_stream(HEALTH, "Watch", &[], health::watch),
     ]
 }
 

@@ -1,9 +1,12 @@
 //! `grpc.health.v1.Health`.
 
+use std::future::ready;
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, stream};
+
 use crate::api::context::Context;
-use crate::api::v3::call::Call;
+use crate::api::v3::call::{Answers, Call};
 use crate::rpc::{Code, HealthCheckRequest, HealthCheckResponse, ServingStatus, Status};
 
 /// As in etcd, a server that answers serves.
@@ -16,4 +19,19 @@ pub(super) async fn check(
         return Err(Status::new(Code::NotFound, "unknown service"));
     }
     Ok(HealthCheckResponse { status: ServingStatus::Serving.into() })
+}
+
+/// What [`check`] says, in a stream that stays open: nothing changes until the server stops, which ends all streams. A service that is
+/// not known might become known.
+pub(super) async fn watch(
+    _: Arc<Context>,
+    _: Call,
+    request: HealthCheckRequest,
+) -> Result<Answers<HealthCheckResponse>, Status> {
+    let status = match request.service.is_empty() {
+        true => ServingStatus::Serving,
+        false => ServingStatus::ServiceUnknown,
+    };
+    let now = HealthCheckResponse { status: status.into() };
+    Ok(Box::pin(stream::once(ready(Ok(now))).chain(stream::pending())))
 }
