@@ -60,8 +60,7 @@ use Kind::{Bool, Choice, List, Number, Origins, Text, Urls};
 use Status::{Ignored, Works};
 
 const V3: Status = Ignored("version 3 data is stored in another way here");
-const LEASES: Status =
-    Ignored("a new leader always knows when leases end, but for the last second or so");
+const LEASES: Status = Ignored("ends of leases that nobody keeps alive are always recorded here");
 const NO_DOWNGRADE: Status = Ignored("there is no downgrade between members here");
 
 /// A part of the help.

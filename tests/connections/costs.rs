@@ -184,7 +184,7 @@ fn who_wants_to_do_harm_pays_more_than_the_member() {
     assert!(wrong.is_empty(), "cost more than they may: {wrong:?}");
 }
 
-/// It stayed with a member that had nothing to do: the allocator gave it back with the next thousands of writes.
+/// The allocator gave the memory of removed keys back to the system only with the next thousands of writes.
 #[test]
 fn what_a_large_removal_has_freed_is_given_back_though_nobody_asks_for_anything() {
     const KEYS: usize = 12_000;

@@ -19,6 +19,9 @@ const KEY: &[u8] = &[0x0a, 1, b'a'];
 /// A watcher of the key `a`.
 const CREATE: &[u8] = &[0x0a, 3, 0x0a, 1, b'a'];
 
+/// A stop that waits for nobody is over by then; one that waits takes three seconds.
+const NOT_HELD_UP: Duration = Duration::from_millis(2500);
+
 fn assert_serves(member: &Member) {
     let mut client = Http2::open(member.addr());
     let stream = client.get("/health");
@@ -279,8 +282,10 @@ fn who_asks_whether_the_member_serves_is_told_and_may_stay() {
     let check = client.call("/grpc.health.v1.Health/Check");
     client.message(check, UNKNOWN, frames::END_STREAM);
     assert!(client.body(check, PATIENCE).is_empty(), "there is no such service");
+    let mut watches = Vec::new();
     for (service, status) in [(&[][..], 1), (UNKNOWN, 3)] {
         let watch = client.call("/grpc.health.v1.Health/Watch");
+        watches.push(watch);
         client.message(watch, service, frames::END_STREAM);
         let (frames, _) = client.read_until(PATIENCE, |frame| frame.kind == DATA);
         let told = frames.last().expect("it is told");
@@ -293,6 +298,17 @@ fn who_asks_whether_the_member_serves_is_told_and_may_stay() {
     let (frames, _) =
         client.read_until(PATIENCE, |frame| frame.stream == range && frame.ends_stream());
     assert!(frames.iter().all(|frame| frame.stream == range || !frame.ends_stream()), "{frames:?}");
+    // A stop ends them.
+    let (begun, Member { mut server, .. }) = (Instant::now(), member);
+    let stopped = thread::spawn(move || server.terminate(PATIENCE));
+    let (frames, _) = client.read_until(PATIENCE, |frame| {
+        watches.retain(|watch| frame.stream != *watch || !frame.ends_stream());
+        watches.is_empty()
+    });
+    assert!(watches.is_empty(), "{frames:?}");
+    drop(client);
+    assert!(stopped.join().expect("it is awaited").success());
+    assert!(begun.elapsed() < NOT_HELD_UP, "{:?}", begun.elapsed());
 }
 
 #[test]

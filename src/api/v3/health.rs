@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::api::context::Context;
 use crate::api::v3::call::{Answers, Call};
-use crate::rpc::{Code, HealthCheckRequest, HealthCheckResponse, ServingStatus, Status};
+use crate::rpc::{Code, HealthCheckRequest, HealthCheckResponse, ServingStatus, Status, status};
 
 /// As in etcd, a server that answers serves.
 pub(super) async fn check(
@@ -21,10 +21,10 @@ pub(super) async fn check(
     Ok(HealthCheckResponse { status: ServingStatus::Serving.into() })
 }
 
-/// What [`check`] says, in a stream that stays open: nothing changes until the server stops, which ends all streams. A service that is
-/// not known might become known.
+/// What [`check`] says, in a stream that stays open until the member stops: nothing changes before. As in etcd, a service that is not
+/// known might become known.
 pub(super) async fn watch(
-    _: Arc<Context>,
+    api: Arc<Context>,
     _: Call,
     request: HealthCheckRequest,
 ) -> Result<Answers<HealthCheckResponse>, Status> {
@@ -33,5 +33,9 @@ pub(super) async fn watch(
         false => ServingStatus::ServiceUnknown,
     };
     let now = HealthCheckResponse { status: status.into() };
-    Ok(Box::pin(stream::once(ready(Ok(now))).chain(stream::pending())))
+    let end = async move {
+        api.replica.hub().v3().until_closed().await;
+        Err(status::STOPPED)
+    };
+    Ok(Box::pin(stream::once(ready(Ok(now))).chain(stream::once(end))))
 }
