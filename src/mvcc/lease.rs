@@ -32,6 +32,11 @@ impl Deadline {
     /// Of a lease of which nothing was recorded.
     pub(in crate::mvcc) const UNKNOWN: Self = Self::Lifted(LogTime(0));
 
+    /// Does what was recorded last stand?
+    pub fn is_recorded(self) -> bool {
+        matches!(self, Self::Recorded(_))
+    }
+
     /// The last moment that was recorded, whether it stands or not.
     fn latest(self) -> LogTime {
         match self {
@@ -81,6 +86,11 @@ impl Mvcc {
     /// All leases by id.
     pub fn leases(&self) -> impl Iterator<Item = (LeaseId, &Lease)> {
         self.leases.iter().map(|(id, lease)| (*id, lease))
+    }
+
+    /// How many there are.
+    pub fn leases_count(&self) -> usize {
+        self.leases.len()
     }
 
     pub(super) fn grant(&mut self, id: LeaseId, ttl_s: i64) -> Result<Reply, Refusal> {

@@ -30,9 +30,10 @@ const STARTS_MAX: usize = 10;
 const POLL: Duration = Duration::from_millis(20);
 /// How long a command that goes on may take for its output while it is recorded.
 const RECORDED_FOR: Duration = Duration::from_secs(2);
-/// Numbers with fewer digits are no ids.
-const HEX_DIGITS: std::ops::RangeInclusive<usize> = 14..=16;
-const DECIMAL_DIGITS: std::ops::RangeInclusive<usize> = 17..=20;
+/// Smaller numbers are no ids: of random ones, one in 65,536 is. The real tool's log has words of twelve hexadecimal digits.
+const ID_MIN: u64 = 1 << 48;
+const HEX_DIGITS: std::ops::RangeInclusive<usize> = 13..=16;
+const DECIMAL_DIGITS: std::ops::RangeInclusive<usize> = 15..=20;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/etcdctl").join(name)
@@ -122,12 +123,16 @@ impl Same {
             let inside = before.ends_with(|letter: char| letter.is_ascii_alphanumeric());
             let decimal = word.bytes().all(|letter| letter.is_ascii_digit());
             let hex = word.bytes().all(|l| l.is_ascii_digit() || (b'a'..=b'f').contains(&l));
+            // Digits alone can be either. JSON and fields have decimal numbers, everything else has hexadecimal ones.
+            let named = before.ends_with("\":") || before.ends_with("\" : ");
             let id = match word.len() {
-                length if decimal && DECIMAL_DIGITS.contains(&length) => word.parse().ok(),
+                length if decimal && DECIMAL_DIGITS.contains(&length) && (named || length > 16) => {
+                    word.parse().ok()
+                }
                 length if hex && HEX_DIGITS.contains(&length) => u64::from_str_radix(word, 16).ok(),
                 _ => None,
             };
-            match id.filter(|id| !inside && *id > u64::from(u32::MAX)) {
+            match id.filter(|id| !inside && *id >= ID_MIN) {
                 Some(id) => same.push_str(&self.name(id)),
                 None => same.push_str(word),
             }
@@ -145,7 +150,7 @@ impl Same {
             let value = match key & 7 {
                 0 => {
                     let number = varint(&mut rest)?;
-                    let id = number > 1 << 53 && number < u64::MAX - (1 << 32);
+                    let id = number >= ID_MIN && number < u64::MAX - (1 << 32);
                     if id { self.name(number) } else { number.to_string() }
                 }
                 2 => {

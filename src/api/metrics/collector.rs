@@ -370,6 +370,12 @@ impl MemberCollector {
                 hub.events_pending() as u64,
             ),
             ("etcd_debugging_auth_revision", "Of users and roles.", mvcc.auth().revision().0),
+            ("cairn_leases", "Leases that are there.", mvcc.leases_count() as u64),
+            (
+                "cairn_leases_recorded",
+                "Those of which the log says when they end: it takes an entry to keep one alive.",
+                mvcc.leases().filter(|(_, lease)| lease.deadline().is_recorded()).count() as u64,
+            ),
         ] {
             families.gauge(name, help, value);
         }
