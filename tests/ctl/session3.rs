@@ -150,7 +150,7 @@ impl Same {
             let value = match key & 7 {
                 0 => {
                     let number = varint(&mut rest)?;
-                    let id = number >= ID_MIN && number < u64::MAX - (1 << 32);
+                    let id = (ID_MIN..u64::MAX - (1 << 32)).contains(&number);
                     if id { self.name(number) } else { number.to_string() }
                 }
                 2 => {
