@@ -16,9 +16,13 @@ from tables import number, table
 HOUR_OF_WRITES = 1_800_000
 PARTS = 6
 MILLION = 1_000_000
+# More than a history of events of 256 bytes holds, with some checkpoints.
+USED_WRITES = 1_000_000
 # A member gives memory back beside its work.
 GIVES_BACK_S = 60
 MIXED_RATE = 2_000
+# Caches, the history and the log are as large as they get after some checkpoints: half of these are writes.
+MIXED_BEFORE = 2_400_000
 SAMPLE_S = 15
 PATIENCE = ["--timeout", "120s"]
 
@@ -46,7 +50,8 @@ def dead_follower(bench, cluster):
 
 
 def gives_back(bench, cluster):
-    """A million keys come and go at once."""
+    """A million keys come and go at once, at a member that was in use before: its history and its log are full."""
+    bench.run(cluster, "put", "--connections", 64, "--keys", 1000, "--requests", USED_WRITES, *PATIENCE)
     before = resident_mib(cluster.pids[0])
     flags = ["--sequential", "--connections", 64, "--keys", MILLION, "--requests", MILLION, *PATIENCE]
     bench.run(cluster, "put", *flags)
@@ -59,9 +64,13 @@ def gives_back(bench, cluster):
 
 
 def over_time(bench, clusters, minutes):
-    """Reads and writes at a fixed rate, beside each other on all clusters; resident MiB and seconds since the start, by kind."""
+    """Reads and writes at a fixed rate, beside each other on all clusters that had many before; resident MiB and seconds since the
+    start, by kind."""
     samples = {cluster.kind: [] for cluster in clusters}
-    flags = ["--rate", MIXED_RATE, "--connections", 32, "--keys", 10_000, "--reads", 50, "--duration", f"{minutes}m", *PATIENCE]
+    flags = ["--connections", 32, "--keys", 10_000, "--reads", 50, *PATIENCE]
+    for cluster in clusters:
+        bench.run(cluster, "mixed", "--requests", MIXED_BEFORE, *flags)
+    flags += ["--rate", MIXED_RATE, "--duration", f"{minutes}m"]
     threads = [threading.Thread(target=bench.run, args=(cluster, "mixed", *flags)) for cluster in clusters]
     begun = time.monotonic()
     for thread in threads:
@@ -74,7 +83,7 @@ def over_time(bench, clusters, minutes):
 
 
 def slope_mib_an_hour(samples):
-    """Least squares over the last two thirds: caches and histories fill before."""
+    """Least squares over the last two thirds."""
     samples = samples[len(samples) // 3 :]
     count = len(samples)
     mean_s = sum(at for at, _ in samples) / count
