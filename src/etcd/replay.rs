@@ -7,8 +7,9 @@
 //! Users' keys are one store, the hidden keys of the cluster and of users and roles another; an index that one takes, the other
 //! skips. What each command does is said once, in `store`.
 //!
-//! What entries of version 3 do is in `version_three.rs`.
+//! What entries of version 3 do is in `version_three.rs`, and which leases they find in `leases.rs`.
 
+mod leases;
 mod version_three;
 
 use thiserror::Error;
@@ -16,6 +17,7 @@ use thiserror::Error;
 use crate::etcd::entry::{Asked, ChangeKind, ConfChange, EntryError, EntryKind, Method, Request};
 use crate::etcd::facts::{self, Attributes, RaftAttributes};
 pub use crate::etcd::facts::{EtcdMember, Facts};
+pub use crate::etcd::replay::leases::{LeaseChange, LeasesInLog};
 pub use crate::etcd::replay::version_three::DoneThree;
 use crate::etcd::replay::version_three::Three;
 use crate::etcd::snapshot::{self, DEPTH_MAX, Loaded, Replaced, SnapshotError};

@@ -159,6 +159,7 @@ impl Report {
         let mvcc = store.mvcc();
         let auth = mvcc.auth();
         self.fact("version_3_file_up_to_entry", found.version_three.entry);
+        self.fact("version_3_leases_early", found.version_three.leases_early);
         self.fact("version_3_changes_behind", done.changes);
         self.fact("version_3_refused_as_before", done.refused);
         self.fact("version_3_revision", mvcc.revision().0);

@@ -6,6 +6,7 @@
 //! etcd writes its file some time after it has applied an entry, and the file says which entry was the last: behind that one, the log
 //! counts. Where there is no file, the log counts alone if it goes back to its first entry.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
@@ -16,10 +17,10 @@ use crate::etcd::buckets::{self, BucketError, Stored};
 use crate::etcd::entry::{Asked, EntryKind, Place};
 use crate::etcd::log::{EntryAt, Log};
 use crate::etcd::passwords::Hashing;
-use crate::etcd::replay::Replay;
+use crate::etcd::replay::{LeaseChange, LeasesInLog, Replay};
 use crate::migrate::layout::unreadable;
 use crate::migrate::source::{OTHER_WAYS, Reader, is_backup};
-use crate::mvcc::{AlarmKind, Mvcc};
+use crate::mvcc::{AlarmKind, LeaseId, Mvcc};
 
 /// How to go on without it.
 const WITHOUT: &str = "--without-v3 takes what is of version 2 alone";
@@ -31,6 +32,8 @@ pub(super) struct VersionThree {
     pub(super) entry: u64,
     /// So many keys are left out.
     pub(super) left_out: u64,
+    /// So many leases were in the file before the entries that granted them.
+    pub(super) leases_early: usize,
 }
 
 /// Where version 3 begins.
@@ -38,6 +41,8 @@ struct Start {
     mvcc: Mvcc,
     /// Entries up to this one are in it.
     behind: u64,
+    /// Leases that were in the file and are not in it: they were granted behind that entry.
+    leases_early: usize,
 }
 
 impl Reader<'_> {
@@ -53,7 +58,7 @@ impl Reader<'_> {
     ) -> Result<VersionThree, String> {
         if self.wanted.without_v3 {
             let left_out = self.left_out(place);
-            return Ok(VersionThree { entry: 0, left_out });
+            return Ok(VersionThree { left_out, ..VersionThree::default() });
         }
         let is_of_three = replay.facts().ok().and_then(|facts| facts.version);
         let is_of_three = is_of_three.is_some_and(|version| version.starts_with('3'));
@@ -74,12 +79,15 @@ impl Reader<'_> {
                 }
             }
         };
-        let Some(Start { mvcc, behind }) = start else { return Ok(VersionThree::default()) };
+        let Some(Start { mvcc, behind, leases_early }) = start else {
+            return Ok(VersionThree::default());
+        };
         let cluster = log.metadata().unwrap_or_default().cluster;
         replay.take_version_three(mvcc, behind, Hashing::of(cluster));
         self.catch_up(replay, log.between(behind, place.index.max(behind)))?;
         let is_backup = log.metadata().is_some_and(is_backup);
-        Ok(VersionThree { entry: if is_backup { 0 } else { behind }, left_out: 0 })
+        let entry = if is_backup { 0 } else { behind };
+        Ok(VersionThree { entry, left_out: 0, leases_early })
     }
 
     /// What is in its file; damage is told inside. A member that got a snapshot from another one and fell before it took the file
@@ -155,7 +163,7 @@ impl Reader<'_> {
         };
         if reached < place.index {
             if mvcc.is_untouched() {
-                return Ok(Start { mvcc, behind: place.index });
+                return Ok(Start { mvcc, behind: place.index, leases_early: 0 });
             }
             return Err(format!(
                 "{snap_dir}/db has come as far as entry {behind} and the snapshot as far as entry {}, and the entries between them are \
@@ -189,7 +197,45 @@ impl Reader<'_> {
                 "the alarm {name} is raised and stays: `etcdctl alarm disarm` (ETCDCTL_API=3) clears it once its cause is gone"
             ));
         }
-        Ok(Start { mvcc, behind })
+        let early = match is_backup {
+            true => Vec::new(),
+            false => self.early_leases(&mvcc, log, behind)?,
+        };
+        Ok(Start { mvcc: mvcc.without_leases(&early), behind, leases_early: early.len() })
+    }
+
+    /// Leases that are in the file though they were granted behind the entry that the file has come as far as. Where the log does
+    /// not go back far enough to tell, a lease counts as one of before, as when etcd starts.
+    fn early_leases(
+        &mut self,
+        mvcc: &Mvcc,
+        log: &Log,
+        behind: u64,
+    ) -> Result<Vec<LeaseId>, String> {
+        // What keys hang on was there with them.
+        let is_bare =
+            |id: LeaseId| mvcc.lease(id).is_some_and(|lease| lease.keys().next().is_none());
+        let mut granted = BTreeSet::new();
+        if mvcc.leases_count() > 0 {
+            self.each(log.between(behind, u64::MAX), |entry, data| {
+                // An entry that is not understood is told when it is replayed.
+                if let Ok(Some(LeaseChange::Granted(id))) = LeaseChange::of(entry.kind, data)
+                    && is_bare(id)
+                {
+                    granted.insert(id);
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        if granted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut leases = LeasesInLog::new(granted);
+        self.each(log.between(0, behind), |entry, data| {
+            leases.entry(entry.place.index, entry.kind, data);
+            ControlFlow::Continue(())
+        })?;
+        Ok(leases.absent_behind(behind))
     }
 
     /// How many entries of the log are of version 3.
@@ -215,7 +261,7 @@ impl Reader<'_> {
         self.notes.push(format!(
             "{what}; the log goes back to its first entry, and what is of version 3 is made of that"
         ));
-        Ok(Some(Start { mvcc: Mvcc::default(), behind: 0 }))
+        Ok(Some(Start { mvcc: Mvcc::default(), behind: 0, leases_early: 0 }))
     }
 
     /// Entries that version 2 has in its snapshot.

@@ -140,6 +140,16 @@ impl Mvcc {
         Ok(Reply::LeaseKeepAlive)
     }
 
+    /// These leases are not there, on which no key hangs: for a key space that was written down together with leases that came later.
+    #[must_use]
+    pub fn without_leases(mut self, ids: &[LeaseId]) -> Self {
+        for id in ids {
+            let gone = self.leases.remove(id);
+            debug_assert!(gone.is_none_or(|lease| lease.keys.is_empty()), "keys hang on {id:?}");
+        }
+        self
+    }
+
     /// No end of a lease is known: for a key space that goes on in another cluster, whose clients could keep nothing alive until now.
     #[must_use]
     pub fn without_deadlines(mut self) -> Self {

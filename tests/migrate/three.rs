@@ -155,8 +155,11 @@ fn program(flags: &[&str], steps: u64, compactions: &[u64]) -> Value {
     let gateway = Gateway::of(node.addr());
     same(&seen(&gateway, compacted), &before, seed);
     assert_eq!(hash(node.addr()), sum, "seed {seed}");
-    etcd.restart();
-    assert_eq!(hash(etcd.addr()), sum, "seed {seed}");
+    // Where its file had leases too early, etcd itself may let through what it has refused.
+    if facts["version_3_leases_early"] == 0 {
+        etcd.restart();
+        assert_eq!(hash(etcd.addr()), sum, "seed {seed}");
+    }
     let revision = gateway.put("next", "1");
     assert_eq!(revision, before.revision + 1);
     assert_eq!(gateway.events(revision, revision)[0]["kv"]["version"], "1");
@@ -196,6 +199,43 @@ fn a_random_program_with_snapshots_of_version_2_beside_it() {
         return;
     }
     program(&["--snapshot-count=30"], 250, &[100]);
+}
+
+/// etcd's file has a lease as soon as it is granted, and says which entry was its last only with a change of keys.
+#[test]
+fn a_put_that_was_refused_for_want_of_a_lease_is_refused_though_the_file_has_the_lease() {
+    if !etcd_takes_part() {
+        return;
+    }
+    let mut etcd = Server::start_with(Flavor::Etcd, &LATE);
+    let gateway = Gateway::of(etcd.addr());
+    let lease = |id: &str| json!({"ID": id, "TTL": "600"});
+    let put =
+        |key: &str, lease: &str| json!({"key": base64(key), "value": base64("1"), "lease": lease});
+    gateway.call("lease/grant", &lease("7"));
+    gateway.put("a", "1");
+    gateway.put("a", "2");
+    // It has been there for long.
+    assert_ne!(gateway.ask("lease/grant", &lease("7")).0, 200);
+    assert_ne!(gateway.ask("kv/put", &put("b", "8")).0, 200, "there is no lease 8");
+    gateway.call("lease/grant", &lease("8"));
+    // This writes the file, and changes no key.
+    compact(&gateway, 2);
+    let (before, sum) = (seen(&gateway, 2), hash(etcd.addr()));
+    etcd.kill();
+
+    let mut node = Node::named("n1");
+    let said = migrate(&node, &etcd.data_dir(), &[]);
+    let facts = &said["facts"];
+    assert_eq!(facts["version_3_leases_early"], 1, "{said}");
+    assert_eq!(facts["version_3_leases"], 2, "{said}");
+    assert_eq!(facts["version_3_revision"], 3, "{said}");
+    node.serve(&[]);
+    same(&seen(&Gateway::of(node.addr()), 2), &before, 0);
+    assert_eq!(hash(node.addr()), sum);
+    // The refused put goes through in etcd when it starts again.
+    etcd.restart();
+    assert_eq!(Gateway::of(etcd.addr()).revision(), 4);
 }
 
 fn grant(root: &Gateway, role: &str, key: &str, kind: &str) {
