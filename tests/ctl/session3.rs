@@ -126,10 +126,10 @@ impl Same {
             // Digits alone can be either. JSON and fields have decimal numbers, everything else has hexadecimal ones.
             let named = before.ends_with("\":") || before.ends_with("\" : ");
             let id = match word.len() {
-                length if decimal && DECIMAL_DIGITS.contains(&length) && (named || length > 16) => {
-                    word.parse().ok()
+                length if hex && !named && HEX_DIGITS.contains(&length) => {
+                    u64::from_str_radix(word, 16).ok()
                 }
-                length if hex && HEX_DIGITS.contains(&length) => u64::from_str_radix(word, 16).ok(),
+                length if decimal && DECIMAL_DIGITS.contains(&length) => word.parse().ok(),
                 _ => None,
             };
             match id.filter(|id| !inside && *id >= ID_MIN) {
