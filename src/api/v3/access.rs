@@ -77,17 +77,25 @@ pub(super) fn check(
     view.store.mvcc().auth().check(asker, intent, range).map_err(refused::mvcc)
 }
 
+/// Who makes this call, if they may do everything with version 3.
+///
+/// # Errors
+/// [`status::PERMISSION_DENIED`], and as [`asker`].
+pub(super) async fn administrator(api: &Arc<Context>, call: &Call) -> Result<Asker, Status> {
+    let asker = asker(api, call).await?;
+    api.replica.view().store.mvcc().auth().check_admin(&asker).map_err(refused::mvcc)?;
+    Ok(asker)
+}
+
 /// Who makes this call, if they may manage the cluster. Where only users of version 2 count, nobody can show here that they may:
 /// what they protect must not be open on another way.
 ///
 /// # Errors
-/// [`status::PERMISSION_DENIED`], and as [`asker`].
+/// As [`administrator`].
 pub(super) async fn manager(api: &Arc<Context>, call: &Call) -> Result<Asker, Status> {
-    let asker = asker(api, call).await?;
+    let asker = administrator(api, call).await?;
     let view = api.replica.view();
-    let auth = view.store.mvcc().auth();
-    auth.check_admin(&asker).map_err(refused::mvcc)?;
-    if view.store.auth().enabled() && !auth.enabled() {
+    if view.store.auth().enabled() && !view.store.mvcc().auth().enabled() {
         return Err(status::PERMISSION_DENIED);
     }
     Ok(asker)

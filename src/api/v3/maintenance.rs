@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::api::backup;
 use crate::api::context::Context;
-use crate::api::v3::access::{asker, manager};
+use crate::api::v3::access::{administrator, asker, manager};
 use crate::api::v3::call::{Answers, Call};
 use crate::api::v3::{convert, kv, refused, write, wrong_reply};
 use crate::model::{ETCD_VERSION, MemberId};
@@ -230,7 +230,7 @@ pub(super) async fn hash_kv(
     call: Call,
     request: HashKvRequest,
 ) -> Result<HashKvResponse, Status> {
-    manager(&api, &call).await?;
+    administrator(&api, &call).await?;
     let (header, hash, compacted) = sum(&api, request.revision, true).await?;
     let hash_revision = if request.revision > 0 { request.revision } else { header.revision };
     // So etcd says that nothing was ever compacted.
