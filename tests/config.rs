@@ -123,6 +123,7 @@ fn fields(config: &Config) -> Vec<(&'static str, String)> {
         history_events,
         history_bytes,
         checkpoint_wal_bytes,
+        checkpoint_cache_bytes,
         quota_bytes,
         reserve_bytes,
         body_bytes_max,

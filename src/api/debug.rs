@@ -39,6 +39,7 @@ pub(super) async fn vars(State(api): State<Arc<Context>>, request: Request) -> R
         "log_entries": kept.log_entries,
         "log_bytes": kept.log_bytes,
         "changes_bytes": kept.changes_bytes,
+        "checkpoint_cache_bytes": kept.checkpoint_cache_bytes,
     });
     let memory = serde_json::json!({ "Sys": metrics_rss() });
     let fields = [

@@ -110,6 +110,8 @@ pub struct Config {
     pub history_bytes: usize,
     /// Log bytes between two checkpoints.
     pub checkpoint_wal_bytes: u64,
+    /// Bytes of the checkpoint's file in memory, at most.
+    pub checkpoint_cache_bytes: usize,
     /// What the key space may weigh, in bytes.
     pub quota_bytes: u64,
     /// Bytes of the file that holds space on the disk; zero for none.

@@ -148,6 +148,7 @@ pub(super) fn validate(
         history_events: within(raw, "history-events", 1, COUNT_MAX)?,
         history_bytes: within(raw, "history-bytes", 1, BYTES_MAX)?,
         checkpoint_wal_bytes: within(raw, "checkpoint-wal-bytes", 1 << 20, BYTES_MAX)?,
+        checkpoint_cache_bytes: within(raw, "checkpoint-cache-bytes", 1 << 20, BYTES_MAX)?,
         quota_bytes: quota_bytes(raw)?,
         reserve_bytes: within(raw, "reserve-bytes", 0, BYTES_MAX)?,
         body_bytes_max: within(raw, "max-body-bytes", 1, BODY_BYTES_MAX)?,

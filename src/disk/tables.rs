@@ -48,8 +48,8 @@ const RUNS_MAX: usize = 64;
 /// So much of the first run's bytes may be in those behind it: a start reads them as well.
 const LATER_RUNS_PART: u64 = 2;
 
-/// Memory for pages: checkpoints write much and read nothing, so more would be wasted.
-const CACHE_BYTES: usize = 16 << 20;
+/// Memory for pages, unless told otherwise: checkpoints write much and read nothing, so more would be wasted.
+const CACHE_BYTES: usize = 4 << 20;
 
 /// What went wrong with the checkpoint.
 #[derive(Debug, Error)]
@@ -137,15 +137,27 @@ impl Tables {
     /// # Errors
     /// When it cannot be opened or is damaged.
     pub fn open(files: &dyn Files, path: &Path) -> Result<Self, TablesError> {
+        Self::open_with(files, path, CACHE_BYTES)
+    }
+
+    /// The same, with at most `cache_bytes` of pages in memory.
+    ///
+    /// # Errors
+    /// As [`Tables::open`].
+    pub fn open_with(
+        files: &dyn Files,
+        path: &Path,
+        cache_bytes: usize,
+    ) -> Result<Self, TablesError> {
         if files.exists(path) {
-            return Self::open_file(files, path, path);
+            return Self::open_file(files, path, path, cache_bytes);
         }
         let fail = |source| error("make the checkpoint", path, redb::Error::Io(source));
         let new = path.with_extension("new");
         if files.exists(&new) {
             files.remove(&new).map_err(fail)?;
         }
-        let tables = Self::open_file(files, &new, path)?;
+        let tables = Self::open_file(files, &new, path, cache_bytes)?;
         // So that readers find the tables also before anything was written.
         tables.commit(Extent::Changes, |_| Ok(()))?;
         files.rename(&new, path).map_err(fail)?;
@@ -155,12 +167,17 @@ impl Tables {
         Ok(tables)
     }
 
-    fn open_file(files: &dyn Files, file: &Path, path: &Path) -> Result<Self, TablesError> {
+    fn open_file(
+        files: &dyn Files,
+        file: &Path,
+        path: &Path,
+        cache_bytes: usize,
+    ) -> Result<Self, TablesError> {
         let fail = |source| error("open the checkpoint", path, source);
         let file = files.open(file, true).map_err(|source| fail(redb::Error::Io(source)))?;
         let backend = PacedFile::new(Arc::from(file));
         let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
+            .set_cache_size(cache_bytes)
             .create_with_backend(backend)
             .map_err(|source| fail(source.into()))?;
         Ok(Self { database, path: path.to_owned() })
@@ -180,6 +197,11 @@ impl Tables {
             .create_with_backend(backend)
             .map_err(|source| fail(source.into()))?;
         Ok(Self { database, path: path.to_owned() })
+    }
+
+    /// Bytes of pages that are in memory now.
+    pub fn cached_bytes(&self) -> usize {
+        self.database.cache_stats().used_bytes()
     }
 
     /// Copies a checkpoint that a member may be writing to. `false` when a commit came between: the copy is of no use then.

@@ -109,6 +109,8 @@ pub struct MemoryUse {
     pub log_bytes: usize,
     /// Bytes of the list of keys that the next checkpoint writes, roughly.
     pub changes_bytes: usize,
+    /// Bytes of the checkpoint's pages.
+    pub checkpoint_cache_bytes: usize,
 }
 
 /// A member's part in consensus. Clones are handles of the same one.
@@ -193,6 +195,7 @@ impl Raft {
             log_entries: self.wal.entries(),
             log_bytes: self.shared.log.bytes_in_memory(),
             changes_bytes: self.shared.checkpoints.changes_bytes(),
+            checkpoint_cache_bytes: self.shared.checkpoints.cached_bytes(),
         }
     }
 

@@ -56,6 +56,8 @@ pub struct RaftOptions {
     pub history: HistoryLimits,
     /// Bytes written to the log after which a checkpoint is written.
     pub checkpoint_wal_bytes: u64,
+    /// Bytes of the checkpoint's pages that are kept in memory, at most.
+    pub checkpoint_cache_bytes: usize,
     /// The file system.
     pub files: Arc<dyn Files>,
     /// Where the log is.
@@ -279,7 +281,8 @@ async fn open(options: RaftOptions) -> Result<Opened, StartError> {
 
 fn open_files(options: RaftOptions) -> Result<Opened, StartError> {
     let io = options.wal.io;
-    let tables = Tables::open(&*options.files, &options.checkpoint)?;
+    let cache_bytes = options.checkpoint_cache_bytes;
+    let tables = Tables::open_with(&*options.files, &options.checkpoint, cache_bytes)?;
     let meter = Arc::clone(&options.meter);
     let commits = Box::new(move |took| meter.checkpoint(took));
     let checkpoints = Arc::new(Checkpoints::new(tables, io, commits));

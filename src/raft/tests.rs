@@ -235,6 +235,7 @@ fn options(files: &CrashFiles) -> RaftOptions {
         history: LIMITS,
         // A checkpoint every now and then within a short run.
         checkpoint_wal_bytes: 2000,
+        checkpoint_cache_bytes: 1 << 20,
         files: Arc::new(files.clone()) as Arc<dyn Files>,
         wal_dir: Path::new("/data/wal").to_owned(),
         wal: WalOptions {

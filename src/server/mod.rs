@@ -484,6 +484,7 @@ async fn start_raft(
             bytes_max: config.history_bytes,
         },
         checkpoint_wal_bytes: config.checkpoint_wal_bytes,
+        checkpoint_cache_bytes: config.checkpoint_cache_bytes,
         files: Arc::new(RealFiles),
         wal_dir: log_dir.path().to_owned(),
         wal: WalOptions { sync: config.sync, ..WalOptions::default() },

@@ -422,6 +422,7 @@ impl World {
             history: HistoryLimits { events_max: 100_000, bytes_max: 64 << 20 },
             // A checkpoint every few hundred writes.
             checkpoint_wal_bytes: 32 << 10,
+            checkpoint_cache_bytes: 1 << 20,
             files: Arc::new(machine.files.clone()),
             wal_dir: Path::new("/data/wal").to_owned(),
             wal: WalOptions {

@@ -147,6 +147,11 @@ impl Checkpoints {
         self.changes_bytes.load(Ordering::Relaxed)
     }
 
+    /// Bytes of the file's pages in memory.
+    pub(in crate::raft) fn cached_bytes(&self) -> usize {
+        self.tables.cached_bytes()
+    }
+
     /// The next one will write `changes`, or more.
     pub(in crate::raft) fn heard_of(&self, changes: &Changes) {
         self.changes_bytes.store(changes.bytes(), Ordering::Relaxed);
