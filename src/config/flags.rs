@@ -670,7 +670,7 @@ pub const SECTIONS: &[Section] = &[
                 Works,
                 "Bytes written to the log between two checkpoints.",
             ),
-            row("checkpoint-cache-bytes", "4194304", Number, Works, "Of its file in memory."),
+            row("checkpoint-cache-bytes", "4194304", Number, Works, "Checkpoint bytes in memory."),
             row(
                 "quota-bytes",
                 "8589934592",
