@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::disk::{self, Files as _, RealFiles};
+use crate::disk::{self, Files as _, RealFiles, WRITING_PAUSE};
 
 /// What a file that is not whole has behind its name.
 const UNFINISHED: &str = ".tmp";
@@ -112,7 +112,7 @@ impl Write for NewFile {
         let count = self.file.write(bytes)?;
         self.written += count as u64;
         if self.written - self.begun >= PACE_BYTES {
-            self.paced.start_writing(self.begun, self.written - self.begun);
+            self.paced.start_writing(self.begun, self.written - self.begun, WRITING_PAUSE);
             self.begun = self.written;
         }
         Ok(count)

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use crate::base::{SplitMix, lock, wait};
 use crate::disk::files::{File, Files};
@@ -374,7 +375,7 @@ impl File for CrashFile {
         })
     }
 
-    fn start_writing(&self, _offset: u64, _length: u64) {}
+    fn start_writing(&self, _offset: u64, _length: u64, _pause: Duration) {}
 }
 
 /// Tosses that come out the same for the same seed.

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 /// A file system, as far as this floor needs one. All calls block.
@@ -40,9 +41,9 @@ pub trait File: Debug + Send + Sync {
     fn length(&self) -> io::Result<u64>;
     /// Cuts the file, or lets it grow with zeros.
     fn set_length(&self, length: u64) -> io::Result<()>;
-    /// Asks the system to start writing a range out, so that a later sync finds little left to do, and makes the caller wait a
-    /// little. Promises nothing.
-    fn start_writing(&self, offset: u64, length: u64);
+    /// Asks the system to start writing a range out, so that a later sync finds little left to do, and makes the caller pause:
+    /// for other writers of the device, the log most of all. Promises nothing.
+    fn start_writing(&self, offset: u64, length: u64, pause: Duration);
 }
 
 /// The real one.
@@ -52,8 +53,8 @@ pub struct RealFiles;
 const PRIVATE_DIR: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 
-/// Pause after a piece of a large file: 1 MiB each makes 100 MiB a second.
-const WRITING_PAUSE: Duration = Duration::from_millis(10);
+/// Pause after a piece of a large file for those who do not know how the log does: 1 MiB each makes 100 MiB a second.
+pub const WRITING_PAUSE: Duration = Duration::from_millis(10);
 
 impl Files for RealFiles {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -116,13 +117,11 @@ impl File for RealFile {
         self.0.set_len(length)
     }
 
-    /// The pause is for other writers of the device, the log most of all: a device that has a long queue makes all
-    /// wait.
-    fn start_writing(&self, offset: u64, length: u64) {
+    fn start_writing(&self, offset: u64, length: u64, pause: Duration) {
         // The system writes out what it is told will not be needed; unlike a sync, no caller waits for it, and the journal of the
         // file system, which the log's syncs may have to wait for, is left alone.
         let length = std::num::NonZeroU64::new(length);
         let _ = rustix::fs::fadvise(&self.0, offset, length, rustix::fs::Advice::DontNeed);
-        std::thread::sleep(WRITING_PAUSE);
+        if pause.is_zero() { thread::yield_now() } else { thread::sleep(pause) }
     }
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("DESIGN.md")]
 
 mod advice;
+mod batch_times;
 mod crash_files;
 mod data_dir;
 mod data_dir_error;
@@ -24,10 +25,11 @@ pub enum IoMode {
     Inline,
 }
 
+pub use batch_times::BatchTimes;
 pub use crash_files::{CrashFiles, Fault, Survival};
 pub use data_dir::{DataDir, HeldStill};
 pub use data_dir_error::DataDirError;
-pub use files::{File, Files, RealFiles};
+pub use files::{File, Files, RealFiles, WRITING_PAUSE};
 pub use log_dir::LogDir;
 pub use read_only::ReadOnlyFiles;
 pub use reserve::{Reserve, free_bytes};

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use crate::base::lock;
 use crate::disk::files::{File, Files};
@@ -128,7 +129,7 @@ impl File for Overlay {
         Ok(())
     }
 
-    fn start_writing(&self, _offset: u64, _length: u64) {}
+    fn start_writing(&self, _offset: u64, _length: u64, _pause: Duration) {}
 }
 
 #[cfg(test)]

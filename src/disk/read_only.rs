@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::disk::files::{File, Files};
 
@@ -70,5 +71,5 @@ impl File for ReadOnlyFile {
         Err(refused())
     }
 
-    fn start_writing(&self, _offset: u64, _length: u64) {}
+    fn start_writing(&self, _offset: u64, _length: u64, _pause: Duration) {}
 }

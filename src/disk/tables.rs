@@ -19,6 +19,7 @@ use redb::{
 use thiserror::Error;
 
 use crate::disk::advice::Advice;
+use crate::disk::batch_times::BatchTimes;
 use crate::disk::files::Files;
 use crate::disk::overlay::Overlay;
 use crate::model::{DecodeError, Reader, Writer, walk_order};
@@ -137,10 +138,10 @@ impl Tables {
     /// # Errors
     /// When it cannot be opened or is damaged.
     pub fn open(files: &dyn Files, path: &Path) -> Result<Self, TablesError> {
-        Self::open_with(files, path, CACHE_BYTES)
+        Self::open_with(files, path, CACHE_BYTES, Arc::default())
     }
 
-    /// The same, with at most `cache_bytes` of pages in memory.
+    /// The same, with at most `cache_bytes` of pages in memory; what is written gives way to the log whose batches take these times.
     ///
     /// # Errors
     /// As [`Tables::open`].
@@ -148,16 +149,17 @@ impl Tables {
         files: &dyn Files,
         path: &Path,
         cache_bytes: usize,
+        log: Arc<BatchTimes>,
     ) -> Result<Self, TablesError> {
         if files.exists(path) {
-            return Self::open_file(files, path, path, cache_bytes);
+            return Self::open_file(files, path, path, cache_bytes, log);
         }
         let fail = |source| error("make the checkpoint", path, redb::Error::Io(source));
         let new = path.with_extension("new");
         if files.exists(&new) {
             files.remove(&new).map_err(fail)?;
         }
-        let tables = Self::open_file(files, &new, path, cache_bytes)?;
+        let tables = Self::open_file(files, &new, path, cache_bytes, log)?;
         // So that readers find the tables also before anything was written.
         tables.commit(Extent::Changes, |_| Ok(()))?;
         files.rename(&new, path).map_err(fail)?;
@@ -172,10 +174,11 @@ impl Tables {
         file: &Path,
         path: &Path,
         cache_bytes: usize,
+        log: Arc<BatchTimes>,
     ) -> Result<Self, TablesError> {
         let fail = |source| error("open the checkpoint", path, source);
         let file = files.open(file, true).map_err(|source| fail(redb::Error::Io(source)))?;
-        let backend = PacedFile::new(Arc::from(file));
+        let backend = PacedFile::new(Arc::from(file), log);
         let database = Database::builder()
             .set_cache_size(cache_bytes)
             .create_with_backend(backend)
@@ -190,7 +193,7 @@ impl Tables {
     pub fn examine(path: &Path) -> Result<Self, TablesError> {
         let fail = |source| error("read the checkpoint", path, source);
         let file = Overlay::open(path).map_err(|source| fail(redb::Error::Io(source)))?;
-        let backend = PacedFile::new(Arc::new(file));
+        let backend = PacedFile::new(Arc::new(file), Arc::default());
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .set_check_integrity_on_open(true)

@@ -282,11 +282,12 @@ async fn open(options: RaftOptions) -> Result<Opened, StartError> {
 fn open_files(options: RaftOptions) -> Result<Opened, StartError> {
     let io = options.wal.io;
     let cache_bytes = options.checkpoint_cache_bytes;
-    let tables = Tables::open_with(&*options.files, &options.checkpoint, cache_bytes)?;
+    let pace = Arc::new(Pace::new(options.checkpoint_wal_bytes));
+    let tables =
+        Tables::open_with(&*options.files, &options.checkpoint, cache_bytes, pace.times())?;
     let meter = Arc::clone(&options.meter);
     let commits = Box::new(move |took| meter.checkpoint(took));
     let checkpoints = Arc::new(Checkpoints::new(tables, io, commits));
-    let pace = Arc::new(Pace::new(options.checkpoint_wal_bytes));
     let path = options.checkpoint.display();
     let load = || match checkpoints.load(options.history) {
         Ok(start) => Ok(start),

@@ -22,6 +22,7 @@ mod imported;
 mod members;
 mod operations;
 mod refound;
+mod rows;
 mod snapshot;
 mod summary;
 mod tree;
@@ -42,6 +43,7 @@ pub use filter::Filter;
 pub use history::{Found, History, HistoryLimits, Scan};
 pub use imported::{Import, OutOfOrder};
 pub use members::{MemberRecord, Members, MembersRevision};
+pub use rows::{DecodedNodes, NodeRecords};
 pub use snapshot::{
     EventLoader, Header, Loader, NodeLoader, Position, Record, RecordChange, RevisionLoader,
 };

@@ -11,7 +11,8 @@ use crate::store::counters::Counters;
 use crate::store::event::Event;
 use crate::store::history::{History, HistoryLimits};
 use crate::store::members::Members;
-use crate::store::tree::{self, Node, Remains, Tree};
+use crate::store::rows::DecodedNodes;
+use crate::store::tree::{self, Misplaced, Node, Remains, Tree};
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -221,7 +222,7 @@ fn encode_node(node: &Node) -> Vec<u8> {
     out.finish()
 }
 
-fn decode_node(record: &[u8]) -> Result<Node, DecodeError> {
+pub(super) fn decode_node(record: &[u8]) -> Result<Node, DecodeError> {
     let mut input = Reader::new(record);
     let flags = input.u8("node flags")?;
     let created = StoreIndex(input.varint("created")?);
@@ -360,9 +361,20 @@ impl NodeLoader<'_> {
     /// # Errors
     /// When the record is malformed, not in order, or its directory is missing.
     pub fn node(&mut self, key: &[u8], record: &[u8]) -> Result<(), DecodeError> {
-        let misplaced = |_| DecodeError::Malformed("place of a node");
         self.0.push(key, decode_node(record)?).map_err(misplaced)
     }
+
+    /// Adds nodes that were decoded before, as [`NodeLoader::node`] does.
+    ///
+    /// # Errors
+    /// When one is not in order, or its directory is missing.
+    pub fn nodes(&mut self, nodes: DecodedNodes) -> Result<(), DecodeError> {
+        nodes.each(|key, node| self.0.push(key, node)).map_err(misplaced)
+    }
+}
+
+fn misplaced(_: Misplaced) -> DecodeError {
+    DecodeError::Malformed("place of a node")
 }
 
 /// The events of a store that is put together.

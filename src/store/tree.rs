@@ -16,7 +16,7 @@ use crate::model::{KeyPath, LogTime, Name, Refusal, StoreIndex};
 use crate::store::deaths::{Deaths, First};
 use crate::store::event::Removed;
 
-pub(super) use builder::Builder;
+pub(super) use builder::{Builder, Misplaced};
 pub use node::{Facts, FileValue, Node};
 
 /// What a directory holds.
@@ -153,9 +153,8 @@ impl Tree {
     /// # Panics
     /// When there is none, and for the root: ask [`Tree::find`] first.
     pub(super) fn change<T>(&mut self, path: &KeyPath, change: impl FnOnce(&mut Node) -> T) -> T {
-        self.edit(path, None, |children, name| {
-            change(children.get_mut(name).expect("find has seen this child"))
-        })
+        let names: Vec<_> = path.names().collect();
+        change_below(&mut self.root, &names, change)
     }
 
     /// Puts `node` at `path` and makes the directories on the way, marked with the node's index.
@@ -163,16 +162,16 @@ impl Tree {
     /// # Errors
     /// 104 with the file in the way; then nothing changed.
     pub(super) fn put(&mut self, path: &KeyPath, node: Node) -> Result<(), Refusal> {
-        if let Err(refusal @ Refusal::NotADirectory { .. }) = self.find(path) {
-            return Err(refusal);
-        }
-        let index = node.created;
-        self.edit(path, Some(index), |children, name| match children.get_mut(name) {
-            Some(before) => *before = node,
-            None => {
-                children.insert(Name::clone(name), node);
+        match self.find(path) {
+            Ok(_) => self.change(path, |before| *before = node),
+            Err(refusal @ Refusal::NotADirectory { .. }) => return Err(refusal),
+            Err(_) => {
+                let index = node.created;
+                self.edit(path, Some(index), |children, name| {
+                    children.insert(Name::clone(name), node);
+                });
             }
-        });
+        }
         Ok(())
     }
 
@@ -265,6 +264,24 @@ impl Remains {
             self.0.push(node);
         }
     }
+}
+
+/// Changes a node that is there, which leaves the names in the directories on the way as they are: a search for each name does.
+fn change_below<T>(node: &mut Node, names: &[&[u8]], change: impl FnOnce(&mut Node) -> T) -> T {
+    let (name, rest) = names.split_first().expect("the root is never changed");
+    node.change_dir(|dir| {
+        let child = dir.children.get_mut(*name).expect("find has seen this child");
+        let before = Trace::of(child);
+        let done = if rest.is_empty() { change(child) } else { change_below(child, rest, change) };
+        let after = Trace::of(child);
+        // Most writes change nothing that the directories above know.
+        if before != after {
+            let (name, _) = dir.children.get_key_value(*name).expect("it was there just now");
+            let name = Name::clone(name);
+            dir.settle(&name, before, after);
+        }
+        done
+    })
 }
 
 fn edit_below<T>(

@@ -174,8 +174,8 @@ impl File for StillFile {
         self.file.set_length(length)
     }
 
-    fn start_writing(&self, offset: u64, length: u64) {
-        self.file.start_writing(offset, length);
+    fn start_writing(&self, offset: u64, length: u64, pause: Duration) {
+        self.file.start_writing(offset, length, pause);
     }
 }
 

@@ -1,25 +1,33 @@
-//! A file as redb wants it, whose writing is paced.
+//! A file as redb wants it, whose writing gives way to the log's.
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use redb::StorageBackend;
 
 use crate::base::lock;
+use crate::disk::batch_times::BatchTimes;
 use crate::disk::files::File;
 
 /// Written-out bytes after which the system is asked to start writing. Unpaced, a commit makes the log's syncs wait.
 const PACE_BYTES: u64 = 1 << 20;
 
+/// The longest pause after that. On a device where the log waits even longer, a checkpoint shall end all the same.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
 #[derive(Debug)]
 pub(super) struct PacedFile {
     file: Arc<dyn File>,
+    /// Of the log beside it. A pause is as long as the log's longest batch meanwhile: short on a quick device, longer and longer on
+    /// one whose queue grows, and none while nothing is written to the log.
+    log: Arc<BatchTimes>,
     dirty: Mutex<Dirty>,
 }
 
 impl PacedFile {
-    pub(super) fn new(file: Arc<dyn File>) -> Self {
-        Self { file, dirty: Mutex::default() }
+    pub(super) fn new(file: Arc<dyn File>, log: Arc<BatchTimes>) -> Self {
+        Self { file, log, dirty: Mutex::default() }
     }
 }
 
@@ -68,8 +76,8 @@ impl StorageBackend for PacedFile {
         self.file.write_at(offset, data)?;
         let enough = lock(&self.dirty).note(offset, data.len() as u64);
         if let Some((offset, length)) = enough {
-            self.file.start_writing(offset, length);
-            std::thread::yield_now();
+            let pause = self.log.take_longest().min(PAUSE_MAX);
+            self.file.start_writing(offset, length, pause);
         }
         Ok(())
     }

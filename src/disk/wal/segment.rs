@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::disk::files::{File, Files};
+use crate::disk::files::{File, Files, WRITING_PAUSE};
 use crate::disk::wal::LogOwner;
 use crate::disk::wal::frame::{self, BatchWriter, Carried, FRAME_BYTES};
 
@@ -152,7 +152,7 @@ fn fill(file: &dyn File, bytes: u64, in_background: Option<&AtomicBool>) -> io::
         file.write_at(at, &zeros[..piece])?;
         if in_background.is_some() {
             // In pieces, so that the log's own syncs never find much to wait for.
-            file.start_writing(at, piece as u64);
+            file.start_writing(at, piece as u64, WRITING_PAUSE);
         }
         at += piece as u64;
     }

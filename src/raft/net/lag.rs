@@ -61,6 +61,11 @@ struct Follower {
 }
 
 impl Lag {
+    /// Are there members that follow this one, in the present term?
+    pub(in crate::raft) fn is_followed(&self) -> bool {
+        !lock(&self.state).followers.is_empty()
+    }
+
     /// The entries from `first` up to but not including `end` were appended, the last of them in `term`.
     pub(in crate::raft) fn appended(&self, term: u64, first: u64, end: u64) {
         let now = Instant::now();

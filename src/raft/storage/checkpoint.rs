@@ -23,9 +23,11 @@ use crate::disk::{Commit, CommitError, Extent, IoMode, Tables, TablesError};
 use crate::model::{DecodeError, LogIndex, StoreIndex};
 use crate::mvcc::{self, Revision};
 use crate::raft::adapter::types::{self, LogId, StoredMembership, Types};
-use crate::raft::storage::blocking;
+use crate::raft::storage::blocking::{self, Enough};
 use crate::raft::storage::encoding;
-use crate::store::{Applied, Changes, Header, HistoryLimits, Loader, RecordChange, Store};
+use crate::store::{
+    Applied, Changes, Header, HistoryLimits, Loader, NodeLoader, NodeRecords, RecordChange, Store,
+};
 
 const HEADER: &str = "header";
 const APPLIED: &str = "applied";
@@ -38,6 +40,9 @@ const NOT_FOR_OLD_BUILDS: u8 = u8::MAX;
 
 /// So many revisions that nobody needs any more are never too many.
 const SPARE_REVISIONS: u64 = 10_000;
+
+/// Nodes are handed from the thread that reads them to one that decodes them in pieces of so many bytes.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// A follower whose connection broke gets the rest of the same checkpoint if it is back within this time.
 const RESUME: Duration = Duration::from_secs(20);
@@ -116,6 +121,19 @@ pub(in crate::raft) struct Checkpoints {
     sending: Mutex<Option<Sending>>,
     committed: Box<dyn Fn(Duration) + Send + Sync>,
     changes_bytes: AtomicUsize,
+}
+
+/// Why nodes were not read to the end.
+enum Unread {
+    Failed(TablesError),
+    /// Those before could not be used; why is known elsewhere.
+    Unwanted,
+}
+
+impl From<TablesError> for Unread {
+    fn from(error: TablesError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// A checkpoint that is on its way to a follower. If the connection breaks, the rest of the same one is sent.
@@ -259,9 +277,7 @@ impl Checkpoints {
         let mut loader = Loader::new(limits, &Header(header))?;
         let oldest = loader.oldest_event().0;
         let (mut nodes, mut events, mut revisions) = loader.parts();
-        let read_nodes = || {
-            self.tables.nodes(|key, record| nodes.node(key, record).map_err(CheckpointError::from))
-        };
+        let read_nodes = || self.load_nodes(&mut nodes);
         let read_events = || {
             self.tables.events(oldest, |index, record| {
                 events.event(StoreIndex(index), record).map_err(CheckpointError::from)
@@ -280,6 +296,29 @@ impl Checkpoints {
         let checkpoint = Checkpoint { store, applied, membership };
         self.durable.send_replace(checkpoint.applied);
         Ok(checkpoint)
+    }
+
+    /// Reads nodes on one thread, decodes them on others, and puts them in their places on this one.
+    fn load_nodes(&self, nodes: &mut NodeLoader<'_>) -> Result<(), CheckpointError> {
+        blocking::in_order(
+            self.io,
+            |hand_over| {
+                let mut records = NodeRecords::default();
+                let read = self.tables.nodes(|key, record| {
+                    records.push(key, record);
+                    if records.bytes() < PIECE_BYTES {
+                        return Ok(());
+                    }
+                    hand_over(std::mem::take(&mut records)).map_err(|Enough| Unread::Unwanted)
+                });
+                match read.and_then(|()| hand_over(records).map_err(|Enough| Unread::Unwanted)) {
+                    Ok(()) | Err(Unread::Unwanted) => Ok(()),
+                    Err(Unread::Failed(error)) => Err(error.into()),
+                }
+            },
+            NodeRecords::decode,
+            |decoded| Ok(nodes.nodes(decoded?)?),
+        )
     }
 
     /// Writes what differs from what is on disk. Does nothing when that is not older: a snapshot was installed meanwhile.

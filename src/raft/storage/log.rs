@@ -26,8 +26,13 @@ use crate::raft::storage::blocking;
 use crate::raft::storage::encoding;
 use crate::raft::storage::recent::{Found, Recent};
 
-/// Recent entries kept in memory: more than any follower that is well lags behind.
+/// Recent entries kept in memory by a member that others follow: more than any follower that is well lags behind. Also the limit of
+/// what has not been applied.
 const MEMORY_BYTES: usize = 16 << 20;
+
+/// The same once they are applied, of a member that no other follows: they may be asked for when it becomes leader, and are then read
+/// from disk but for the last few.
+const UNFOLLOWED_BYTES: usize = 1 << 20;
 
 /// Entries that are read at once: for a message to a follower, or to be applied.
 const MESSAGE_BYTES: usize = 1 << 20;
@@ -68,8 +73,14 @@ impl State {
         first.unwrap_or_else(|| self.last.as_ref().map_or(0, |last| last.index + 1))
     }
 
-    fn trim(&mut self) {
-        while self.recent.bytes() > MEMORY_BYTES && self.first_recent() < self.safe_below {
+    /// `followed`: other members are sent what is appended here.
+    fn trim(&mut self, followed: bool) {
+        while self.first_recent() < self.safe_below
+            && (self.recent.bytes() > MEMORY_BYTES
+                || !followed
+                    && self.recent.bytes() > UNFOLLOWED_BYTES
+                    && self.recent.first_is_taken())
+        {
             self.recent.drop_first();
         }
     }
@@ -99,9 +110,10 @@ impl Log {
             purged,
             ..State::default()
         };
-        // The youngest are what followers and the state machine are most likely to ask for; the others stay on disk.
+        // The youngest are what followers and the state machine are most likely to ask for, and the last one tells the term; the others
+        // stay on disk.
         let end = recovered.entries.end;
-        let mut next = wal.start_of_last(end, u64::MAX, MEMORY_BYTES as u64 / 2);
+        let mut next = wal.start_of_last(end, u64::MAX, UNFOLLOWED_BYTES as u64);
         if next == end && !recovered.entries.is_empty() {
             next = end - 1;
         }
@@ -113,7 +125,6 @@ impl Log {
                 state.recent.push_stored(log_id, payload);
                 next = index + 1;
             }
-            state.trim();
         }
         let (state, safe, lag) = (Mutex::new(state), Notify::new(), Lag::default());
         Ok(Self { shared: Arc::new(Shared { wal, io, state, safe, lag }) })
@@ -406,6 +417,7 @@ impl RaftLogStorage<Types> for Log {
     {
         let mut encoded = Vec::new();
         let (mut term, mut end) = (0, 0);
+        let followed = self.shared.lag.is_followed();
         let truncations;
         {
             let mut state = self.lock();
@@ -417,7 +429,7 @@ impl RaftLogStorage<Types> for Log {
                 state.last = Some(entry.log_id);
                 state.recent.push(entry, bytes);
             }
-            state.trim();
+            state.trim(followed);
         }
         if !encoded.is_empty() {
             self.shared.lag.appended(term, end - encoded.len() as u64, end);
@@ -475,5 +487,44 @@ impl RaftLogStorage<Types> for Log {
         self.shared.wal.purge(mark, Box::new(failed_elsewhere));
         info!(target: "etcdserver", "compacted raft log at {}", types::log_index(log_id.index));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+
+    use super::*;
+
+    /// A state with twice what is kept of entries that no follower needs, all safe, the first `taken` of them applied.
+    fn state(taken: u64) -> State {
+        let mut state = State::default();
+        let payload = Bytes::from(vec![7; UNFOLLOWED_BYTES / 100]);
+        for index in 0..200 {
+            let entry = Entry { log_id: encoding::log_id(1, index), payload: EntryPayload::Blank };
+            state.last = Some(entry.log_id);
+            state.recent.push(entry, payload.clone());
+        }
+        state.safe_below = 200;
+        state.recent.take(0, taken);
+        state
+    }
+
+    #[test]
+    fn what_no_follower_needs_is_kept_until_it_is_applied() {
+        let trimmed = |taken, followed| {
+            let mut state = state(taken);
+            state.trim(followed);
+            (state.first_recent(), state.recent.bytes() <= UNFOLLOWED_BYTES)
+        };
+        assert_eq!(trimmed(200, true), (0, false));
+        assert_eq!(trimmed(0, false), (0, false));
+        assert_eq!(trimmed(50, false), (50, false));
+        let (first, fits) = trimmed(200, false);
+        assert!(fits && (100..110).contains(&first), "{first}");
+        let mut unsafe_yet = state(200);
+        unsafe_yet.safe_below = 20;
+        unsafe_yet.trim(false);
+        assert_eq!(unsafe_yet.first_recent(), 20);
     }
 }

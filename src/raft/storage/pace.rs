@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::{Notify, watch};
 use tracing::info;
 
-use crate::disk::{WalError, WalObserver};
+use crate::disk::{BatchTimes, WalError, WalObserver};
 use crate::model::{LogIndex, Unavailable};
 use crate::raft::Raft;
 use crate::raft::adapter::types;
@@ -47,9 +47,7 @@ pub(in crate::raft) struct Pace {
     written: Notify,
     /// Why the log has failed.
     failure: watch::Sender<Option<String>>,
-    start: Instant,
-    /// When the write that is under way began: milliseconds from `start`, and one; zero while there is none.
-    writing_since: AtomicU64,
+    times: Arc<BatchTimes>,
 }
 
 /// How the log's disk does.
@@ -69,8 +67,7 @@ impl Pace {
             due: Notify::new(),
             written: Notify::new(),
             failure: watch::Sender::new(None),
-            start: Instant::now(),
-            writing_since: AtomicU64::new(0),
+            times: Arc::default(),
         }
     }
 
@@ -88,19 +85,16 @@ impl Pace {
         why.ok().and_then(|why| why.clone()).expect("its other end is here, and it was waited for")
     }
 
-    fn writes(&self, begun: bool) {
-        let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
-        self.writing_since.store(if begun { since } else { 0 }, Ordering::Relaxed);
+    /// How long the log's batches take.
+    pub(in crate::raft) fn times(&self) -> Arc<BatchTimes> {
+        Arc::clone(&self.times)
     }
 
     fn health(&self) -> LogHealth {
         if let Some(why) = &*self.failure.borrow() {
             return LogHealth::Failed(why.clone());
         }
-        LogHealth::Works(match self.writing_since.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            since => self.start.elapsed().saturating_sub(Duration::from_millis(since - 1)),
-        })
+        LogHealth::Works(self.times.under_way())
     }
 
     /// Was anything written that a checkpoint is worth, and may it be written now?
@@ -130,12 +124,12 @@ impl Counting {
 
 impl WalObserver for Counting {
     fn begun(&self) {
-        self.pace.writes(true);
+        self.pace.times.begun();
         self.inner.begun();
     }
 
     fn ended(&self) {
-        self.pace.writes(false);
+        self.pace.times.ended();
         self.inner.ended();
     }
 

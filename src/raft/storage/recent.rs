@@ -77,6 +77,12 @@ impl Recent {
         self.stored.push_back(stored);
     }
 
+    /// Has the state machine taken the first one, or will it never?
+    pub(super) fn first_is_taken(&self) -> bool {
+        let fresh = self.fresh.front().map(|entry| entry.log_id.index);
+        self.first().is_some_and(|first| fresh != Some(first))
+    }
+
     pub(super) fn drop_first(&mut self) {
         let Some(dropped) = self.stored.pop_front() else { return };
         self.bytes -= dropped.weight();

@@ -1,7 +1,5 @@
 //! A tree from its nodes in order, without a search for the place of each.
 
-use imbl::OrdMap;
-
 use crate::model::Name;
 use crate::store::tree::{Node, Trace, Tree};
 
@@ -20,11 +18,12 @@ pub(in crate::store) struct Builder {
 struct Open {
     /// Bytes of its key.
     key_bytes: usize,
+    /// With the children that are complete.
     node: Node,
-    /// In order. A directory that is open itself has no node here yet.
-    children: Vec<(Name, Option<Node>)>,
-    /// Where it belongs: the place of its directory in the stack, and its own among that one's children.
-    place: (usize, usize),
+    /// The child that came last, complete or not.
+    last: Option<Name>,
+    /// Where it belongs: the place of its directory in the stack, and its own name.
+    place: (usize, Name),
 }
 
 /// A node without its directory, or not in order.
@@ -34,7 +33,7 @@ pub(in crate::store) struct Misplaced;
 impl Default for Builder {
     fn default() -> Self {
         let Tree { root } = Tree::default();
-        let root = Open { key_bytes: 0, node: root, children: Vec::new(), place: (0, 0) };
+        let root = Open { key_bytes: 0, node: root, last: None, place: (0, Name::from(&[][..])) };
         Self { open: vec![root], key: Vec::new() }
     }
 }
@@ -56,18 +55,19 @@ impl Builder {
         // All that are open are beginnings of the key now, so the length tells them apart.
         let place = self.open.iter().rposition(|open| open.key_bytes == dir.len());
         let place = place.ok_or(Misplaced)?;
-        let children = &mut self.open[place].children;
-        if children.last().is_some_and(|(last, _)| **last >= *name) {
+        let dir = &mut self.open[place];
+        if dir.last.as_deref().is_some_and(|last| *last >= *name) {
             return Err(Misplaced);
         }
+        let name = Name::from(name);
+        dir.last = Some(Name::clone(&name));
         if node.is_dir() {
-            children.push((Name::from(name), None));
-            let place = (place, children.len() - 1);
-            self.open.push(Open { key_bytes: key.len(), node, children: Vec::new(), place });
+            let place = (place, name);
+            self.open.push(Open { key_bytes: key.len(), node, last: None, place });
             self.key.clear();
             self.key.extend_from_slice(key);
         } else {
-            children.push((Name::from(name), Some(node)));
+            dir.adopt(name, node);
         }
         Ok(())
     }
@@ -75,9 +75,9 @@ impl Builder {
     /// Completes the last open directory, which is not the root.
     fn close(&mut self) {
         let closed = self.open.pop().expect("the root's key is a beginning of every key");
-        let (dir, own) = closed.place;
+        let (dir, name) = closed.place;
         self.key.truncate(self.open.last().map_or(0, |open| open.key_bytes));
-        self.open[dir].children[own].1 = Some(complete(closed));
+        self.open[dir].adopt(name, closed.node);
     }
 
     /// The tree.
@@ -86,22 +86,18 @@ impl Builder {
             self.close();
         }
         let root = self.open.pop().expect("the root is never closed");
-        Tree { root: complete(root) }
+        Tree { root: root.node }
     }
 }
 
-/// The directory with all its children.
-fn complete(Open { mut node, children, .. }: Open) -> Node {
-    node.change_dir(|dir| {
-        let mut all = OrdMap::new();
-        for (name, child) in children {
-            let child = child.expect("what was open below is closed");
+impl Open {
+    /// Adds a child that is complete.
+    fn adopt(&mut self, name: Name, child: Node) {
+        self.node.change_dir(|dir| {
             dir.settle(&name, Trace::default(), Trace::of(&child));
-            all.insert(name, child);
-        }
-        dir.children = all;
-    });
-    node
+            dir.children.insert(name, child);
+        });
+    }
 }
 
 #[cfg(test)]
