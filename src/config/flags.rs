@@ -665,7 +665,7 @@ pub const SECTIONS: &[Section] = &[
             ),
             row(
                 "checkpoint-wal-bytes",
-                "67108864",
+                "33554432",
                 Number,
                 Works,
                 "Bytes written to the log between two checkpoints.",

@@ -122,6 +122,6 @@ impl File for RealFile {
         // file system, which the log's syncs may have to wait for, is left alone.
         let length = std::num::NonZeroU64::new(length);
         let _ = rustix::fs::fadvise(&self.0, offset, length, rustix::fs::Advice::DontNeed);
-        if pause.is_zero() { thread::yield_now() } else { thread::sleep(pause) }
+        thread::sleep(pause);
     }
 }

@@ -446,16 +446,15 @@ impl Commit<'_> {
     /// When the disk fails.
     pub fn drop_events_below(&mut self, number: u64) -> Result<(), CommitError> {
         self.put_events()?;
-        let mut firsts = Vec::new();
-        for chunk in self.history.range(..=number)? {
-            firsts.push(chunk?.0.value());
-        }
-        // The last of them may reach beyond the number.
-        firsts.pop();
-        for first in firsts {
+        // The last of them may reach beyond the number. One after the other: a chunk is read to find its key, and is not read again if
+        // it is removed at once.
+        loop {
+            let mut oldest = self.history.range(..=number)?;
+            let (Some(first), Some(_)) = (oldest.next(), oldest.next()) else { return Ok(()) };
+            let first = first?.0.value();
+            drop(oldest);
             self.history.remove(first)?;
         }
-        Ok(())
     }
 
     /// Puts a record beside nodes and events.
