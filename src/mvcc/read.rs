@@ -190,6 +190,11 @@ fn select<'a>(query: &RangeQuery, all: impl Iterator<Item = &'a Arc<KeyValue>>) 
         limit => usize::try_from(limit).unwrap_or(usize::MAX),
     };
     let is_sorted = query.target == SortTarget::Key && query.order != Order::Descend;
+    // As in etcd: without an order and a filter, only the first keys that the limit allows, and one more, are sorted by another target.
+    let sorted_max = match query.order {
+        Order::None if !filters(query) => limit.saturating_add(1),
+        Order::None | Order::Ascend | Order::Descend => usize::MAX,
+    };
     let (mut kvs, mut count, mut more) = (Vec::new(), 0, false);
     for kv in all {
         count += 1;
@@ -198,7 +203,7 @@ fn select<'a>(query: &RangeQuery, all: impl Iterator<Item = &'a Arc<KeyValue>>) 
         }
         if is_sorted && kvs.len() == limit {
             more = true;
-        } else {
+        } else if kvs.len() < sorted_max {
             kvs.push(Arc::clone(kv));
         }
     }
@@ -208,6 +213,11 @@ fn select<'a>(query: &RangeQuery, all: impl Iterator<Item = &'a Arc<KeyValue>>) 
         kvs.truncate(limit);
     }
     RangeReply { kvs, more, count }
+}
+
+fn filters(query: &RangeQuery) -> bool {
+    let bounds = [query.modified_min, query.modified_max, query.created_min, query.created_max];
+    bounds.iter().any(|bound| *bound != 0)
 }
 
 fn passes(query: &RangeQuery, kv: &KeyValue) -> bool {

@@ -294,6 +294,30 @@ fn what_is_malformed_is_refused_before_the_log() {
     assert_eq!(check_lease_grant(9_000_000_001), Err(Refusal::TtlTooLarge));
 }
 
+/// etcd fetches as many keys as the limit allows, and one more, unless there is an order or a filter; those are sorted then.
+#[test]
+fn without_an_order_only_the_first_keys_are_sorted_by_another_target() {
+    let mut mvcc = Mvcc::default();
+    for (key, value) in [("a", "3"), ("b", "2"), ("c", "1")] {
+        apply(&mut mvcc, Request::Put(put(key, value))).unwrap();
+    }
+    let first = |order, modified_min| {
+        let query = RangeQuery {
+            limit: 1,
+            order,
+            target: SortTarget::Value,
+            modified_min,
+            ..RangeQuery::of(KeyRange::all())
+        };
+        let found = mvcc.range(&query).unwrap();
+        assert_eq!((found.kvs.len(), found.more, found.count), (1, true, 3));
+        found.kvs[0].key.to_vec()
+    };
+    assert_eq!(first(Order::None, 0), b"b");
+    assert_eq!(first(Order::None, 1), b"c", "a filter fetches all");
+    assert_eq!(first(Order::Ascend, 0), b"c");
+}
+
 #[test]
 fn the_stored_forms_are_fixed() {
     let stored = |asker, request| {
