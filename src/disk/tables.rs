@@ -49,7 +49,8 @@ const RUNS_MAX: usize = 64;
 /// So much of the first run's bytes may be in those behind it: a start reads them as well.
 const LATER_RUNS_PART: u64 = 2;
 
-/// Memory for pages, unless told otherwise: checkpoints write much and read nothing, so more would be wasted.
+/// Memory for pages, unless told otherwise: what a commit writes is many times as much, and is read once more at its end whatever
+/// fits in here.
 const CACHE_BYTES: usize = 4 << 20;
 
 /// What went wrong with the checkpoint.

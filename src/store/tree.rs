@@ -77,6 +77,16 @@ impl Dir {
         self.deaths.moved(name, before.first, after.first);
     }
 
+    /// As [`Dir::settle`], of a child that is still there.
+    fn child_changed(&mut self, name: &[u8], before: Trace, after: Trace) {
+        // Most writes change nothing that the directories above know.
+        if before != after {
+            let (name, _) = self.children.get_key_value(name).expect("it was there just now");
+            let name = Name::clone(name);
+            self.settle(&name, before, after);
+        }
+    }
+
     /// Panics unless what is known of the children is true, on all levels.
     fn check(&self) {
         let (mut nodes, mut bytes) = (0, 0);
@@ -274,12 +284,7 @@ fn change_below<T>(node: &mut Node, names: &[&[u8]], change: impl FnOnce(&mut No
         let before = Trace::of(child);
         let done = if rest.is_empty() { change(child) } else { change_below(child, rest, change) };
         let after = Trace::of(child);
-        // Most writes change nothing that the directories above know.
-        if before != after {
-            let (name, _) = dir.children.get_key_value(*name).expect("it was there just now");
-            let name = Name::clone(name);
-            dir.settle(&name, before, after);
-        }
+        dir.child_changed(name, before, after);
         done
     })
 }
@@ -298,12 +303,7 @@ fn edit_below<T>(
             let before = Trace::of(child);
             let done = edit_below(child, rest, make, edit);
             let after = Trace::of(child);
-            // Most writes change nothing that the directories above know.
-            if before != after {
-                let (name, _) = dir.children.get_key_value(*name).expect("it was there just now");
-                let name = Name::clone(name);
-                dir.settle(&name, before, after);
-            }
+            dir.child_changed(name, before, after);
             return done;
         }
         let known = dir.children.get_key_value(*name);
