@@ -19,7 +19,7 @@ impl Mvcc {
     /// [`Refusal::Compacted`], [`Refusal::FutureRevision`].
     pub fn range(&self, query: &RangeQuery) -> Result<RangeReply, Refusal> {
         self.check_revision(query.revision)?;
-        Ok(self.read(query))
+        Ok(self.read(query, self.revision))
     }
 
     /// What stands at a key now.
@@ -55,7 +55,8 @@ impl Mvcc {
     fn run_reads(&self, chosen: &Chosen<'_>) -> TxnReply {
         let replies = chosen.ops.iter().map(|(op, inside)| match (op, inside) {
             (Op::Range(query), _) => {
-                OpReply::Range { revision: self.revision, reply: self.read(query) }
+                let revision = self.revision;
+                OpReply::Range { revision, reply: self.read(query, revision) }
             }
             (Op::Txn(_), Some(inside)) => OpReply::Txn(self.run_reads(inside)),
             (Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_), _) => {
@@ -76,12 +77,13 @@ impl Mvcc {
         Ok(())
     }
 
-    /// Reads at a revision that can be read.
-    pub(super) fn read(&self, query: &RangeQuery) -> RangeReply {
+    /// Reads at a revision that can be read. `now` is the revision of what stands at the keys: the next one while a transaction is
+    /// being applied that has changed something.
+    pub(super) fn read(&self, query: &RangeQuery, now: Revision) -> RangeReply {
         if query.range.is_empty() {
             return RangeReply::default();
         }
-        if query.revision == Revision(0) || query.revision == self.revision {
+        if query.revision == Revision(0) || query.revision == now {
             let live = self.live.range::<_, [u8]>(query.range.bounds());
             select(query, live.map(|(_, kv)| kv))
         } else {

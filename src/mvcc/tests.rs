@@ -318,6 +318,26 @@ fn without_an_order_only_the_first_keys_are_sorted_by_another_target() {
     assert_eq!(first(Order::Ascend, 0), b"c");
 }
 
+/// A transaction that has put a key reads the revision before it as that was.
+#[test]
+fn a_transaction_reads_the_revision_it_began_at_without_its_own_changes() {
+    let mut mvcc = Mvcc::default();
+    apply(&mut mvcc, Request::Put(put("a", "1"))).unwrap();
+    let at = |revision| {
+        Op::Range(RangeQuery { revision: Revision(revision), ..RangeQuery::of(KeyRange::all()) })
+    };
+    let success = vec![at(2), Op::Put(put("b", "")), at(2), at(0)];
+    let txn = Txn { compares: Vec::new(), success, failure: Vec::new() };
+    let Ok(Reply::Txn(reply)) = apply(&mut mvcc, Request::Txn(txn)) else {
+        panic!("a transaction was asked for")
+    };
+    let keys = |reply: &OpReply| match reply {
+        OpReply::Range { reply, .. } => reply.kvs.len(),
+        _ => 0,
+    };
+    assert_eq!(reply.replies.iter().map(keys).collect::<Vec<_>>(), [1, 0, 1, 2]);
+}
+
 #[test]
 fn the_stored_forms_are_fixed() {
     let stored = |asker, request| {

@@ -96,10 +96,10 @@ impl Mvcc {
         let mut replies = Vec::with_capacity(chosen.ops.len());
         for (op, inside) in &chosen.ops {
             replies.push(match op {
-                Op::Range(query) => OpReply::Range {
-                    revision: self.revision_with(changes),
-                    reply: self.read(query),
-                },
+                Op::Range(query) => {
+                    let revision = self.revision_with(changes);
+                    OpReply::Range { revision, reply: self.read(query, revision) }
+                }
                 Op::Put(put) => {
                     let prev = self.put(put, changes).filter(|_| put.prev_kv);
                     OpReply::Put { revision: self.revision_with(changes), prev }
