@@ -333,7 +333,7 @@ fn a_transaction_reads_the_revision_it_began_at_without_its_own_changes() {
     };
     let keys = |reply: &OpReply| match reply {
         OpReply::Range { reply, .. } => reply.kvs.len(),
-        _ => 0,
+        OpReply::Put { .. } | OpReply::DeleteRange { .. } | OpReply::Txn(_) => 0,
     };
     assert_eq!(reply.replies.iter().map(keys).collect::<Vec<_>>(), [1, 0, 1, 2]);
 }

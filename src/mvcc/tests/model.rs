@@ -422,7 +422,9 @@ fn move_to_present(txn: &mut Txn, now: u64) {
 fn opened_out(reply: TxnReply) -> Vec<OpReply> {
     let open = |reply| match reply {
         OpReply::Txn(inside) => opened_out(inside),
-        reply => vec![reply],
+        reply @ (OpReply::Range { .. } | OpReply::Put { .. } | OpReply::DeleteRange { .. }) => {
+            vec![reply]
+        }
     };
     reply.replies.into_iter().flat_map(open).collect()
 }
