@@ -11,7 +11,7 @@
 //! | `clock.rs` | the log's clock: what entries are stamped with, how long keys live |
 //! | `storage/` | openraft's storage over `disk` and `store`: `log` and `recent`, `machine`, `checkpoint`, `pace`, `encoding` |
 //! | `net/` | openraft's network over `transport`: calls out (`peers`), calls in (`inbound`), questions to the leader (`ask`), snapshots (`transfer`), their bytes (`messages`), how followers do (`followers`, `lag`) |
-//! | `requests/` | a write's way into the log and back (`propose`, `tickets`), reads that are not stale (`reads`), what the leader alone knows (`questions`) |
+//! | `requests/` | a write's way into the log and back (`propose`, `handover`, `tickets`), reads that are not stale (`reads`), what the leader alone knows (`questions`) |
 //! | `voters/` | who has a vote (`voting`), who leads (`leadership`), going on when the majority is lost (`alone`) |
 //! | `adapter/` | openraft's parameters (`types`) and what it runs on (`runtime`) |
 
@@ -56,6 +56,8 @@ use net::fence::Fences;
 use net::followers::Followers;
 use net::inbound::LastPeerRefusal;
 use net::transfer::Arrivals;
+use requests::handover::Handover;
+use requests::propose::OnWay;
 use requests::reads::Readers;
 use requests::tickets::Tickets;
 use storage::blocking;
@@ -135,6 +137,7 @@ struct Shared {
     tickets: Arc<Tickets>,
     asker: Asker,
     readers: Readers,
+    handover: Handover<OnWay>,
     budget: Arc<ByteBudget>,
     followers: Arc<Followers>,
     heard: Arc<Heard>,

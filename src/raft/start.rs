@@ -23,6 +23,7 @@ use crate::raft::net::inbound::LastPeerRefusal;
 use crate::raft::net::peers::Peers;
 use crate::raft::net::transfer::Arrivals;
 use crate::raft::requests::budget::ByteBudget;
+use crate::raft::requests::handover::Handover;
 use crate::raft::requests::reads::Readers;
 use crate::raft::requests::tickets::Tickets;
 use crate::raft::storage::blocking;
@@ -182,6 +183,7 @@ impl Raft {
         let leadership = follower.follow(move || ending.close());
         let asker = Asker::start(Arc::clone(&transport), Arc::clone(&tickets), stop.clone());
         let (readers, readers_rx) = Readers::new();
+        let (handover, bursts) = Handover::new();
         let shared = Arc::new(Shared {
             member,
             held_at_start,
@@ -192,6 +194,7 @@ impl Raft {
             tickets,
             asker,
             readers,
+            handover,
             budget: ByteBudget::new(inflight_bytes_max),
             followers,
             heard,
@@ -207,6 +210,9 @@ impl Raft {
             checkpoints,
         });
         let this = Self { raft, wal, view, leadership, shared };
+        tokio::spawn(
+            stop.clone().run_until_cancelled_owned(this.clone().hand_over_proposals(bursts)),
+        );
         this.recover(member).await?;
         tokio::spawn(stop.clone().run_until_cancelled_owned(this.clone().write_checkpoints()));
         tokio::spawn(stop.clone().run_until_cancelled_owned(this.clone().cut_log()));

@@ -364,8 +364,8 @@ impl Raft {
     /// The last entry in this member's log behind everything that was proposed before the call; `None` unless it leads `term`.
     async fn last_of_term(&self, term: Term) -> Option<LogIndex> {
         let me = self.shared.member;
-        // The question waits in the same queue as proposals, so those before it are in the log by then, or refused. The member
-        // that leads the term at that moment has led it from its beginning, and no entry was taken out of its log.
+        // Proposals that wait to be handed over come first. Then the question waits in the same queue as they do, so those before it are
+        // in the log by then, or refused. The member that leads the term at that moment has led it from its beginning, and no entry was taken out of its log.
         let last = move |state: &openraft::RaftState<Types>| {
             let vote = state.vote_ref();
             let leads =
@@ -373,6 +373,7 @@ impl Raft {
             let last = state.log_ids.last().filter(|_| leads)?;
             (last.leader_id.term == term.0).then(|| types::log_index(last.index))
         };
+        self.shared.handover.emptied().await.ok()?;
         self.raft.with_raft_state(last).await.ok().flatten()
     }
 

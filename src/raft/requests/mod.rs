@@ -3,6 +3,7 @@
 //! Owns: who waits for which log entry. Never knows: HTTP, deadlines of requests.
 
 pub(in crate::raft) mod budget;
+pub(in crate::raft) mod handover;
 pub(in crate::raft) mod propose;
 pub(in crate::raft) mod questions;
 pub(in crate::raft) mod reads;

@@ -10,10 +10,12 @@ use crate::model::{MemberId, Term, Unavailable};
 use crate::raft::Raft;
 use crate::raft::adapter::types::{Answer, Callback, Origin, Proposal, Types};
 use crate::raft::requests::budget::Reserved;
+use crate::raft::requests::handover::{Bursts, Ended, Waiting};
 use crate::raft::requests::tickets::Tickets;
 use crate::store::Command;
 
 type LeaderId = openraft::type_config::alias::LeaderIdOf<Types>;
+type CommittedLeaderId = openraft::type_config::alias::CommittedLeaderIdOf<Types>;
 
 impl Raft {
     /// As [`Raft::propose_held`], of a command of this member's own, which is small.
@@ -94,8 +96,9 @@ impl Raft {
             return Ok(());
         };
         let proposal = Proposal { stamp, origin, command };
+        let counted = self.shared.handover.count();
         let became = move |result: ClientWriteResult<Types>| {
-            drop(held);
+            drop((held, counted));
             match result {
                 // The writer sees it when it is applied.
                 Ok(_) => {}
@@ -111,10 +114,38 @@ impl Raft {
             }
         };
         let leader = LeaderId::new(term.0, self.shared.member.0).to_committed();
-        let write = self.raft.write(proposal).with_leader(leader);
-        let taken = write.responder(Callback(Box::new(became))).await;
-        taken.map_err(|_| Unavailable::Stopped)
+        let on_way = OnWay { proposal, leader, became: Callback(Box::new(became)) };
+        self.shared.handover.put(on_way).await.map_err(|Ended| Unavailable::Stopped)
     }
+
+    /// Hands proposals over to openraft's core, for as long as there is one.
+    pub(in crate::raft) async fn hand_over_proposals(self, mut bursts: Bursts<OnWay>) {
+        let mut burst = Vec::new();
+        while bursts.next(&mut burst).await {
+            for waiting in burst.drain(..) {
+                match waiting {
+                    Waiting::Proposal(OnWay { proposal, leader, became }) => {
+                        let write = self.raft.write(proposal).with_leader(leader);
+                        // The core has ended: what waits is dropped, and whoever waits for it is told by others.
+                        if write.responder(became).await.is_err() {
+                            return;
+                        }
+                    }
+                    Waiting::Emptied(emptied_tx) => {
+                        // The follower that asked may be gone.
+                        let _ = emptied_tx.send(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A proposal on its way to openraft's core: what the log gets, the leader that it is meant for, and what is to be called then.
+pub(in crate::raft) struct OnWay {
+    proposal: Proposal,
+    leader: CommittedLeaderId,
+    became: Callback<ClientWriteResult<Types>>,
 }
 
 /// A ticket whose proposal has not left yet. The writer may go away before that; then the ticket is given back.
