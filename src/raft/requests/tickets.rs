@@ -15,16 +15,18 @@
 //!
 //! A follower whose connection broke does not know which of its proposals the leader has read. Once it is connected to the same
 //! leader again it first sends a fence. The leader then (1) ends the service of all earlier connections of that follower and
-//! waits until their tasks are gone, (2) asks openraft's core, through the queue that proposals wait in, whether it leads the
-//! term and what its last entry L is, and (3) answers L. When the follower has applied L, the proposals of that term that were
+//! waits until their tasks are gone, (2) waits until the proposals that are on their way to openraft's core have been handed over
+//! (`handover`), then asks the core, through the queue that proposals wait in, whether it leads the term and what its last entry
+//! L is, and (3) answers L. When the follower has applied L, the proposals of that term that were
 //! sent before are redeemed or refused. Nothing happens twice:
 //!
 //! - *What was still on its way*: bytes in the buffers of an earlier connection are read by its task alone, and that is gone
 //!   after (1). It does not matter whether the leader had noticed the break, nor whether that task had begun: connections are
 //!   numbered before the follower hears that it is let in, so before it could send anything on them and before it dialled the
 //!   next one; a task that comes to a connection with a number before the fence does not serve it.
-//! - *What was read*: it is in the core's queue before (2), or its task was dropped while it waited for room there. The core
-//!   takes the queue in order: at (2) each proposal is in the leader's log up to L, or refused.
+//! - *What was read*: it is on its way to the core before (2), or its task was dropped while it waited for room. What is on its way
+//!   is handed over in order, and the core takes its queue in order: when it is asked each proposal is in the leader's log up to
+//!   L, or refused.
 //! - *What follows*: a member that leads a term when (2) is answered has led it from its beginning, its log has only grown
 //!   since, and L is an entry of that term. If L is what the follower applies there, its log up to L is the leader's (log
 //!   matching), and all tickets of entries up to L are redeemed before the fence counts. Otherwise an entry of a later term
