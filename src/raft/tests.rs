@@ -20,7 +20,7 @@ use super::storage::encoding;
 use super::storage::log::Log;
 use super::storage::machine::{Listeners, Machine, Observer, View};
 use super::storage::state::State;
-use super::{Meter, Raft, RaftOptions};
+use super::{Meter, Raft, RaftOptions, Role};
 use crate::disk::{
     CrashFiles, Fault, Files, IoMode, LogOwner, PrepareSpare, RealFiles, Survival, Tables, Wal,
     WalError, WalObserver, WalOptions,
@@ -277,6 +277,30 @@ async fn write(files: &CrashFiles, from: u64, count: u64) -> u64 {
     }
     raft.shutdown().await;
     done
+}
+
+/// A fence counts on it: what was proposed before the question is in the log that the answer tells of, or refused.
+#[tokio::test]
+async fn what_waits_to_be_handed_over_is_in_front_of_the_question_for_the_last_entry() {
+    let raft = Raft::start(options(&CrashFiles::new()), Arc::new(Quiet)).await.expect("it starts");
+    raft.initialize(&[ME]).await.expect("a new cluster");
+    let mut leadership = raft.leadership();
+    leadership.wait_for(|now| now.role == Role::Leader).await.expect("it goes on");
+    // A new leader stamps nothing until it has applied an entry of its term.
+    while raft.propose(set(0)).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let (_, term) = raft.leader().expect("it leads");
+    let before = raft.last_of_term(term).await.expect("it leads");
+    // One thread, and nothing is awaited that is not there: none of them can have reached the core.
+    for ticket in 0..100 {
+        let refused = |_| panic!("it leads");
+        let origin = Origin { member: ME, ticket };
+        raft.put_into_log(term, origin, set(ticket), None, refused).await.expect("it goes on");
+    }
+    let last = raft.last_of_term(term).await.expect("it leads");
+    assert_eq!(last.0, before.0 + 100);
+    raft.shutdown().await;
 }
 
 /// What a restart on this image holds: everything up to `acknowledged`, and at most one write more.

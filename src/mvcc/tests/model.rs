@@ -498,11 +498,9 @@ proptest! {
         for mut request in requests {
             if let Request::Txn(txn) = &mut request {
                 move_to_present(txn, model.revision());
-            }
-            if let Request::Txn(txn) = &request
-                && check_txn(txn, TxnLimits { ops_max: 16 }).is_err()
-            {
-                continue;
+                if check_txn(txn, TxnLimits { ops_max: 16 }).is_err() {
+                    continue;
+                }
             }
             let before = mvcc.clone();
             let applied = mvcc.apply(NOW, &Command::internal(request.clone()));
@@ -538,7 +536,6 @@ proptest! {
             prop_assert_eq!(all, late);
         }
     }
-
 }
 
 proptest! {

@@ -362,7 +362,7 @@ impl Raft {
     }
 
     /// The last entry in this member's log behind everything that was proposed before the call; `None` unless it leads `term`.
-    async fn last_of_term(&self, term: Term) -> Option<LogIndex> {
+    pub(in crate::raft) async fn last_of_term(&self, term: Term) -> Option<LogIndex> {
         let me = self.shared.member;
         // Proposals that wait to be handed over come first. Then the question waits in the same queue as they do, so those before it are
         // in the log by then, or refused. The member that leads the term at that moment has led it from its beginning, and no entry was taken out of its log.
