@@ -3,15 +3,22 @@
 Owns: which sizes, one short run for each. Never knows: how plots look.
 """
 
+import json
 import resource
+import signal
+import subprocess
+import time
 
 from measure import Bench
 from sections import KINDS
+from servers import resident_mib
 
 KEYS = [10_000, 40_000, 160_000, 640_000, 3_000_000]
 CONNECTIONS = [1, 4, 16, 64, 256, 1024]
 MEMBERS = [1, 2, 3, 4, 5]
-WATCHERS = [100, 400, 1_600, 6_400, 16_000, 50_000]
+WATCHERS = [100, 400, 1_600, 6_400, 16_000]
+# More than one process may have files for in many places: spread over three members, and three programs that wait.
+MANY_WATCHERS, SPREAD, PUTS = 50_000, 3, 5
 VALUE_BYTES = [100, 400, 1_600, 6_400, 25_600, 102_400, 409_600, 1 << 20]
 CHILDREN = [10, 40, 160, 640, 2_560, 10_240, 40_960, 100_000]
 PATIENCE = ["--timeout", "120s"]
@@ -28,14 +35,7 @@ class Growth:
         """All of them, or, to try the script, those up to `scale` of the largest."""
         return [size for size in sizes if size <= max(sizes) * self.scale] or sizes[:1]
 
-    def curves(self):
-        """`(name, title, x, y, lines)` of each plot, one after the other."""
-        yield from self.keys()
-        yield from self.connections()
-        yield from self.members()
-        yield from self.watchers()
-        yield from self.values()
-        yield from self.directories()
+    # Each gives `(name, title, x, y, lines)` of its plots, one after the other.
 
     def keys(self):
         rates, memory, restarts = new_lines("put", "get"), new_lines(), new_lines()
@@ -98,9 +98,15 @@ class Growth:
                     last[kind].append((watchers, spread["p50"]))
                     cpu[kind].append((watchers, result["server"]["cpu_us"]))
                     memory[kind].append((watchers, cluster.resident_mib()))
-        yield "watchers-last", "PUT to the last watcher's event", "long polls of one key", "ms", last
-        yield "watchers-cpu", "Server CPU an event, the next poll included", "long polls of one key", "us", cpu
-        yield "watchers-memory", "Resident memory", "long polls of one key", "MiB", memory
+            if self.scale >= 1:
+                with self.cluster(kind, SPREAD) as cluster:
+                    spread = ManyWatchers(self.bench.cairn, cluster).measure()
+                for line, value in zip((last, cpu, memory), spread):
+                    line[kind].append((MANY_WATCHERS, value))
+        label = f"long polls of one key (the last point: of {SPREAD} members together)"
+        yield "watchers-last", "PUT to the last watcher's event", label, "ms", last
+        yield "watchers-cpu", "Server CPU an event, the next poll included", label, "us", cpu
+        yield "watchers-memory", "Resident memory", label, "MiB", memory
 
     def values(self):
         rates = new_lines("put", "get")
@@ -124,6 +130,78 @@ class Growth:
                     cpu[kind].append((children, result["server"]["cpu_us"]))
         yield "directories-rate", "Listings with 4 connections", "children of 100 bytes", "listings a second", rates
         yield "directories-cpu", "Server CPU a listing", "children of 100 bytes", "us", cpu
+
+
+class ManyWatchers:
+    """Long polls of one key on all members of a cluster, each with a program of its own that waits."""
+
+    def __init__(self, cairn, cluster):
+        self.cairn, self.cluster = cairn, cluster
+        self.each = -(-MANY_WATCHERS // len(cluster.urls))
+
+    def measure(self):
+        """Milliseconds from a PUT to the last event, the servers' CPU an event in us, their memory in MiB."""
+        waiters = [self.waiter(url) for url in self.cluster.urls]
+        try:
+            self.all_wait()
+            before = self.cluster.processor_s()
+            for _ in range(PUTS):
+                self.put()
+                # All members have begun to tell it by then: none has all its polls waiting still.
+                time.sleep(0.2)
+                self.all_wait()
+            processor_s = self.cluster.processor_s() - before
+            memory = sum(map(resident_mib, self.cluster.pids))
+        finally:
+            for waiter in waiters:
+                waiter.send_signal(signal.SIGINT)
+        results = [json.loads(waiter.communicate()[0])["watch"] for waiter in waiters]
+        events = sum(result["events"] for result in results)
+        if events != PUTS * self.each * len(waiters):
+            raise RuntimeError(f"{self.cluster.kind}: {events} events: {results}")
+        # The slowest member's: that of the PUT with the median.
+        last = max(result["last_event_after_sending_ms"]["p50"] for result in results)
+        return last, processor_s * 1e6 / events, memory
+
+    def waiter(self, url):
+        words = [self.cairn, "bench", "watch-along", "--endpoints", url, "--connections", str(self.each)]
+        words += ["--duration", "30m", *PATIENCE, "--output", "json"]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    def all_wait(self):
+        """Waits until each member has its long polls, again behind the last event."""
+        deadline = time.monotonic() + 300
+        for url in self.cluster.urls:
+            while self.waiting(url) < self.each:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"{self.cluster.kind}: only {self.waiting(url)} long polls wait at {url}")
+                time.sleep(0.2)
+
+    def waiting(self, url):
+        _, text = self.cluster.ask("GET", url + "/metrics")
+        for line in text.decode().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "etcd_debugging_store_watchers":
+                return float(value)
+        return 0
+
+    def put(self):
+        """Its value begins with the moment, as `cairn bench` writes them."""
+        stamp = f"{time.clock_gettime_ns(time.CLOCK_MONOTONIC):020}"
+        status, said = self.cluster.ask("PUT", f"{self.cluster.urls[0]}/v2/keys/bench/watched/{0:010}", f"value={stamp:x<256}")
+        if status not in (200, 201):
+            raise RuntimeError(f"{self.cluster.kind}: the PUT got {status}: {said[:200]}")
+
+
+# In the order of the document.
+CURVES = {
+    "keys": Growth.keys,
+    "connections": Growth.connections,
+    "members": Growth.members,
+    "watchers": Growth.watchers,
+    "values": Growth.values,
+    "directories": Growth.directories,
+}
 
 
 def new_lines(*loads):

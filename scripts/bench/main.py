@@ -11,7 +11,7 @@ import tempfile
 import time
 
 from bounded import bounded
-from growth import Growth
+from growth import CURVES, Growth
 from measure import Bench
 from plot import svg
 from sections import KINDS, Sections, describe_machine
@@ -36,6 +36,7 @@ SECTIONS = {
     "tls": ("One member, TLS 1.3 (ECDSA P-256)", lambda sections: sections.requests(1, True, False)),
     "auth": ("One member, with a password in each request, and without", lambda sections: sections.requests(1, False, True)),
     "polls": ("Long polls", Sections.polls),
+    "floor": ("Beside the least that a server can do (`benches/floor`)", Sections.floor),
     "million": ("A million keys", Sections.million),
     "v3": ("Version 3: one member", lambda sections: sections.version_three(1)),
     "v3-cluster": ("Version 3: three members, connections spread over them", lambda sections: sections.version_three(3)),
@@ -57,6 +58,7 @@ def read_options():
     parser.add_argument("--section", action="append", choices=[*SECTIONS, "all"], help="measure this part of the document")
     parser.add_argument("--minutes", type=int, default=30, help="of the section bounded, how long memory is looked at (30)")
     parser.add_argument("--growth", action="store_true", help="curves of growing sizes; about 12 minutes")
+    parser.add_argument("--curve", action="append", choices=CURVES, help="of --growth, only what grows with this")
     parser.add_argument("--scale", type=float, default=1, help="of --growth, only sizes up to this part of the largest (1)")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md and docs/growth; all sections if none is named")
     return parser.parse_args()
@@ -68,7 +70,8 @@ def main():
     allow_files()
     etcd = shutil.which(os.environ.get("ETCD_BIN", "etcd"))
     cairn = os.environ.get("CAIRN_TEST_BIN") or os.path.join(target_folder(), "release/cairn")
-    programs = {"etcd": etcd, "cairn": cairn}
+    floor = os.environ.get("FLOOR_BIN") or os.path.join(target_folder(), "release/floor")
+    programs = {"etcd": etcd, "cairn": cairn, "floor": floor}
     names = options.section or (list(SECTIONS) if options.write and not options.growth else [])
     names = list(SECTIONS) if "all" in names else names
     with tempfile.TemporaryDirectory(prefix="cairn-bench-") as folder:
@@ -76,19 +79,20 @@ def main():
         for name in names:
             heading, measure = SECTIONS[name]
             finish(options, name, f"## {heading}\n\n{measure(sections)}\n{conditions(options.seconds or RUN_SECONDS, options.rounds)}")
-        if options.growth:
-            finish(options, "growth", grow(options, sections))
+        for curve in CURVES if options.growth else ():
+            if curve in (options.curve or CURVES):
+                finish(options, f"growth-{curve}", grow(options, sections, curve))
         if not names and not options.growth:
             print(sections.requests(options.members, options.tls, options.auth))
 
 
-def grow(options, sections):
+def grow(options, sections, curve):
     begun = time.monotonic()
     folder = PLOTS if options.write else tempfile.mkdtemp(prefix="cairn-growth-")
     os.makedirs(folder, exist_ok=True)
-    part = "## How it grows\n\nOne short run for each point.\n"
+    part = f"## How it grows with {curve}\n\nOne short run for each point.\n"
     seconds = options.seconds or GROWTH_SECONDS
-    for name, title, x_label, y_label, lines in Growth(sections, seconds, options.scale).curves():
+    for name, title, x_label, y_label, lines in CURVES[curve](Growth(sections, seconds, options.scale)):
         with open(f"{folder}/{name}.svg", "w") as file:
             file.write(svg(title, x_label, y_label, lines))
         sizes = sorted({x for points in lines.values() for x, _ in points})

@@ -7,7 +7,7 @@ import os
 import shutil
 
 from measure import alternate, median
-from servers import Cluster, Pki
+from servers import Cluster, Floor, Pki
 from tables import number, ratio, table
 
 KINDS = ["etcd", "cairn"]
@@ -86,6 +86,29 @@ class Sections:
                 rows.append([*row, ratio(cpu["cairn on"], cpu["cairn"])])
                 print(" ".join(map(str, rows[-1])), flush=True)
         return table(heads, rows)
+
+    def floor(self):
+        """Both beside a server that does nothing but what the kernel must do: how much of a request no server could spare."""
+        kinds = [*KINDS, "floor"]
+        floor = Floor(self.programs["floor"], f"{self.folder}/floor")
+        heads = ["load", "connections", *(f"{kind} 1/s" for kind in kinds), *(f"{kind} CPU us" for kind in kinds)]
+        heads += ["cairn / etcd", "floor / etcd", "cairn / floor"]
+        rows = []
+        with self.cluster("etcd") as etcd, self.cluster("cairn") as cairn, floor:
+            clusters = {"etcd": etcd, "cairn": cairn, "floor": floor}
+            for load, connections in [("get", 1), ("get", 64), ("put", 1), ("put", 64), ("watch-one", POLLS)]:
+                flags = ["--connections", connections]
+                flags += ["--requests", 10, "--timeout", "60s"] if load == "watch-one" else []
+                one = lambda kind: self.bench.run(clusters[kind], load, *flags)
+                results = alternate(self.options.rounds, kinds, one)
+                events = load == "watch-one"
+                rates = ["" if events else number(median(results[kind], "requests", "rate")) for kind in kinds]
+                cpu = {kind: median(results[kind], "server", "cpu_us") for kind in kinds}
+                row = [load, connections, *rates, *(number(cpu[kind]) for kind in kinds)]
+                row += [ratio(cpu[one], cpu[other]) for one, other in (("cairn", "etcd"), ("floor", "etcd"), ("cairn", "floor"))]
+                rows.append(row)
+                print(" ".join(map(str, row)), flush=True)
+        return table(heads, rows) + "\nOf watch-one, for each event with its next poll.\n"
 
     def polls(self):
         """Thousands of long polls of one key, on fresh members."""

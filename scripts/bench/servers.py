@@ -25,6 +25,37 @@ def free_port():
         return probe.getsockname()[1]
 
 
+class Floor:
+    """The server of benches/floor, which does the least: like a `Cluster` of one."""
+
+    kind = "floor"
+
+    def __init__(self, program, folder):
+        self.urls = [f"http://127.0.0.1:{free_port()}"]
+        self.folder = folder
+        os.makedirs(folder)
+        address = self.urls[0].partition("://")[2]
+        self.process = subprocess.Popen([program, address, f"{folder}/log"])
+        self.pids = [self.process.pid]
+
+    def __enter__(self):
+        deadline = time.monotonic() + START_S
+        while ask("GET", self.urls[0] + "/v2/keys/")[0] != 200:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.__exit__()
+                raise RuntimeError("the floor did not start")
+            time.sleep(0.005)
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        subprocess.run(["rm", "-rf", self.folder], check=True)
+
+    def flags_of_clients(self):
+        return ["--endpoints", self.urls[0], "--pid", str(self.pids[0])]
+
+
 class Cluster:
     """Members of one kind, `etcd` or `cairn`, with data below `folder`."""
 
@@ -82,20 +113,7 @@ class Cluster:
         return status in (200, 401)
 
     def ask(self, method, url, body=None, signed=False):
-        """Status and body; status 0 when there is no answer."""
-        request = urllib.request.Request(url, method=method, data=body and body.encode())
-        if body and body.startswith("{"):
-            request.add_header("Content-Type", "application/json")
-        if signed:
-            word = base64.b64encode(f"root:{PASSWORD}".encode()).decode()
-            request.add_header("Authorization", "Basic " + word)
-        try:
-            with urllib.request.urlopen(request, timeout=10, context=UNCHECKED) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
-        except OSError:
-            return 0, b""
+        return ask(method, url, body, signed)
 
     def headers(self, url):
         """Status and headers of a GET; status 0 when there is no answer."""
@@ -134,6 +152,10 @@ class Cluster:
         """The largest member's memory."""
         return max(resident_mib(pid) for pid in self.pids)
 
+    def processor_s(self):
+        """Seconds of processor time that all members have taken so far."""
+        return sum(processor_s(pid) for pid in self.pids)
+
     def restart_after_kill(self):
         """Kills all members and starts them again; seconds until the first quorum read."""
         for process in self.processes:
@@ -156,12 +178,37 @@ class Cluster:
         subprocess.run(["rm", "-rf", self.folder], check=True)
 
 
+def ask(method, url, body=None, signed=False):
+    """Status and body; status 0 when there is no answer."""
+    request = urllib.request.Request(url, method=method, data=body and body.encode())
+    if body and body.startswith("{"):
+        request.add_header("Content-Type", "application/json")
+    if signed:
+        word = base64.b64encode(f"root:{PASSWORD}".encode()).decode()
+        request.add_header("Authorization", "Basic " + word)
+    try:
+        with urllib.request.urlopen(request, timeout=10, context=UNCHECKED) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+    except OSError:
+        return 0, b""
+
+
 def resident_mib(pid):
     with open(f"/proc/{pid}/status") as status:
         for line in status:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) / 1024
     return 0.0
+
+
+def processor_s(pid):
+    """Its own time and the system's for it."""
+    with open(f"/proc/{pid}/stat") as stat:
+        # The name of the program is in brackets and may have any in it.
+        behind = stat.read().rpartition(")")[2].split()
+    return (int(behind[11]) + int(behind[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Pki:

@@ -91,6 +91,7 @@ pub(super) fn of(
         Load::Ttl => Box::new(Leases::new(plan, common, number)),
         Load::Listing => Box::new(Same(common.single("GET", &format!("/{}", listed(keys)), ""))),
         Load::WatchOne
+        | Load::WatchAlong
         | Load::WatchMany
         | Load::WatchRecursive
         | Load::IdleWatchers

@@ -98,8 +98,8 @@ pub async fn run(arguments: Vec<String>, interrupt: impl Future<Output = ()>) ->
         Err(complaint) => return Ended::badly(complaint, 1),
     };
     let swept = if run.plan.clean && !measured.interrupted { run.sweep().await } else { Ok(()) };
-    let waits = measured.watch.as_ref().is_some_and(|watch| watch.waiting > 0);
-    let good = measured.tally.good > 0 || (run.plan.load == Load::IdleWatchers && waits);
+    let waits = measured.watch.as_ref().is_some_and(|watch| watch.waiting > 0 || watch.events > 0);
+    let good = measured.tally.good > 0 || (run.plan.load.only_watches() && waits);
     let code = if good && swept.is_ok() { 0 } else { 1 };
     let text = report::show(&run.plan, &measured);
     Ended { text, complaint: swept.err().unwrap_or_default(), code }
@@ -260,16 +260,30 @@ impl Run {
         let counts = || (fanout.events(), sum(&tallies, |tally| (0, tally.troubles())).1);
         let mut meter = Meter::new(plan, pace.begin())?;
         let work = async {
-            if plan.load != Load::IdleWatchers {
+            if !plan.load.only_watches() {
                 return writer.work(&pace, &written).await;
             }
-            tokio::time::sleep(plan.duration.unwrap_or_default()).await;
+            let seen = async {
+                match plan.requests {
+                    Some(puts) => fanout.all_have_seen(puts).await,
+                    None => std::future::pending().await,
+                }
+            };
+            match plan.duration {
+                // That it is over before all have come is no error: the report says how many are missing.
+                Some(duration) => drop(tokio::time::timeout(duration, seen).await),
+                None => seen.await,
+            }
             Ok(())
         };
         let interrupted = until(work, &pace, &mut meter, counts, interrupt).await?;
         let end = Instant::now();
         let (server, own_processor) = meter.end()?;
-        let written = lock(&written).clone();
+        let mut written = lock(&written).clone();
+        if let Some(lasts) = fanout.lasts() {
+            written.after_sending = lasts;
+            written.expected = fanout.expected(plan.requests.unwrap_or_default());
+        }
         let watchers = crew.tally();
         let mut tally = written.tally.clone();
         let latencies = watchers.latencies.clone();

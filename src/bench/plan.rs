@@ -20,6 +20,7 @@ pub(super) enum Load {
     Ttl,
     Listing,
     WatchOne,
+    WatchAlong,
     WatchMany,
     WatchRecursive,
     IdleWatchers,
@@ -51,6 +52,11 @@ impl Load {
             Self::WatchOne,
             "watch-one",
             "one PUT at a time wakes --connections long polls of one key",
+        ),
+        (
+            Self::WatchAlong,
+            "watch-along",
+            "the long polls of watch-one alone: another program makes the PUTs, until --requests",
         ),
         (
             Self::WatchMany,
@@ -92,6 +98,7 @@ impl Load {
     pub(super) fn watches(self) -> bool {
         match self {
             Self::WatchOne
+            | Self::WatchAlong
             | Self::WatchMany
             | Self::WatchRecursive
             | Self::IdleWatchers
@@ -111,6 +118,11 @@ impl Load {
             | Self::TxnV3
             | Self::KeepAliveV3 => false,
         }
+    }
+
+    /// Do its connections wait for what others do, if anything happens?
+    pub(super) fn only_watches(self) -> bool {
+        matches!(self, Self::WatchAlong | Self::IdleWatchers)
     }
 
     /// Does it need its keys to be there before it begins?
@@ -139,6 +151,7 @@ impl Load {
             Self::CreateInOrder
             | Self::CompareAndSwap
             | Self::WatchOne
+            | Self::WatchAlong
             | Self::WatchOneV3
             | Self::KeepAliveV3 => 1,
             Self::Put

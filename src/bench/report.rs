@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::bench::plan::{Load, Output, Plan};
+use crate::bench::plan::{Output, Plan};
 use crate::bench::tally::{Durations, Tally};
 use crate::bench::usage::Usage;
 use crate::bench::watching::Written;
@@ -225,7 +225,7 @@ fn text(plan: &Plan, report: &Report) -> String {
             report.seconds,
         ),
     );
-    if plan.load != Load::IdleWatchers {
+    if !plan.load.only_watches() {
         let mut text = format!("{:.0} a second; {} sent", requests.rate, requests.sent);
         for (name, count) in [
             ("without an answer", requests.failed),

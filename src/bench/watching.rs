@@ -2,13 +2,16 @@
 //!
 //! Owns: which event an answer is, how long it took, whether all have come. Never knows: how results are shown.
 //!
-//! Each value begins with the moment at which it was to be sent, so that every event tells how long it was on its way. A watcher asks
-//! from the index behind its last event, and so misses none, however slowly it asks.
+//! Each value begins with the moment at which it was to be sent, so that every event tells how long it was on its way: nanoseconds of the
+//! machine's monotonic clock, which all its processes share. A watcher asks from the index behind its last event, and so misses none,
+//! however slowly it asks.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 
 use crate::base::lock;
@@ -25,18 +28,49 @@ use crate::bench::tally::{Durations, Tally};
 /// Before a watch that was refused is asked for again.
 const PAUSE: Duration = Duration::from_millis(100);
 pub(super) const DIRECTORY: &str = "watched";
+/// PUTs of other programs whose last event is still awaited, at most.
+const LASTS_MAX: usize = 1024;
 
 /// What watchers and writer know of each other.
 pub(super) struct Fanout {
-    /// Stamps count from here.
-    origin: Instant,
+    /// A moment, and its stamp.
+    origin: (Instant, u64),
     watchers: u64,
     /// Watches that servers have taken, each again behind its event.
     taken: Count,
     /// Events that have come.
     events: Count,
-    /// When the last event came, in nanoseconds from `origin`.
+    /// When the last event came, as a stamp.
     last: AtomicU64,
+    /// Of PUTs that other programs make; `None` where this one makes them.
+    lasts: Option<Mutex<Lasts>>,
+}
+
+/// How long the last event of each PUT of another program was on its way.
+struct Lasts {
+    /// By the PUT's stamp; its last event may still come.
+    open: BTreeMap<u64, Duration>,
+    closed: Durations,
+}
+
+impl Lasts {
+    fn came(&mut self, sent: u64, took: Duration) {
+        let last = self.open.entry(sent).or_default();
+        *last = took.max(*last);
+        if self.open.len() > LASTS_MAX
+            && let Some((_, last)) = self.open.pop_first()
+        {
+            self.closed.record(last);
+        }
+    }
+
+    fn all(&self) -> Durations {
+        let mut all = self.closed.clone();
+        for last in self.open.values() {
+            all.record(*last);
+        }
+        all
+    }
 }
 
 /// A number that only grows, and somebody who waits until it has grown so far.
@@ -73,13 +107,30 @@ impl Count {
 
 impl Fanout {
     pub(super) fn new(plan: &Plan) -> Self {
+        let lasts = Lasts { open: BTreeMap::new(), closed: Durations::new() };
         Self {
-            origin: Instant::now(),
+            origin: (Instant::now(), monotonic_nanoseconds()),
             watchers: plan.connections as u64,
             taken: Count::default(),
             events: Count::default(),
             last: AtomicU64::new(0),
+            lasts: (plan.load == Load::WatchAlong).then(|| Mutex::new(lasts)),
         }
+    }
+
+    /// Waits until each watcher has had `puts` events.
+    pub(super) async fn all_have_seen(&self, puts: u64) {
+        self.events.reach(self.expected(puts), Duration::MAX).await;
+    }
+
+    /// The events of `puts` PUTs of one key.
+    pub(super) fn expected(&self, puts: u64) -> u64 {
+        self.watchers.saturating_mul(puts)
+    }
+
+    /// From the sending of each PUT of another program to the last of its events here.
+    pub(super) fn lasts(&self) -> Option<Durations> {
+        self.lasts.as_ref().map(|lasts| lock(lasts).all())
     }
 
     /// Waits until every watcher has been taken; `false` when that takes too long.
@@ -102,18 +153,37 @@ impl Fanout {
         self.events.get()
     }
 
+    /// The stamp of a moment behind the beginning.
     pub(super) fn nanoseconds(&self, moment: Instant) -> u64 {
-        let since = moment.saturating_duration_since(self.origin).as_nanos();
-        u64::try_from(since).unwrap_or(u64::MAX)
+        let (origin, stamp) = self.origin;
+        let since = moment.saturating_duration_since(origin).as_nanos();
+        stamp.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+
+    /// The moment of a stamp.
+    fn moment(&self, stamp: u64) -> Instant {
+        let (origin, first) = self.origin;
+        origin + Duration::from_nanos(stamp.saturating_sub(first))
     }
 
     /// An event that was sent at `sent` nanoseconds has come. Its latency goes into `latencies` too.
     pub(super) fn came(&self, sent: u64, now: Instant, latencies: &mut Durations) {
         let came = self.nanoseconds(now);
-        latencies.record(Duration::from_nanos(came.saturating_sub(sent)));
+        let took = Duration::from_nanos(came.saturating_sub(sent));
+        latencies.record(took);
+        if let Some(lasts) = &self.lasts {
+            lock(lasts).came(sent, took);
+        }
         self.last.fetch_max(came, Ordering::AcqRel);
         self.events.add_one();
     }
+}
+
+/// The machine's clock that never goes back.
+fn monotonic_nanoseconds() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    seconds.saturating_mul(1_000_000_000) + u64::try_from(now.tv_nsec).unwrap_or_default()
 }
 
 /// What a watcher waits for, and what it shares with the others.
@@ -130,7 +200,8 @@ impl Watcher {
             let query = format!("?wait=true&recursive=true{from}");
             return self.common.single("GET", &format!("/{DIRECTORY}"), &query);
         }
-        let key = if self.load == Load::WatchOne { 0 } else { number as u64 };
+        let one = matches!(self.load, Load::WatchOne | Load::WatchAlong);
+        let key = if one { 0 } else { number as u64 };
         let query = format!("?wait=true{from}");
         self.common.numbered("GET", DIRECTORY, &query, None).of(key).to_vec()
     }
@@ -315,8 +386,7 @@ impl Writer {
                 // Those that are missing are counted once, at the end.
                 break;
             }
-            let last = Duration::from_nanos(fanout.last.load(Ordering::Acquire));
-            let last = fanout.origin + last;
+            let last = fanout.moment(fanout.last.load(Ordering::Acquire));
             {
                 let mut written = lock(written);
                 written.after_sending.record(last.saturating_duration_since(sent));
@@ -341,6 +411,24 @@ mod tests {
         for other in [&br#"{"node":{"value":"1"}}"#[..], br#"{"action":"delete"}"#] {
             assert_eq!(stamp(other), None);
         }
+    }
+
+    #[test]
+    fn the_last_event_of_each_put_is_told_apart() {
+        let ms = Duration::from_millis;
+        let mut lasts = Lasts { open: BTreeMap::new(), closed: Durations::new() };
+        for (sent, took) in [(1, 5), (1, 9), (2, 3), (1, 7), (2, 30)] {
+            lasts.came(sent, ms(took));
+        }
+        let all = lasts.all();
+        assert_eq!(all.count(), 2);
+        assert!((all.quantile_ms(0.5) - 9.0).abs() < 0.1 && (all.max_ms() - 30.0).abs() < 0.1);
+        // The oldest are closed when there are too many.
+        for sent in 3..3 + 2 * LASTS_MAX as u64 {
+            lasts.came(sent, ms(1));
+        }
+        assert_eq!(lasts.open.len(), LASTS_MAX);
+        assert_eq!(lasts.all().count(), 2 + 2 * LASTS_MAX as u64);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,10 +1,13 @@
 //! Each load against a member and against a real etcd: the server has counted the same.
 
+use std::time::Instant;
+
 use serde_json::Value;
 
 use crate::support::http::{self, Request};
+use crate::support::node::wait_until;
 use crate::support::server::{Flavor, Server, etcd_is_there, subject_is_etcd};
-use crate::{assert_adds_up, measure, number};
+use crate::{amount, assert_adds_up, bench, measure, number, report};
 
 /// What a server has counted, by the names of its statistics.
 fn statistics(server: &Server) -> Value {
@@ -149,6 +152,47 @@ fn every_watcher_gets_every_event() {
             assert_eq!(watch("event_ms/count"), events, "{words}: {report}");
             assert_eq!(number(&report, "/requests/sent"), puts, "{words}: {report}");
         }
+    }
+}
+
+/// How many watchers wait, as a server's metrics say.
+fn waiting(server: &Server) -> u64 {
+    let reply = http::ask(server.addr(), &Request::get("/metrics")).expect("an answer");
+    let text = reply.text();
+    let value = text.lines().find_map(|line| line.strip_prefix("etcd_debugging_store_watchers "));
+    value.expect("the metric").parse().expect("a number")
+}
+
+#[test]
+fn watchers_see_the_puts_of_another_program() {
+    for server in servers() {
+        let endpoint = format!("--endpoints http://{} --output json", server.addr());
+        let words = format!("watch-along --requests 3 --connections 50 {endpoint}");
+        let along = bench(&words).spawn().expect("the program can be started");
+        wait_until("all watchers wait", || waiting(&server) == 50);
+        let begun = Instant::now();
+        let (one, code) = measure(&format!("watch-one --requests 3 --connections 1 {endpoint}"));
+        assert_eq!(code, 0, "{one}");
+        let (report, code) = report(&along.wait_with_output().expect("its end"));
+        let took_ms = begun.elapsed().as_secs_f64() * 1e3;
+        assert_eq!(code, 0, "{report}");
+        let watch = |name: &str| number(&report, &format!("/watch/{name}"));
+        assert_eq!((watch("events"), watch("missed")), (150, 0), "{report}");
+        assert_eq!(watch("last_event_after_sending_ms/count"), 3, "{report}");
+        // The stamps of one program mean something to the other.
+        let last_ms = amount(&report, "/watch/last_event_after_sending_ms/max");
+        assert!(last_ms > 0.0 && last_ms < took_ms, "{last_ms} of {took_ms}: {report}");
+        assert_eq!(number(&report, "/requests/sent"), 0, "{report}");
+    }
+}
+
+#[test]
+fn watchers_of_another_programs_puts_need_not_see_any() {
+    for server in servers() {
+        let words = "watch-along --requests 3 --connections 5 --duration 200ms";
+        let (report, changed) = counted(&server, words, &["setsSuccess", "getsSuccess"]);
+        let watch = |name: &str| number(&report, &format!("/watch/{name}"));
+        assert_eq!((watch("waiting"), watch("missed"), changed), (5, 15, 0), "{report}");
     }
 }
 
