@@ -9,7 +9,7 @@
 //! | `alive.rs` | whether consensus and the log's thread go on |
 //! | `saved.rs` | a member's data without the member: read for a backup, written for a restore |
 //! | `clock.rs` | the log's clock: what entries are stamped with, how long keys live |
-//! | `storage/` | openraft's storage over `disk` and `store`: `log` and `recent`, `machine`, `checkpoint`, `pace`, `encoding` |
+//! | `storage/` | openraft's storage over `disk` and `store`: `log` and `recent`, `sole` (is this the only member?), `machine`, `checkpoint`, `pace`, `encoding` |
 //! | `net/` | openraft's network over `transport`: calls out (`peers`), calls in (`inbound`), questions to the leader (`ask`), snapshots (`transfer`), their bytes (`messages`), how followers do (`followers`, `lag`) |
 //! | `requests/` | a write's way into the log and back (`propose`, `handover`, `tickets`), reads that are not stale (`reads`), what the leader alone knows (`questions`) |
 //! | `voters/` | who has a vote (`voting`), who leads (`leadership`), going on when the majority is lost (`alone`) |

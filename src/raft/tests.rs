@@ -303,6 +303,48 @@ async fn what_waits_to_be_handed_over_is_in_front_of_the_question_for_the_last_e
     raft.shutdown().await;
 }
 
+/// Found out by the first read, over as soon as another member is in the log, and found out again when it is gone.
+#[tokio::test]
+async fn reads_of_the_only_member_need_no_round_until_there_is_another() {
+    const OTHER: MemberId = MemberId(8);
+    let raft = Raft::start(options(&CrashFiles::new()), Arc::new(Quiet)).await.expect("it starts");
+    let holds = || raft.shared.log.sole().holds();
+    raft.initialize(&[ME]).await.expect("a new cluster");
+    let mut leadership = raft.leadership();
+    leadership.wait_for(|now| now.role == Role::Leader).await.expect("it goes on");
+    while raft.propose(set(0)).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!holds());
+    raft.read_barrier().await.expect("it leads");
+    assert!(holds());
+    for n in 1..20 {
+        let answer = raft.propose(set(n)).await.expect("a write");
+        raft.read_barrier().await.expect("it leads");
+        assert!(holds() && raft.view().position.index >= answer.position.index);
+    }
+    // The other one cannot be reached, and has no vote: reads go on, in rounds.
+    raft.add_learner(OTHER).await.expect("it leads");
+    assert!(!holds());
+    raft.read_barrier().await.expect("it leads");
+    assert!(
+        !holds(),
+        "a learner answers those whose writes it has forwarded when it has them itself"
+    );
+    raft.remove(OTHER).await.expect("it leads");
+    assert!(!holds());
+    raft.read_barrier().await.expect("it leads");
+    assert!(holds());
+    // A vote, whosever it is.
+    let mut log = raft.shared.log.clone();
+    let vote = log.read_vote().await.expect("a log").expect("it has voted");
+    log.save_vote(&vote).await.expect("the disk is well");
+    assert!(!holds());
+    raft.read_barrier().await.expect("it leads");
+    assert!(holds());
+    raft.shutdown().await;
+}
+
 /// What a restart on this image holds: everything up to `acknowledged`, and at most one write more.
 async fn check(image: &CrashFiles, acknowledged: u64, story: &str) {
     let raft = Raft::start(options(image), Arc::new(Quiet)).await;

@@ -1,7 +1,34 @@
 //! Members come and go at run time.
 
-use crate::node::{Node, agree, found, leader, list, wait_until};
+use crate::node::{Node, agree, found, json, leader, list, wait_until};
 use crate::support::http::{self, Request};
+
+/// The only member reads without a round (ADR 35), which must end before another one can acknowledge a write.
+#[test]
+fn no_quorum_read_is_stale_while_one_member_becomes_two_and_one_again() {
+    let [n1] = found(["n1"]);
+    let mut n2 = Node::named("n2");
+    let holds = |node: &Node, index: u64| {
+        let read = json(&node.get("/v2/keys/key?quorum=true"));
+        assert_eq!(read["node"]["modifiedIndex"].as_u64(), Some(index), "{}: {read}", node.name);
+    };
+    let write_there_read_here = |there: &Node, here: &Node| {
+        for round in 0..200 {
+            let index = there.put("/key", &round.to_string());
+            holds(here, index);
+        }
+    };
+    write_there_read_here(&n1, &n1);
+    let id = n1.add(&n2.peer_url());
+    n2.serve(&["--initial-cluster", &list(&[&n1, &n2]), "--initial-cluster-state=existing"]);
+    // From its first write on, which may come before it has a vote.
+    write_there_read_here(&n2, &n1);
+    write_there_read_here(&n1, &n2);
+    agree(&[&n1, &n2], &["n1", "n2"]);
+    n1.remove(&id);
+    n2.farewell();
+    write_there_read_here(&n1, &n1);
+}
 
 #[test]
 fn members_come_and_go() {

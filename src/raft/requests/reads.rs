@@ -1,15 +1,16 @@
 //! Reads that are not stale.
 //!
 //! All readers that wait at the same moment share one round: the leader confirms with a majority that it still leads, and
-//! says up to where the log must be applied. No entry is written.
+//! says up to where the log must be applied. No entry is written. The only member of a cluster needs no round: see `storage/sole`.
 
-use openraft::ReadPolicy;
+use openraft::async_runtime::WatchReceiver;
 use openraft::error::{LinearizableReadError, RaftError};
+use openraft::{RaftState, ReadPolicy};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{LogIndex, MemberId, Unavailable};
 use crate::raft::Raft;
-use crate::raft::adapter::types;
+use crate::raft::adapter::types::{self, Membership, Types};
 
 /// Readers that wait for the next round; beyond that they wait to wait.
 const READERS_BUFFERED: usize = 16_384;
@@ -37,6 +38,9 @@ impl Raft {
     /// # Errors
     /// [`Unavailable::NotLeader`] when no leader can tell now; one may later.
     pub async fn read_barrier(&self) -> Result<(), Unavailable> {
+        if self.shared.log.sole().holds() {
+            return Ok(());
+        }
         let (done_tx, done_rx) = oneshot::channel();
         let queued = self.shared.readers.readers_tx.send(done_tx).await;
         queued.map_err(|_| Unavailable::Stopped)?;
@@ -59,13 +63,43 @@ impl Raft {
 
     async fn round(&self) -> Result<(), Unavailable> {
         let (leader, _) = self.leader()?;
+        let turn = self.shared.log.sole().turn();
         let index = if leader == self.shared.member {
             self.linear_read_index().await?
         } else {
             self.shared.asker.read_index(leader).await?
         };
-        let reached = self.shared.tickets.reach(index).await;
-        if reached { Ok(()) } else { Err(Unavailable::Stopped) }
+        if !self.shared.tickets.reach(index).await {
+            return Err(Unavailable::Stopped);
+        }
+        if let Some(committed) = self.committed_as_sole_member().await
+            && self.shared.tickets.reach(committed).await
+        {
+            self.shared.log.sole().found(turn);
+        }
+        Ok(())
+    }
+
+    /// The last committed entry, if this member leads a cluster of which it is the only member, learners counted. Members that were
+    /// removed have heard of no later one.
+    async fn committed_as_sole_member(&self) -> Option<LogIndex> {
+        let me = self.shared.member.0;
+        let alone =
+            move |members: &Membership| members.nodes().map(|(member, ())| *member).eq([me]);
+        // Seen from here, which may be old, so that no member of a larger cluster asks its core with each round.
+        if !alone(self.raft.server_metrics().borrow_watched().membership_config.membership()) {
+            return None;
+        }
+        let now = move |state: &RaftState<Types>| {
+            let (vote, members) = (state.vote_ref(), &state.membership_state);
+            let leads = vote.committed && vote.leader_id.voted_for == me;
+            let decided = members.effective().log_id() == members.committed().log_id();
+            let committed = state
+                .cluster_committed()
+                .filter(|_| leads && decided && alone(members.effective().membership()));
+            committed.map(|log_id| types::log_index(log_id.index))
+        };
+        self.raft.with_raft_state(now).await.ok().flatten()
     }
 
     /// As leader: up to where the log must be applied, confirmed by a majority after the call.

@@ -25,6 +25,7 @@ use crate::raft::net::lag::Lag;
 use crate::raft::storage::blocking;
 use crate::raft::storage::encoding;
 use crate::raft::storage::recent::{Found, Recent};
+use crate::raft::storage::sole::Sole;
 
 /// Recent entries kept in memory by a member that others follow: more than any follower that is well lags behind. Also the limit of
 /// what has not been applied.
@@ -50,6 +51,7 @@ struct Shared {
     /// More entries are safe, or none will be any more.
     safe: Notify,
     lag: Lag,
+    sole: Sole,
 }
 
 #[derive(Default)]
@@ -126,12 +128,18 @@ impl Log {
                 next = index + 1;
             }
         }
-        let (state, safe, lag) = (Mutex::new(state), Notify::new(), Lag::default());
-        Ok(Self { shared: Arc::new(Shared { wal, io, state, safe, lag }) })
+        let (state, safe) = (Mutex::new(state), Notify::new());
+        let (lag, sole) = (Lag::default(), Sole::default());
+        Ok(Self { shared: Arc::new(Shared { wal, io, state, safe, lag, sole }) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         base::lock(&self.shared.state)
+    }
+
+    /// Whether this member is the only one of its cluster.
+    pub(in crate::raft) fn sole(&self) -> &Sole {
+        &self.shared.sole
     }
 
     /// How far followers are behind what was appended.
@@ -390,6 +398,7 @@ impl RaftLogStorage<Types> for Log {
 
     /// Durable on return, and behind all appends that were queued before: the same thread does both.
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        self.shared.sole.turned();
         let (done_tx, done_rx) = oneshot::channel();
         let bytes = encoding::encode_vote(vote);
         self.shared.wal.save_vote(bytes, Box::new(move |result| drop(done_tx.send(result))));
@@ -423,6 +432,7 @@ impl RaftLogStorage<Types> for Log {
             let mut state = self.lock();
             truncations = state.truncations;
             for entry in entries {
+                self.shared.sole.given(&entry);
                 let bytes = Bytes::from(encoding::encode_entry(&entry));
                 (term, end) = (entry.log_id.leader_id.term, entry.log_id.index + 1);
                 encoded.push((on_disk(entry.log_id.index), bytes.clone()));
@@ -457,6 +467,7 @@ impl RaftLogStorage<Types> for Log {
     /// Is not awaited: no answer depends on it, and what is appended next becomes safe only behind it.
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let keep = last.as_ref().map_or(0, |last| last.index + 1);
+        self.shared.sole.turned();
         {
             let mut state = self.lock();
             state.truncations += 1;

@@ -9,4 +9,5 @@ pub(in crate::raft) mod log;
 pub(in crate::raft) mod machine;
 pub(in crate::raft) mod pace;
 mod recent;
+pub(in crate::raft) mod sole;
 pub(in crate::raft) mod state;
