@@ -105,11 +105,10 @@ impl Api {
         if let Some(response) = self.refuse_other_sites(&request) {
             return response;
         }
-        let mut response = match path::percent_decode(request.uri().path().as_bytes()) {
-            Ok(decoded) => {
-                let decoded = decoded.into_owned();
-                self.dispatch(&decoded, request).await
-            }
+        // A handle of the same bytes: the request goes on to whoever answers it.
+        let uri = request.uri().clone();
+        let mut response = match path::percent_decode(uri.path().as_bytes()) {
+            Ok(decoded) => self.dispatch(&decoded, request).await,
             Err(_) => return bad_request("400 Bad Request"),
         };
         cors::allow(response.headers_mut(), origin);

@@ -2,7 +2,8 @@
 //!
 //! Clients compare bodies byte by byte, so this is part of the contract.
 
-use std::io::Write;
+/// What [`number`] takes: whole numbers of any size.
+pub use itoa::Integer;
 
 /// Appends `"text"` to `out`, escaped.
 pub fn string(out: &mut Vec<u8>, text: &[u8]) {
@@ -76,8 +77,8 @@ fn escape(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// Appends a number.
-pub fn number(out: &mut Vec<u8>, number: impl std::fmt::Display) {
-    write!(out, "{number}").expect("a Vec takes whatever is written to it");
+pub fn number(out: &mut Vec<u8>, number: impl Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! A write stamps the time and is proposed; both wait for their answer until the request's deadline.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,7 +63,8 @@ impl Replica {
         let deadline = self.deadline();
         loop {
             // A refused proposal has not entered the log and never will, so proposing it again cannot do it twice.
-            let attempt = self.inner.raft.propose_held(command.clone(), held.clone());
+            // Pinned here: it is large, and would be moved twice.
+            let attempt = pin!(self.inner.raft.propose_held(command.clone(), held.clone()));
             match deadline.limit(attempt, Fate::Unknown).await {
                 Err(Unavailable::NotLeader { .. }) => deadline.pause(Fate::NotWritten).await?,
                 done => return done,
@@ -102,8 +104,12 @@ impl Replica {
     }
 
     pub(super) fn deadline(&self) -> Deadline<'_> {
-        let timeout = request_timeout(self.inner.member.election);
-        Deadline { replica: self, begun: Instant::now(), until: Instant::now() + timeout }
+        let begun = Instant::now();
+        Deadline {
+            replica: self,
+            begun,
+            until: begun + request_timeout(self.inner.member.election),
+        }
     }
 }
 

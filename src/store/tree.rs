@@ -8,6 +8,7 @@
 mod builder;
 mod node;
 
+use std::iter::Peekable;
 use std::ops::{Bound, ControlFlow};
 
 use imbl::OrdMap;
@@ -163,8 +164,7 @@ impl Tree {
     /// # Panics
     /// When there is none, and for the root: ask [`Tree::find`] first.
     pub(super) fn change<T>(&mut self, path: &KeyPath, change: impl FnOnce(&mut Node) -> T) -> T {
-        let names: Vec<_> = path.names().collect();
-        change_below(&mut self.root, &names, change)
+        change_below(&mut self.root, &mut path.names().peekable(), change)
     }
 
     /// Puts `node` at `path` and makes the directories on the way, marked with the node's index.
@@ -277,12 +277,19 @@ impl Remains {
 }
 
 /// Changes a node that is there, which leaves the names in the directories on the way as they are: a search for each name does.
-fn change_below<T>(node: &mut Node, names: &[&[u8]], change: impl FnOnce(&mut Node) -> T) -> T {
-    let (name, rest) = names.split_first().expect("the root is never changed");
+fn change_below<'a, T>(
+    node: &mut Node,
+    names: &mut Peekable<impl Iterator<Item = &'a [u8]>>,
+    change: impl FnOnce(&mut Node) -> T,
+) -> T {
+    let name = names.next().expect("the root is never changed");
     node.change_dir(|dir| {
-        let child = dir.children.get_mut(*name).expect("find has seen this child");
+        let child = dir.children.get_mut(name).expect("find has seen this child");
         let before = Trace::of(child);
-        let done = if rest.is_empty() { change(child) } else { change_below(child, rest, change) };
+        let done = match names.peek() {
+            Some(_) => change_below(child, names, change),
+            None => change(child),
+        };
         let after = Trace::of(child);
         dir.child_changed(name, before, after);
         done

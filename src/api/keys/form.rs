@@ -108,15 +108,22 @@ fn decode(text: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     Ok(Cow::Owned(decoded))
 }
 
+/// The type of a form.
+const FORM: &str = "application/x-www-form-urlencoded";
+
 /// Is a body with this content type a form that is to be read? Without a content type it is not.
 ///
 /// # Errors
 /// 210 when the content type is malformed.
 pub(super) fn is_form(content_type: Option<&[u8]>) -> Result<bool, Refusal> {
     let Some(content_type) = content_type.filter(|text| !text.is_empty()) else { return Ok(false) };
+    // As nearly every client writes it.
+    if content_type == FORM.as_bytes() {
+        return Ok(true);
+    }
     let media_type = crate::api::media_type::parse(content_type)
         .map_err(|error| Refusal::InvalidForm { cause: error.to_string() })?;
-    Ok(media_type == "application/x-www-form-urlencoded")
+    Ok(media_type == FORM)
 }
 
 #[cfg(test)]

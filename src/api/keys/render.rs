@@ -36,6 +36,17 @@ pub(crate) fn event(event: &Event) -> Bytes {
     Bytes::from(out)
 }
 
+/// The answer to a read of a file; a directory's is a [`Listing`](super::listing::Listing).
+pub(super) fn file(path: &KeyPath, file: &Node, when: When) -> Bytes {
+    let value = file.value().map_or(0, |value| value.len());
+    let mut out = Vec::with_capacity(200 + path.as_bytes().len() + value);
+    open(&mut out, "get");
+    node_begin(&mut out, path.as_bytes(), file, when);
+    node_end(&mut out, file);
+    out.extend_from_slice(b"}\n");
+    Bytes::from(out)
+}
+
 /// An event without what stood in the file before, for those who may not read it. Its new value is shown to its writer, who has
 /// just sent it; a refresh has sent none.
 pub(super) fn event_unseen(event: &Event, to_writer: bool) -> Bytes {
@@ -69,7 +80,7 @@ pub(crate) fn error(code: u16, message: &str, cause: &[u8], index: StoreIndex) -
         json::string(&mut out, cause);
     }
     out.extend_from_slice(b",\"index\":");
-    json::number(&mut out, index);
+    json::number(&mut out, index.0);
     out.extend_from_slice(b"}\n");
     Bytes::from(out)
 }
@@ -135,7 +146,7 @@ fn tail(out: &mut Vec<u8>, modified: StoreIndex, created: StoreIndex) {
             out.extend_from_slice(b",\"");
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b"\":");
-            json::number(out, index);
+            json::number(out, index.0);
         }
     }
     out.push(b'}');

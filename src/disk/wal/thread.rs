@@ -219,11 +219,13 @@ impl Thread {
         let start = self.tail.offset;
         let current = self.current();
         let bytes = self.batch.seal(self.tail.salt, self.tail.next_batch);
-        current.file.write_at(start, bytes).map_err(io_error("write to", &current.path))?;
+        // Made when there is one: it takes a path of its own.
+        let fail = |action, error| io_error(action, &current.path)(error);
+        current.file.write_at(start, bytes).map_err(|error| fail("write to", error))?;
         self.shared.observer.written(bytes.len());
         if self.shared.options.sync {
             let begun = Instant::now();
-            current.file.sync().map_err(io_error("sync", &current.path))?;
+            current.file.sync().map_err(|error| fail("sync", error))?;
             self.shared.observer.synced(begun.elapsed());
         }
         self.tail.offset += bytes.len() as u64;

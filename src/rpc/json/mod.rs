@@ -242,7 +242,7 @@ fn list<T>(out: Out<'_>, items: &[T], mut write: impl FnMut(&T, Out<'_>)) {
     bytes.push(b']');
 }
 
-fn long_number(out: Out<'_>, number: impl std::fmt::Display) {
+fn long_number(out: Out<'_>, number: impl json::Integer) {
     match out.dialect {
         Dialect::Gateway => {
             out.bytes.push(b'"');
@@ -399,7 +399,7 @@ impl Item for u32 {
     }
 
     fn write_item(&self, out: Out<'_>) {
-        json::number(out.bytes, self);
+        json::number(out.bytes, *self);
     }
 
     fn read_item(value: &Value) -> Result<Self, JsonError> {

@@ -106,7 +106,7 @@ impl Head {
         let mut request = Request::new(Full::new(whole.slice(self.bytes..)));
         (*request.method_mut(), *request.uri_mut()) = (self.method, uri);
         let headers = request.headers_mut();
-        headers.reserve(HEADERS_READ.len());
+        headers.reserve(self.headers.iter().flatten().count());
         for (name, value) in HEADERS_READ.iter().zip(self.headers) {
             let Some(value) = value else { continue };
             let name: HeaderName = name.clone();
