@@ -66,5 +66,7 @@ need_for_faults
 
 scripts/check.sh
 
+# Tests wait more than they compute: for elections, deadlines, disks.
+export NEXTEST_TEST_THREADS=${NEXTEST_TEST_THREADS:-$(($(nproc) + 1))}
 for reason in "${skipped[@]}"; do echo "test.sh: skipped: $reason"; done
 exec cargo nextest run --workspace --locked --no-fail-fast "$@"
