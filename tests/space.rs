@@ -52,6 +52,34 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
+fn what_is_kept_in_memory_is_told_part_by_part_and_for_each_node() {
+    let server = Server::start(Flavor::Subject);
+    let client = &mut Client::new(server.addr());
+    for n in 0..50 {
+        let reply = put(client, &format!("/many/{n:02}"), &format!("value={}", "x".repeat(1000)));
+        assert_eq!(reply.status(), 201, "{}", reply.text());
+    }
+    let vars: Value = serde_json::from_str(&get(client, "/debug/vars").text()).expect("JSON");
+    let number = |at: &str| vars.pointer(at).and_then(Value::as_f64).expect(at);
+    let (nodes, keys) = (number("/cairn.memory/nodes"), number("/cairn.memory/keys_bytes"));
+    assert!(nodes >= 51.0, "{vars}");
+    assert!((50_000.0..100_000.0).contains(&keys), "{vars}");
+    assert_eq!(metric(client, "cairn_storage_size_bytes "), format!("{keys}"));
+    let parts = [
+        ("keys", keys),
+        ("history", number("/cairn.memory/history_bytes")),
+        ("log", number("/cairn.memory/log_bytes")),
+        ("changes", number("/cairn.memory/changes_bytes")),
+        ("checkpoint_cache", number("/cairn.memory/checkpoint_cache_bytes")),
+    ];
+    for (part, bytes) in parts {
+        let each = number(&format!("/cairn.memory_per_node/{part}"));
+        assert!((each - bytes / nodes).abs() < 0.001 * each.max(1.0), "{part}: {vars}");
+    }
+    assert!(number("/cairn.memory_per_node/resident") > 1000.0, "{vars}");
+}
+
+#[test]
 fn at_the_quota_only_writes_go_on_that_need_no_room() {
     let server = Server::start_with(Flavor::Subject, &["--quota-bytes=4096"]);
     let client = &mut Client::new(server.addr());

@@ -34,6 +34,7 @@ pub(super) async fn vars(State(api): State<Arc<Context>>, request: Request) -> R
     let kept = api.replica.memory();
     let parts = serde_json::json!({
         "nodes": kept.nodes,
+        "keys_bytes": kept.keys_bytes,
         "history_events": kept.history_events,
         "history_bytes": kept.history_bytes,
         "log_entries": kept.log_entries,
@@ -41,9 +42,21 @@ pub(super) async fn vars(State(api): State<Arc<Context>>, request: Request) -> R
         "changes_bytes": kept.changes_bytes,
         "checkpoint_cache_bytes": kept.checkpoint_cache_bytes,
     });
+    // For whoever sizes a machine: what one more file or directory takes.
+    #[expect(clippy::cast_precision_loss, reason = "for people to read")]
+    let each = |bytes: u64| (kept.nodes > 0).then(|| bytes as f64 / kept.nodes as f64);
+    let per_node = serde_json::json!({
+        "keys": each(kept.keys_bytes),
+        "history": each(kept.history_bytes as u64),
+        "log": each(kept.log_bytes as u64),
+        "changes": each(kept.changes_bytes as u64),
+        "checkpoint_cache": each(kept.checkpoint_cache_bytes as u64),
+        "resident": each(metrics_rss()),
+    });
     let memory = serde_json::json!({ "Sys": metrics_rss() });
     let fields = [
         ("cairn.memory", parts),
+        ("cairn.memory_per_node", per_node),
         ("cmdline", serde_json::json!(arguments)),
         ("file_descriptor_limit", serde_json::json!(limits.current)),
         ("memstats", memory),

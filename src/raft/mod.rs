@@ -101,6 +101,8 @@ pub struct Status {
 pub struct MemoryUse {
     /// Files and directories.
     pub nodes: u64,
+    /// What the key space weighs, as `--quota-bytes` counts it: names, values and a constant for each key of both versions.
+    pub keys_bytes: u64,
     /// Events in the history.
     pub history_events: usize,
     /// Bytes of them, as `--history-bytes` counts.
@@ -193,6 +195,7 @@ impl Raft {
         let history = view.store.history();
         MemoryUse {
             nodes: view.store.nodes_count(),
+            keys_bytes: view.store.bytes(),
             history_events: history.len(),
             history_bytes: history.bytes(),
             log_entries: self.wal.entries(),
