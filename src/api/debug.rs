@@ -42,7 +42,7 @@ pub(super) async fn vars(State(api): State<Arc<Context>>, request: Request) -> R
         "changes_bytes": kept.changes_bytes,
         "checkpoint_cache_bytes": kept.checkpoint_cache_bytes,
     });
-    // For whoever sizes a machine: what one more file or directory takes.
+    // To size a machine by: what one more file or directory takes.
     #[expect(clippy::cast_precision_loss, reason = "for people to read")]
     let each = |bytes: u64| (kept.nodes > 0).then(|| bytes as f64 / kept.nodes as f64);
     let per_node = serde_json::json!({

@@ -2,7 +2,7 @@
 //!
 //! Owns: how often the log was given what can end that. Never knows: how it is found out.
 //!
-//! A member without others has applied each write before anybody is told that it was done, and nothing is decided without it. That
+//! A member without others has applied each write before any client is told that it was done, and nothing is decided without it. That
 //! ends with a vote or an entry about members, and before either can have an effect anywhere its log is given it: there it is counted. So what
 //! was found out is true as long as the count is what it was before.
 
