@@ -52,17 +52,25 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn what_is_kept_in_memory_is_told_part_by_part_and_for_each_node() {
+fn what_is_kept_in_memory_is_told_part_by_part_and_for_each_key() {
     let server = Server::start(Flavor::Subject);
     let client = &mut Client::new(server.addr());
     for n in 0..50 {
         let reply = put(client, &format!("/many/{n:02}"), &format!("value={}", "x".repeat(1000)));
         assert_eq!(reply.status(), 201, "{}", reply.text());
     }
+    // Of both versions.
+    for key in ["YQ==", "Yg==", "Yw=="] {
+        let body = format!(r#"{{"key":"{key}","value":"eHg="}}"#);
+        let reply = client.ask(&Request::new("POST", "/v3/kv/put").body(body)).expect("an answer");
+        assert_eq!(reply.status(), 200, "{}", reply.text());
+    }
     let vars: Value = serde_json::from_str(&get(client, "/debug/vars").text()).expect("JSON");
     let number = |at: &str| vars.pointer(at).and_then(Value::as_f64).expect(at);
     let (nodes, keys) = (number("/cairn.memory/nodes"), number("/cairn.memory/keys_bytes"));
     assert!(nodes >= 51.0, "{vars}");
+    assert!((number("/cairn.memory/keys_v3") - 3.0).abs() < 0.1, "{vars}");
+    let all = nodes + 3.0;
     assert!((50_000.0..100_000.0).contains(&keys), "{vars}");
     assert_eq!(metric(client, "cairn_storage_size_bytes "), format!("{keys}"));
     let parts = [
@@ -73,10 +81,10 @@ fn what_is_kept_in_memory_is_told_part_by_part_and_for_each_node() {
         ("checkpoint_cache", number("/cairn.memory/checkpoint_cache_bytes")),
     ];
     for (part, bytes) in parts {
-        let each = number(&format!("/cairn.memory_per_node/{part}"));
-        assert!((each - bytes / nodes).abs() < 0.001 * each.max(1.0), "{part}: {vars}");
+        let each = number(&format!("/cairn.memory_per_key/{part}"));
+        assert!((each - bytes / all).abs() < 0.001 * each.max(1.0), "{part}: {vars}");
     }
-    assert!(number("/cairn.memory_per_node/resident") > 1000.0, "{vars}");
+    assert!(number("/cairn.memory_per_key/resident") > 1000.0, "{vars}");
 }
 
 #[test]

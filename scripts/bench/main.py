@@ -61,7 +61,10 @@ def read_options():
     parser.add_argument("--curve", action="append", choices=CURVES, help="of --growth, only what grows with this")
     parser.add_argument("--scale", type=float, default=1, help="of --growth, only sizes up to this part of the largest (1)")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md and docs/growth; all sections if none is named")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.curve and not options.growth:
+        parser.error("--curve is a part of --growth")
+    return options
 
 
 def main():

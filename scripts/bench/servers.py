@@ -1,4 +1,4 @@
-"""Clusters of etcd or cairn on this machine: started, awaited, killed, started again.
+"""Clusters of etcd or cairn on this machine, and the floor beside them: started, awaited, killed, started again.
 
 Owns: processes, ports, data directories. Never knows: what load they get.
 """
@@ -32,13 +32,13 @@ class Floor:
 
     def __init__(self, program, folder):
         self.urls = [f"http://127.0.0.1:{free_port()}"]
-        self.folder = folder
-        os.makedirs(folder)
-        address = self.urls[0].partition("://")[2]
-        self.process = subprocess.Popen([program, address, f"{folder}/log"])
-        self.pids = [self.process.pid]
+        self.program, self.folder = program, folder
 
     def __enter__(self):
+        os.makedirs(self.folder)
+        address = self.urls[0].partition("://")[2]
+        self.process = subprocess.Popen([self.program, address, f"{self.folder}/log"])
+        self.pids = [self.process.pid]
         deadline = time.monotonic() + START_S
         while ask("GET", self.urls[0] + "/v2/keys/")[0] != 200:
             if self.process.poll() is not None or time.monotonic() > deadline:

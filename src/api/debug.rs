@@ -34,6 +34,7 @@ pub(super) async fn vars(State(api): State<Arc<Context>>, request: Request) -> R
     let kept = api.replica.memory();
     let parts = serde_json::json!({
         "nodes": kept.nodes,
+        "keys_v3": kept.keys_v3,
         "keys_bytes": kept.keys_bytes,
         "history_events": kept.history_events,
         "history_bytes": kept.history_bytes,
@@ -42,21 +43,22 @@ pub(super) async fn vars(State(api): State<Arc<Context>>, request: Request) -> R
         "changes_bytes": kept.changes_bytes,
         "checkpoint_cache_bytes": kept.checkpoint_cache_bytes,
     });
-    // To size a machine by: what one more file or directory takes.
+    // To size a machine by.
+    let (keys, resident) = (kept.nodes + kept.keys_v3, metrics_rss());
     #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-    let each = |bytes: u64| (kept.nodes > 0).then(|| bytes as f64 / kept.nodes as f64);
-    let per_node = serde_json::json!({
+    let each = |bytes: u64| (keys > 0).then(|| bytes as f64 / keys as f64);
+    let per_key = serde_json::json!({
         "keys": each(kept.keys_bytes),
         "history": each(kept.history_bytes as u64),
         "log": each(kept.log_bytes as u64),
         "changes": each(kept.changes_bytes as u64),
         "checkpoint_cache": each(kept.checkpoint_cache_bytes as u64),
-        "resident": each(metrics_rss()),
+        "resident": each(resident),
     });
-    let memory = serde_json::json!({ "Sys": metrics_rss() });
+    let memory = serde_json::json!({ "Sys": resident });
     let fields = [
         ("cairn.memory", parts),
-        ("cairn.memory_per_node", per_node),
+        ("cairn.memory_per_key", per_key),
         ("cmdline", serde_json::json!(arguments)),
         ("file_descriptor_limit", serde_json::json!(limits.current)),
         ("memstats", memory),

@@ -98,8 +98,9 @@ pub async fn run(arguments: Vec<String>, interrupt: impl Future<Output = ()>) ->
         Err(complaint) => return Ended::badly(complaint, 1),
     };
     let swept = if run.plan.clean && !measured.interrupted { run.sweep().await } else { Ok(()) };
-    let waits = measured.watch.as_ref().is_some_and(|watch| watch.waiting > 0 || watch.events > 0);
-    let good = measured.tally.good > 0 || (run.plan.load.only_watches() && waits);
+    let watched =
+        measured.watch.as_ref().is_some_and(|watch| watch.waiting > 0 || watch.events > 0);
+    let good = measured.tally.good > 0 || (run.plan.load.only_watches() && watched);
     let code = if good && swept.is_ok() { 0 } else { 1 };
     let text = report::show(&run.plan, &measured);
     Ended { text, complaint: swept.err().unwrap_or_default(), code }

@@ -101,6 +101,8 @@ pub struct Status {
 pub struct MemoryUse {
     /// Files and directories.
     pub nodes: u64,
+    /// Keys of version 3.
+    pub keys_v3: u64,
     /// What the key space weighs, as `--quota-bytes` counts it: names, values and a constant for each key of both versions.
     pub keys_bytes: u64,
     /// Events in the history.
@@ -195,6 +197,7 @@ impl Raft {
         let history = view.store.history();
         MemoryUse {
             nodes: view.store.nodes_count(),
+            keys_v3: view.store.mvcc().keys_count(),
             keys_bytes: view.store.bytes(),
             history_events: history.len(),
             history_bytes: history.bytes(),

@@ -108,8 +108,8 @@ fn decode(text: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     Ok(Cow::Owned(decoded))
 }
 
-/// The type of a form.
-const FORM: &str = "application/x-www-form-urlencoded";
+/// The content type of a form.
+pub const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Is a body with this content type a form that is to be read? Without a content type it is not.
 ///

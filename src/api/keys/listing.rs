@@ -37,10 +37,24 @@ enum State {
 }
 
 impl Listing {
-    /// Begins to render the node at `path`, which must be there in `view`.
-    pub(super) fn new(view: Arc<View>, path: KeyPath, recursive: bool, when: When) -> Self {
-        let (last, state) = (Vec::new(), State::Begin);
-        Self { view, path, recursive, when, last, entered: false, state }
+    /// The first block of the answer for `node`, which is at `path` in `view`, and what renders the others if there are any. A file is
+    /// always rendered whole.
+    pub(super) fn begin(
+        view: &Arc<View>,
+        node: &Node,
+        path: KeyPath,
+        recursive: bool,
+        when: When,
+        bytes: usize,
+    ) -> (Bytes, Option<Self>) {
+        if !node.is_dir() {
+            return (render::file(&path, node, when), None);
+        }
+        let (view, last, state) = (Arc::clone(view), Vec::new(), State::Begin);
+        let mut listing = Self { view, path, recursive, when, last, entered: false, state };
+        let first = listing.next_block(bytes);
+        let rest = if listing.is_done() { None } else { Some(listing) };
+        (first, rest)
     }
 
     /// Is everything rendered?
@@ -54,9 +68,8 @@ impl Listing {
         let listed = view.store.get(&self.path).outcome;
         let listed = listed.expect("it was there, and a view never changes");
         let begins = self.state == State::Begin;
-        // Most answers are one file or a few.
-        let room = if begins { listed.value().map_or(0, |value| value.len()) } else { bytes };
-        let mut out = Vec::with_capacity(256 + room);
+        // Most listings are of a few keys.
+        let mut out = Vec::with_capacity(256 + if begins { 0 } else { bytes });
         let mut key = self.path.as_bytes().to_vec();
         if begins {
             self.state = State::Middle;
@@ -203,10 +216,13 @@ mod tests {
             at_once(&mut expected, path.as_bytes(), node, levels, when);
             expected.extend_from_slice(b"}\n");
 
-            let mut listing = Listing::new(Arc::clone(&view), path, recursive, when);
-            let (mut answer, mut sizes) = (Vec::new(), sizes.into_iter().cycle());
-            while !listing.is_done() {
-                let block = listing.next_block(sizes.next().expect("it is a cycle"));
+            let mut sizes = sizes.into_iter().cycle();
+            let mut size = || sizes.next().expect("it is a cycle");
+            let (first, mut rest) = Listing::begin(&view, node, path, recursive, when, size());
+            prop_assert!(!first.is_empty());
+            let mut answer = first.to_vec();
+            while let Some(listing) = rest.as_mut().filter(|listing| !listing.is_done()) {
+                let block = listing.next_block(size());
                 prop_assert!(!block.is_empty());
                 answer.extend_from_slice(&block);
             }
@@ -218,10 +234,16 @@ mod tests {
     fn a_block_ends_with_the_node_that_fills_it() {
         let keys: Vec<_> = (0..1000).map(|n| (format!("/d/{n:04}"), false)).collect();
         let when = When { now: LogTime(2), offset: WallOffset(0) };
-        let mut listing = Listing::new(view(&keys), KeyPath::root(), true, when);
-        while !listing.is_done() {
-            let block = listing.next_block(4096);
+        let (view, root) = (view(&keys), KeyPath::root());
+        let node = view.store.get(&root).outcome.expect("the root is there");
+        let (mut block, rest) = Listing::begin(&view, node, root, true, when, 4096);
+        let mut listing = rest.expect("there are more");
+        loop {
             assert!(block.len() < 4096 + 200, "{} bytes", block.len());
+            if listing.is_done() {
+                break;
+            }
+            block = listing.next_block(4096);
         }
     }
 }

@@ -13,4 +13,5 @@ mod secrecy;
 mod serve;
 mod shown;
 
+pub use form::FORM;
 pub(super) use serve::serve;

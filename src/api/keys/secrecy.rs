@@ -295,14 +295,15 @@ fn answer(store: &Store, decision: &Decision, asker: &Asker, parsed: Parsed) -> 
         |store: &Store| Arc::new(View { store: store.clone(), position: LogPosition::default() });
     match request {
         KeysRequest::Get { listed, .. } => {
-            if let Err(refusal) = store.get(&access.path).outcome {
-                return render::refusal(&refusal, store.index()).to_vec();
-            }
-            let when = When { now: LogTime(2), offset: WallOffset(0) };
+            let node = match store.get(&access.path).outcome {
+                Ok(node) => node,
+                Err(refusal) => return render::refusal(&refusal, store.index()).to_vec(),
+            };
+            let (when, view) = (When { now: LogTime(2), offset: WallOffset(0) }, view(&store));
             let recursive = listed.recursive;
-            let mut listing = Listing::new(view(&store), access.path, recursive, when);
-            let mut body = Vec::new();
-            while !listing.is_done() {
+            let (first, mut rest) = Listing::begin(&view, node, access.path, recursive, when, 100);
+            let mut body = first.to_vec();
+            while let Some(listing) = rest.as_mut().filter(|listing| !listing.is_done()) {
                 body.extend_from_slice(&listing.next_block(100));
             }
             body

@@ -15,12 +15,12 @@ use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::error::{self, X_ETCD_CLUSTER_ID, X_ETCD_INDEX};
 use crate::api::intake::{self, Unread};
+use crate::api::json;
 use crate::api::keys::listing::Listing;
 use crate::api::keys::parse::{self, KeysRequest, Listed, Parsed, Raw};
-use crate::api::keys::render::{self, When};
+use crate::api::keys::render::When;
 use crate::api::keys::shown;
 use crate::api::metrics::{Limit, MethodLabel};
-use crate::model::json;
 use crate::model::{Clipped, KeyPath, LogPosition, Refusal, Reply, StoreIndex, Unavailable, codes};
 use crate::raft::{Reserved, View};
 use crate::store::{Access, Action, Applied, Asker, Command, Event};
@@ -184,7 +184,7 @@ async fn get(
         known => quorum_view(api, head, &access, known.map(|(_, asker)| asker)).await,
     };
     let response = match view {
-        Ok(view) => shown_at(api, view, access.path, listed),
+        Ok(view) => shown_at(api, &view, access.path, listed),
         Err(denied) => error::denied(denied),
     };
     timer.done(response.status());
@@ -206,7 +206,7 @@ async fn quorum_view(
     if view.store.allows(&asker, access) { Ok(view) } else { Err(Denied::Insufficient) }
 }
 
-fn shown_at(api: &Context, view: Arc<View>, path: KeyPath, listed: Listed) -> Response<Body> {
+fn shown_at(api: &Context, view: &Arc<View>, path: KeyPath, listed: Listed) -> Response<Body> {
     let Reply { index, outcome } = view.store.get(&path);
     let reads = api.replica.reads();
     reads.count(listed.recursive, outcome.is_ok());
@@ -216,16 +216,10 @@ fn shown_at(api: &Context, view: Arc<View>, path: KeyPath, listed: Listed) -> Re
     };
     let when = When { now: api.replica.now(), offset: view.store.wall_offset() };
     let position = view.position;
-    if !node.is_dir() {
-        let body = Body::whole(render::file(&path, node, when));
-        return success(StatusCode::OK, body, index, position);
-    }
-    let mut listing = Listing::new(view, path, listed.recursive, when);
-    let first = listing.next_block(BLOCK_BYTES);
-    let body = if listing.is_done() {
-        Body::whole(first)
-    } else {
-        Body::blocks(first, rest_of(listing, Arc::clone(&api.renderers)))
+    let (first, rest) = Listing::begin(view, node, path, listed.recursive, when, BLOCK_BYTES);
+    let body = match rest {
+        None => Body::whole(first),
+        Some(listing) => Body::blocks(first, rest_of(listing, Arc::clone(&api.renderers))),
     };
     success(StatusCode::OK, body, index, position)
 }

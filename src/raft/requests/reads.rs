@@ -72,8 +72,9 @@ impl Raft {
         if !self.shared.tickets.reach(index).await {
             return Err(Unavailable::Stopped);
         }
+        // No reader waits for more than its own index: what is not applied yet is looked at again in the next round.
         if let Some(committed) = self.committed_as_sole_member().await
-            && self.shared.tickets.reach(committed).await
+            && self.view.load().position.index >= committed
         {
             self.shared.log.sole().found(turn);
         }
@@ -84,10 +85,10 @@ impl Raft {
     /// removed have heard of no later one.
     async fn committed_as_sole_member(&self) -> Option<LogIndex> {
         let me = self.shared.member.0;
-        let alone =
+        let is_sole =
             move |members: &Membership| members.nodes().map(|(member, ())| *member).eq([me]);
         // Seen from here, which may be old, so that no member of a larger cluster asks its core with each round.
-        if !alone(self.raft.server_metrics().borrow_watched().membership_config.membership()) {
+        if !is_sole(self.raft.server_metrics().borrow_watched().membership_config.membership()) {
             return None;
         }
         let now = move |state: &RaftState<Types>| {
@@ -96,7 +97,7 @@ impl Raft {
             let decided = members.effective().log_id() == members.committed().log_id();
             let committed = state
                 .cluster_committed()
-                .filter(|_| leads && decided && alone(members.effective().membership()));
+                .filter(|_| leads && decided && is_sole(members.effective().membership()));
             committed.map(|log_id| types::log_index(log_id.index))
         };
         self.raft.with_raft_state(now).await.ok().flatten()

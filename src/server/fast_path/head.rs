@@ -9,14 +9,11 @@ use http::header::HeaderName;
 use http::{HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 
-use crate::api::HEADERS_READ;
+use crate::api::{FORM, HEADERS_READ};
 use crate::server::request_line::must_escape;
 
 /// Requests with more headers go to the library.
 const HEADERS_MAX: usize = 24;
-
-/// How the type of a form begins.
-const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 /// What a fast request consists of, as places in the bytes that it was read from.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,7 +75,8 @@ impl Head {
             14 if is("content-length") => self.body_bytes = length(header.value)?,
             12 if is("content-type") => {
                 let begin = header.value.get(..FORM.len());
-                self.is_form = begin.is_some_and(|begin| begin.eq_ignore_ascii_case(FORM));
+                self.is_form =
+                    begin.is_some_and(|begin| begin.eq_ignore_ascii_case(FORM.as_bytes()));
             }
             _ => {}
         }
