@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use cairn::backup::{self, Ended, Task};
 use cairn::bench;
@@ -31,6 +32,11 @@ const STACK_BYTES: usize = 8 << 20;
 
 /// A look at certificates that waits to begin stands for all who ask meanwhile.
 const REREADS_WAITING: usize = 1;
+
+/// How long a member that has stopped waits for what is still under way beside it: the look-up of a name while no name server
+/// answers, which takes ten seconds and more, or a checkpoint. Neither is needed: all that was acknowledged is in the log. Docker kills
+/// ten seconds after it has asked to stop, of which a leader and its clients may take four.
+const LEFTOVERS_MAX: Duration = Duration::from_millis(500);
 
 /// What shells say of a program that SIGINT has ended.
 const INTERRUPTED: u8 = 130;
@@ -264,6 +270,7 @@ fn run(config: Config, notices: &[config::Notice], load: impl Fn() -> Outcome) -
         }
     };
     let ended = runtime.block_on(until_signalled(config, log.clone(), service, load));
+    runtime.shutdown_timeout(LEFTOVERS_MAX);
     // Also when the member did not get as far as to serve: the last lines say why.
     log.finish();
     match ended {

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use support::cluster::{Cluster, Options};
 use support::http::{self, Client, Open, Request};
+use support::process::Process;
 use support::server::{Flavor, Server};
 use support::usage;
 
@@ -38,6 +39,46 @@ fn a_server_that_is_asked_to_end_does_so_with_a_watch_open() {
     assert!(watch.wait(http::PATIENCE, |p| p.ended), "the watch ends with the server");
     server.restart();
     assert_eq!(state(&server), before);
+}
+
+/// A port that look-ups of names go to.
+const DNS_PORT: u16 = 53;
+
+#[test]
+fn a_member_that_waits_for_a_name_server_ends_when_it_is_asked_to() {
+    if !rustix::process::getuid().is_root() {
+        eprintln!("skipped: only root can show a member another /etc/resolv.conf");
+        return;
+    }
+    // Loopback has addresses enough for a name server of this test's own, that hears and never answers.
+    let [high, low] = [8, 0].map(|shift| (std::process::id() >> shift).to_le_bytes()[0]);
+    let address = Ipv4Addr::new(127, 53, high, low);
+    let name_server = UdpSocket::bind((address, DNS_PORT)).expect("an address of its own");
+    name_server.set_read_timeout(Some(http::PATIENCE)).expect("a time-out");
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = folder.path().join("resolv.conf");
+    std::fs::write(&settings, format!("nameserver {address}\noptions timeout:30 attempts:1\n"))
+        .expect("a file");
+    let script = format!(
+        "mount --bind {} /etc/resolv.conf && exec \"$0\" --name a --data-dir data --listen-client-urls http://127.0.0.1:0 \
+         --advertise-client-urls http://127.0.0.1:1 --listen-peer-urls http://127.0.0.1:0 \
+         --initial-advertise-peer-urls http://127.0.0.1:1 \
+         --initial-cluster a=http://127.0.0.1:1,b=http://b.test:2380,c=http://c.test:2380",
+        settings.display()
+    );
+    let program = std::env::var("CAIRN_TEST_BIN");
+    let program = program.unwrap_or_else(|_| env!("CARGO_BIN_EXE_cairn").to_owned());
+    let words = ["--mount", "sh", "-c", &script, &program].map(str::to_owned);
+    let mut member = Process::start("unshare", &words);
+    let mut query = [0; 512];
+    name_server.recv(&mut query).unwrap_or_else(|error| panic!("{error}: {}", member.log()));
+    member.line("listening for peers");
+    let asked = Instant::now();
+    member.terminate();
+    let ended = member.end();
+    let took = asked.elapsed();
+    assert!(ended.success(), "{ended}: {}", member.log());
+    assert!(took < Duration::from_secs(8), "the end took {took:?}: {}", member.log());
 }
 
 /// Mebibytes that a process holds now, and held at most.

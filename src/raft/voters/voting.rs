@@ -1,5 +1,6 @@
 //! Who has a vote, how far the followers are, and who leads next.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -180,7 +181,7 @@ impl Raft {
         self.raft.runtime_config().elect(false);
     }
 
-    /// Hands the lead to the follower that is furthest, and waits until another member leads, for about an election at most.
+    /// Hands the lead to the voter that is furthest, and waits until another member leads, for about an election at most.
     /// Nothing happens unless this member leads and another voter is within reach.
     pub async fn hand_over(&self) {
         let mut leadership = self.leadership();
@@ -189,12 +190,7 @@ impl Raft {
             return;
         }
         let voters = self.voting().voters;
-        let near = |progress: &Progress| {
-            progress.silent.is_some_and(|silent| silent < self.shared.election)
-        };
-        let heirs = self.progress().into_iter();
-        let heirs = heirs.filter(|(id, progress)| voters.contains(id) && near(progress));
-        let Some((heir, _)) = heirs.max_by_key(|(_, progress)| progress.matched) else { return };
+        let Some(heir) = successor(&self.progress(), &voters, self.shared.election) else { return };
         info!(target: "raft", "{me} hands the lead over to {heir}");
         if self.raft.trigger().transfer_leader(heir.0).await.is_err() {
             return;
@@ -216,6 +212,20 @@ impl Raft {
     }
 }
 
+/// The voter to which a leader hands over: of those who answered within `election` the one that has most of the log, and of equals the
+/// one that answered last. A member that has just ended still counts as within reach, and has as much of an idle log as the others.
+fn successor(
+    progress: &BTreeMap<MemberId, Progress>,
+    voters: &BTreeSet<MemberId>,
+    election: Duration,
+) -> Option<MemberId> {
+    let near = progress.iter().filter_map(|(id, progress)| {
+        let silent = progress.silent.filter(|silent| *silent < election)?;
+        voters.contains(id).then_some((progress.matched, Reverse(silent), *id))
+    });
+    near.max().map(|(_, _, id)| id)
+}
+
 fn refused(error: RaftError<Types, ClientWriteError<Types>>) -> Unavailable {
     match error {
         RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
@@ -229,5 +239,32 @@ fn refused(error: RaftError<Types, ClientWriteError<Types>>) -> Unavailable {
             ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_),
         ) => Unavailable::TimedOut { why: TimeOut::Unclear, fate: Fate::NotWritten },
         RaftError::Fatal(_) => Unavailable::Stopped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lead_goes_to_the_voter_that_has_most_and_answered_last() {
+        let election = Duration::from_secs(1);
+        let heard = |matched, millis: u64| Progress {
+            matched: LogIndex(matched),
+            silent: Some(Duration::from_millis(millis)),
+        };
+        let silent = Progress { matched: LogIndex(9), silent: None };
+        let voters = BTreeSet::from([1, 2, 3].map(MemberId));
+        let chosen = |progress: &[(u64, Progress)]| {
+            let progress = progress.iter().map(|(id, progress)| (MemberId(*id), *progress));
+            successor(&progress.collect(), &voters, election).map(|id| id.0)
+        };
+        // 3 may have just ended: it is as far as 2, but was heard of longer ago.
+        assert_eq!(chosen(&[(2, heard(7, 90)), (3, heard(7, 300))]), Some(2));
+        assert_eq!(chosen(&[(2, heard(7, 300)), (3, heard(7, 90))]), Some(3));
+        assert_eq!(chosen(&[(2, heard(6, 0)), (3, heard(7, 300))]), Some(3));
+        // Neither who is out of reach nor who has no vote.
+        assert_eq!(chosen(&[(2, heard(7, 1000)), (3, silent), (4, heard(9, 0))]), None);
+        assert_eq!(chosen(&[(2, heard(1, 999)), (3, silent), (4, heard(9, 0))]), Some(2));
     }
 }
