@@ -40,7 +40,7 @@ use error::io_error;
 pub(super) use frame::read_batch;
 use index::EntryIndex;
 pub use inspect::{Inspected, damage, inspect};
-use queue::{Queue, Request};
+use queue::{Queue, Request, WokenBy};
 
 /// Is this the name of a segment that holds entries?
 pub(super) fn is_segment(name: &str) -> bool {
@@ -265,10 +265,22 @@ impl Wal {
         self.request(Request::Vote { vote, done });
     }
 
-    /// Notes how far is committed. It goes out with whatever comes next, or alone when nothing comes for a while or the log is
-    /// closed; so the last one may be lost in a crash.
+    /// Notes how far is committed, which is no further than what was appended. It goes out with whatever comes next, or alone when
+    /// nothing comes for a while or the log is closed; so the last one may be lost in a crash.
     pub fn save_committed(&self, mark: Vec<u8>) {
-        self.request(Request::Committed(mark));
+        let mut queue = lock(&self.shared.queue);
+        if queue.refusal().is_some() {
+            return;
+        }
+        queue.mark = Some(mark);
+        let wakes = queue.woken_by == WokenBy::Anything;
+        if wakes {
+            queue.woken_by = WokenBy::Nothing;
+        }
+        drop(queue);
+        if wakes {
+            self.shared.work.notify_one();
+        }
     }
 
     /// Drops the entries behind `index`.
@@ -356,10 +368,10 @@ impl Wal {
             return;
         }
         queue.requests.push_back(request);
-        let is_awaited = std::mem::take(&mut queue.is_awaited);
+        let wakes = std::mem::take(&mut queue.woken_by) != WokenBy::Nothing;
         drop(queue);
         match &*self.writer {
-            Writer::Thread(_) if is_awaited => self.shared.work.notify_one(),
+            Writer::Thread(_) if wakes => self.shared.work.notify_one(),
             Writer::Thread(_) => {}
             Writer::Caller(writer) => lock(writer).write_what_waits(),
         }

@@ -16,7 +16,6 @@ const REQUEST_BYTES: usize = 64;
 pub(super) enum Request {
     Append { entries: Vec<(u64, Bytes)>, done: Done },
     Vote { vote: Vec<u8>, done: Done },
-    Committed(Vec<u8>),
     TruncateAfter { index: u64, done: Done },
     Purge { upto: Mark, done: Done },
 }
@@ -28,7 +27,7 @@ impl Request {
             Self::Append { entries, .. } => {
                 entries.iter().map(|(_, payload)| weight(payload)).sum()
             }
-            Self::Vote { vote: payload, .. } | Self::Committed(payload) => weight(payload),
+            Self::Vote { vote, .. } => weight(vote),
             Self::TruncateAfter { .. } | Self::Purge { .. } => REQUEST_BYTES,
         }
     }
@@ -40,7 +39,6 @@ impl Request {
             | Self::Vote { done, .. }
             | Self::TruncateAfter { done, .. }
             | Self::Purge { done, .. } => done,
-            Self::Committed(_) => return,
         };
         done(result);
     }
@@ -51,11 +49,40 @@ pub(super) fn weight(payload: &[u8]) -> usize {
     payload.len() + REQUEST_BYTES
 }
 
+/// What wakes the log's thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum WokenBy {
+    /// Nothing: it is at work, and looks for more before it waits.
+    #[default]
+    Nothing,
+    /// A request. It looks for a mark when its time limit is over: the mark of a batch comes right behind it, and to wake a thread
+    /// that then waits for company is to wake it for nothing.
+    Requests,
+    /// A request or a mark.
+    Anything,
+}
+
+/// A batch to be.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) requests: Vec<Request>,
+    /// How far is committed.
+    pub(super) mark: Option<Vec<u8>>,
+}
+
+impl Work {
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.mark.is_none()
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Queue {
     pub(super) requests: VecDeque<Request>,
-    /// The thread waits for work; at other times it looks for some before it waits, and need not be woken.
-    pub(super) is_awaited: bool,
+    /// How far is committed, since this was last written. It waits for a batch that is synced anyway. One that is not would break
+    /// the rule that each batch is safe before the next is written.
+    pub(super) mark: Option<Vec<u8>>,
+    pub(super) woken_by: WokenBy,
     /// Closed: no request may be added any more.
     pub(super) stopping: bool,
     /// The log has failed, and with it everything that comes.
@@ -63,15 +90,19 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// The oldest requests: at least one if there is one, then as many as fit `bytes_max`.
-    pub(super) fn take(&mut self, bytes_max: usize) -> Vec<Request> {
+    /// The oldest requests: at least one if there is one, then as many as fit `bytes_max`. The mark goes with the last of them: entries
+    /// that it covers may be among those that are left.
+    pub(super) fn take(&mut self, bytes_max: usize) -> Work {
         let mut bytes = 0;
         let mut fits = |request: &Request| {
             bytes += request.weight();
             bytes <= bytes_max
         };
         let count = self.requests.iter().take_while(|request| fits(request)).count();
-        self.requests.drain(..count.max(1).min(self.requests.len())).collect()
+        let requests: Vec<_> =
+            self.requests.drain(..count.max(1).min(self.requests.len())).collect();
+        let is_last = self.requests.is_empty() && !requests.is_empty();
+        Work { requests, mark: self.mark.take_if(|_| is_last) }
     }
 
     /// Why nothing is taken in any more.
@@ -90,16 +121,19 @@ mod tests {
 
     #[test]
     fn a_batch_is_bounded_and_never_empty() {
-        let mut queue = Queue::default();
+        let mut queue = Queue { mark: Some(vec![1]), ..Queue::default() };
         for length in [10, 10_000, 10, 10] {
             let entries = vec![(1, Bytes::from(vec![0; length]))];
             queue.requests.push_back(Request::Append { entries, done: Box::new(|_| {}) });
         }
-        let mut counts = Vec::new();
+        let mut taken = Vec::new();
         while !queue.requests.is_empty() {
-            counts.push(queue.take(1000).len());
+            let work = queue.take(1000);
+            taken.push((work.requests.len(), work.mark.is_some()));
         }
-        assert_eq!(counts, [1, 1, 2]);
+        assert_eq!(taken, [(1, false), (1, false), (2, true)]);
+        queue.mark = Some(vec![2]);
         assert!(queue.take(1000).is_empty());
+        assert_eq!(queue.mark, Some(vec![2]), "it waits for company");
     }
 }

@@ -9,7 +9,7 @@ use crate::base::{lock, system_random, wait, wait_for};
 use crate::disk::wal::error::{WalError, io_error};
 use crate::disk::wal::frame::{BatchWriter, Carried, Record};
 use crate::disk::wal::index::{Place, SegmentFile};
-use crate::disk::wal::queue::Request;
+use crate::disk::wal::queue::{Request, WokenBy, Work};
 use crate::disk::wal::segment::{self, HEADER_BYTES, Header};
 use crate::disk::wal::spares::Spares;
 use crate::disk::wal::{LogOwner, Shared};
@@ -43,8 +43,6 @@ pub(super) struct Thread {
     identity: LogOwner,
     tail: Tail,
     batch: BatchWriter,
-    /// A mark that waits for the next batch.
-    committed: Option<Vec<u8>>,
     spares: Spares,
 }
 
@@ -57,12 +55,12 @@ enum IndexChange {
 
 impl Thread {
     pub(super) fn new(shared: Arc<Shared>, identity: LogOwner, tail: Tail, spares: Spares) -> Self {
-        Self { shared, identity, tail, batch: BatchWriter::default(), committed: None, spares }
+        Self { shared, identity, tail, batch: BatchWriter::default(), spares }
     }
 
     pub(super) fn run(mut self) {
-        while let Some(requests) = self.next_requests() {
-            if !self.serve(requests) {
+        while let Some(work) = self.next_work() {
+            if !self.serve(work) {
                 break;
             }
         }
@@ -72,8 +70,8 @@ impl Thread {
     /// Writes what waits, on the calling thread.
     pub(super) fn write_what_waits(&mut self) {
         loop {
-            let requests = lock(&self.shared.queue).take(self.shared.options.batch_bytes_max);
-            if requests.is_empty() || !self.serve(requests) {
+            let work = lock(&self.shared.queue).take(self.shared.options.batch_bytes_max);
+            if work.is_empty() || !self.serve(work) {
                 return;
             }
         }
@@ -81,24 +79,27 @@ impl Thread {
 
     /// Ends the log, with the last mark in it.
     pub(super) fn close(&mut self) {
-        if self.committed.is_some() && lock(&self.shared.queue).failed.is_none() {
-            self.serve(Vec::new());
+        let mut queue = lock(&self.shared.queue);
+        let mark = queue.mark.take().filter(|_| queue.failed.is_none());
+        drop(queue);
+        if mark.is_some() {
+            self.serve(Work { requests: Vec::new(), mark });
         }
         self.refuse_the_rest();
         self.spares.stop();
     }
 
-    /// Makes requests safe and calls back; `false` when the log has failed. Without requests the mark that waits is written.
-    fn serve(&mut self, requests: Vec<Request>) -> bool {
+    /// Makes requests and mark safe and calls back; `false` when the log has failed.
+    fn serve(&mut self, work: Work) -> bool {
         self.shared.pulse.serving.store(true, Ordering::Relaxed);
-        let goes_on = self.serve_batch(requests);
+        let goes_on = self.serve_batch(work);
         self.shared.pulse.batches.fetch_add(1, Ordering::Relaxed);
         self.shared.pulse.serving.store(false, Ordering::Relaxed);
         goes_on
     }
 
-    fn serve_batch(&mut self, requests: Vec<Request>) -> bool {
-        let result = self.commit(&requests);
+    fn serve_batch(&mut self, Work { requests, mark }: Work) -> bool {
+        let result = self.commit(&requests, mark.as_deref());
         if let Err(error) = &result {
             self.shared.fail(error);
         }
@@ -114,11 +115,13 @@ impl Thread {
         kind.is_none()
     }
 
-    /// Waits for work and takes a batch of it; nothing in it when a mark has waited long enough. `None` when the log is closed
-    /// and nothing is left, or when it has failed.
-    fn next_requests(&self) -> Option<Vec<Request>> {
+    /// Waits for work and takes a batch of it; a mark alone when that has waited long enough. `None` when the log is closed and
+    /// nothing is left, or when it has failed.
+    fn next_work(&self) -> Option<Work> {
         let options = &self.shared.options;
         let mut queue = lock(&self.shared.queue);
+        // Nothing has come for the time that a mark waits.
+        let mut is_quiet = false;
         loop {
             if queue.failed.is_some() {
                 return None;
@@ -129,22 +132,27 @@ impl Thread {
             if queue.stopping {
                 return None;
             }
-            queue.is_awaited = true;
-            if self.committed.is_none() {
+            if is_quiet && queue.mark.is_none() {
+                queue.woken_by = WokenBy::Anything;
                 queue = wait(&self.shared.work, queue);
                 continue;
             }
+            queue.woken_by = WokenBy::Requests;
             let over;
             (queue, over) = wait_for(&self.shared.work, queue, options.mark_after);
-            queue.is_awaited = false;
+            queue.woken_by = WokenBy::Nothing;
             if over && queue.requests.is_empty() && !queue.stopping {
-                return Some(Vec::new());
+                let mark = queue.mark.take();
+                if mark.is_some() {
+                    return Some(Work { requests: Vec::new(), mark });
+                }
+                is_quiet = true;
             }
         }
     }
 
-    /// Makes everything in `requests` safe with one write and one sync.
-    fn commit(&mut self, requests: &[Request]) -> Result<(), WalError> {
+    /// Makes everything in `requests`, and the mark, safe with one write and one sync.
+    fn commit(&mut self, requests: &[Request], mark: Option<&[u8]>) -> Result<(), WalError> {
         let mut changes = Vec::with_capacity(requests.len());
         let mut last_entry = self.tail.last_entry;
         let mut carried = self.tail.carried.clone();
@@ -164,9 +172,6 @@ impl Thread {
                     }
                 }
                 Request::Vote { vote, .. } => self.note(&mut carried, &Record::Vote(vote)),
-                // It waits for a batch that is synced anyway. One that is not would break the rule that each batch is safe
-                // before the next is written.
-                Request::Committed(mark) => self.committed = Some(mark.clone()),
                 Request::TruncateAfter { index, .. } => {
                     self.batch.push(&Record::TruncateAfter(*index));
                     changes.push(IndexChange::TruncateAfter(*index));
@@ -180,11 +185,11 @@ impl Thread {
                 }
             }
         }
-        if self.batch.is_empty() && !requests.is_empty() {
-            return Ok(());
+        if let Some(mark) = mark {
+            self.note(&mut carried, &Record::Committed(mark));
         }
-        if let Some(mark) = self.committed.take() {
-            self.note(&mut carried, &Record::Committed(&mark));
+        if self.batch.is_empty() {
+            return Ok(());
         }
         self.shared.pulse.on_disk.store(true, Ordering::Relaxed);
         let written = self.write();

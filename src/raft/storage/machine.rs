@@ -139,12 +139,16 @@ impl Machine {
         if let (Some(log), Some(applied)) = (&self.log, &self.state.applied) {
             log.until_safe(applied.index).await?;
         }
-        self.announce(batch);
+        if self.announce(batch) == 1 {
+            // Lets the task that was woken send its answer before openraft hears of the entry (ADR 37).
+            tokio::task::yield_now().await;
+        }
         Ok(())
     }
 
-    fn announce(&mut self, batch: &mut Vec<Applying>) {
-        let Some(view) = self.view() else { return };
+    /// Returns how many writers of this member were answered.
+    fn announce(&mut self, batch: &mut Vec<Applying>) -> usize {
+        let Some(view) = self.view() else { return 0 };
         if batch.iter().any(|done| matches!(done.answer.applied, Applied::Recorded)) {
             (self.listeners.facts)(&view);
         }
@@ -162,10 +166,11 @@ impl Machine {
         for (lease, ttl_s) in batch.iter().filter_map(|done| granted(&done.answer.applied)) {
             self.listeners.observer.lease_granted(lease, ttl_s);
         }
-        let mut responders = Vec::new();
+        let (mut responders, mut answered) = (Vec::new(), 0);
         let ours = batch.drain(..).filter_map(|done| {
             responders.extend(done.responder);
             let origin = done.origin.filter(|origin| origin.member == self.member)?;
+            answered += 1;
             Some((origin.ticket, done.answer))
         });
         self.listeners.tickets.applied(view.position.index, view.position.term, ours);
@@ -177,6 +182,7 @@ impl Machine {
         for responder in responders {
             responder.send(());
         }
+        answered
     }
 }
 
