@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use cairn::disk::{
     CrashFiles, File, Files, LogPulse, Mark, PrepareSpare, Survival, Wal, WalError, WalObserver,
     WalOptions,
 };
+use rustix::thread::gettid;
 
 use super::rot::Failures;
 use super::{DIR, ME, Quiet, open, options, wait};
@@ -434,6 +435,60 @@ fn a_mark_that_waits_for_company_goes_out_alone_after_a_while() {
     until_written(b"mark 2");
     wal.shutdown();
     assert_eq!(batches.count.load(Ordering::Relaxed), 3, "there is nothing left to write");
+}
+
+/// Knows the log's thread.
+#[derive(Default)]
+struct Known(AtomicI32);
+
+impl WalObserver for Known {
+    fn written(&self, _bytes: usize) {
+        self.0.store(gettid().as_raw_nonzero().get(), Ordering::Relaxed);
+    }
+
+    fn synced(&self, _took: Duration) {}
+    fn failed(&self, _error: &WalError) {}
+}
+
+impl Known {
+    /// Is it asleep, and how often has it fallen asleep?
+    fn look(&self) -> (bool, u64) {
+        let path = format!("/proc/self/task/{}/status", self.0.load(Ordering::Relaxed));
+        let status = std::fs::read_to_string(path).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().to_owned()
+        };
+        (field("State:").starts_with('S'), field("voluntary_ctxt_switches:").parse().unwrap())
+    }
+
+    fn fell_asleep(&self) -> u64 {
+        let begun = Instant::now();
+        loop {
+            if let (true, times) = self.look() {
+                return times;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not sleep");
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Behind each batch consensus says how far is committed. A thread that was woken for that would only wait for company.
+#[test]
+fn a_mark_behind_a_batch_wakes_no_thread() {
+    let (still, known) = (Still::new(), Arc::new(Known::default()));
+    let slow = WalOptions { mark_after: PATIENCE, ..options(PrepareSpare::Never) };
+    let wal = still.open_log_with(slow, known.clone());
+    for index in 1..=20 {
+        append(&wal, index, 10);
+        let before = known.fell_asleep();
+        wal.save_committed(b"mark".to_vec());
+        // As long as a thread that was woken takes to fall asleep again.
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(known.fell_asleep(), before, "behind entry {index}");
+    }
+    wal.shutdown();
 }
 
 #[test]
