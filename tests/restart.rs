@@ -66,9 +66,9 @@ fn a_member_that_waits_for_a_name_server_ends_when_it_is_asked_to() {
          --initial-cluster a=http://127.0.0.1:1,b=http://b.test:2380,c=http://c.test:2380",
         settings.display()
     );
-    let program = std::env::var("CAIRN_TEST_BIN");
-    let program = program.unwrap_or_else(|_| env!("CARGO_BIN_EXE_cairn").to_owned());
-    let words = ["--mount", "sh", "-c", &script, &program].map(str::to_owned);
+    let program = Flavor::Subject.program();
+    let program = program.to_str().expect("a path of this project is text");
+    let words = ["--mount", "sh", "-c", &script, program].map(str::to_owned);
     let mut member = Process::start("unshare", &words);
     let mut query = [0; 512];
     name_server.recv(&mut query).unwrap_or_else(|error| panic!("{error}: {}", member.log()));

@@ -22,7 +22,7 @@ MANY_WATCHERS, SPREAD, PUTS = 50_000, 3, 5
 VALUE_BYTES = [100, 400, 1_600, 6_400, 25_600, 102_400, 409_600, 1 << 20]
 CHILDREN = [10, 40, 160, 640, 2_560, 10_240, 40_960, 100_000]
 PATIENCE = ["--timeout", "120s"]
-# After millions of keys.
+# What a server gets to finish what a filling has left.
 SETTLES_S = 10
 # Descriptors that a server keeps for itself beside those of its clients; cairn sets most aside.
 DESCRIPTORS = 2_000

@@ -57,7 +57,7 @@ def read_options():
     parser.add_argument("--seconds", type=float, help="length of a run (5; of --growth 2)")
     parser.add_argument("--section", action="append", choices=[*SECTIONS, "all"], help="measure this part of the document")
     parser.add_argument("--minutes", type=int, default=30, help="of the section bounded, how long memory is looked at (30)")
-    parser.add_argument("--growth", action="store_true", help="curves of growing sizes; about 12 minutes")
+    parser.add_argument("--growth", action="store_true", help="curves of growing sizes; about 15 minutes")
     parser.add_argument("--curve", action="append", choices=CURVES, help="of --growth, only what grows with this")
     parser.add_argument("--scale", type=float, default=1, help="of --growth, only sizes up to this part of the largest (1)")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md and docs/growth; all sections if none is named")

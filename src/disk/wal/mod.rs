@@ -273,12 +273,9 @@ impl Wal {
             return;
         }
         queue.mark = Some(mark);
-        let wakes = queue.woken_by == WokenBy::Anything;
-        if wakes {
+        if queue.woken_by == WokenBy::Anything {
             queue.woken_by = WokenBy::Nothing;
-        }
-        drop(queue);
-        if wakes {
+            drop(queue);
             self.shared.work.notify_one();
         }
     }
