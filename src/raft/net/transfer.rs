@@ -72,18 +72,19 @@ pub(in crate::raft) async fn send(
         let next = checkpoints.work(move || store.block_after(from.as_ref(), BLOCK_BYTES));
         let (block, last) = next.await?;
         let Some(last) = last else { break };
-        let sent = || checkpoints.got_through(checkpoint);
+        let sent = || checkpoints.outgoing().got_through(checkpoint);
         send_whole(link, snapshot::BLOCK, &block, sent).await?;
         after = Some(last);
     }
     link.outgoing.put(snapshot::END, &[])?;
     within(PROGRESS, link.outgoing.flush()).await?;
-    let answer = checkpoints.while_it_is_on_its_way(checkpoint, receive(link, INSTALL)).await?;
+    let answer =
+        checkpoints.outgoing().while_it_is_on_its_way(checkpoint, receive(link, INSTALL)).await?;
     if answer.kind == snapshot::FAILED {
         return Err(io::Error::other(String::from_utf8_lossy(&answer.payload).into_owned()));
     }
     messages::expect(&answer, snapshot::INSTALLED).map_err(malformed)?;
-    checkpoints.arrived(checkpoint.applied);
+    checkpoints.outgoing().arrived(checkpoint.applied);
     info!(target: "rafthttp", "snapshot {index} is installed on {}", link.peer);
     messages::decode_one_vote(&answer.payload).map_err(malformed)
 }

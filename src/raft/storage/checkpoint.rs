@@ -7,7 +7,6 @@
 //! one. A checkpoint that is being built and a snapshot that is being installed take turns.
 
 use std::io;
-use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,6 +24,7 @@ use crate::mvcc::{self, Revision};
 use crate::raft::adapter::types::{self, LogId, StoredMembership, Types};
 use crate::raft::storage::blocking::{self, Enough};
 use crate::raft::storage::encoding;
+use crate::raft::storage::outgoing::Outgoing;
 use crate::store::{
     Applied, Changes, Header, HistoryLimits, Loader, NodeLoader, NodeRecords, RecordChange, Store,
 };
@@ -43,9 +43,6 @@ const SPARE_REVISIONS: u64 = 10_000;
 
 /// Nodes are handed from the thread that reads them to one that decodes them in pieces of so many bytes.
 const PIECE_BYTES: usize = 256 << 10;
-
-/// A follower whose connection broke gets the rest of the same checkpoint if it is back within this time.
-const RESUME: Duration = Duration::from_secs(20);
 
 /// A state and the log entry that led to it.
 #[derive(Clone, Debug)]
@@ -118,7 +115,7 @@ pub(in crate::raft) struct Checkpoints {
     writing: Mutex<()>,
     /// The last entry of what is on disk.
     durable: watch::Sender<Option<LogId>>,
-    sending: Mutex<Option<Sending>>,
+    outgoing: Outgoing,
     committed: Box<dyn Fn(Duration) + Send + Sync>,
     changes_bytes: AtomicUsize,
 }
@@ -136,12 +133,6 @@ impl From<TablesError> for Unread {
     }
 }
 
-/// A checkpoint that is on its way to a follower. If the connection breaks, the rest of the same one is sent.
-struct Sending {
-    checkpoint: Checkpoint,
-    until: Instant,
-}
-
 impl Checkpoints {
     /// `committed` is told how long each commit took.
     pub(in crate::raft) fn new(
@@ -149,10 +140,10 @@ impl Checkpoints {
         io: IoMode,
         committed: Box<dyn Fn(Duration) + Send + Sync>,
     ) -> Self {
-        let (writing, durable, sending) =
-            (Mutex::default(), watch::Sender::default(), Mutex::default());
+        let (writing, durable, outgoing) =
+            (Mutex::default(), watch::Sender::default(), Outgoing::new(io));
         let changes_bytes = AtomicUsize::new(0);
-        Self { tables, io, writing, durable, sending, committed, changes_bytes }
+        Self { tables, io, writing, durable, outgoing, committed, changes_bytes }
     }
 
     /// The last entry of what is on disk; none before the first checkpoint.
@@ -184,61 +175,9 @@ impl Checkpoints {
         let _ = self.durable.subscribe().wait_for(reached).await;
     }
 
-    /// The state to send to a follower: `now`, or the one that was being sent a moment ago.
-    pub(in crate::raft) fn to_send(&self, now: impl FnOnce() -> Checkpoint) -> Checkpoint {
-        let mut sending = lock(&self.sending);
-        if let Some(sending) = sending.as_ref().filter(|sending| sending.until > Instant::now()) {
-            return sending.checkpoint.clone();
-        }
-        let before = sending.take();
-        drop(sending);
-        self.let_go(before);
-        now()
-    }
-
-    /// A part of it got through. Until then nothing is lost when a later state is sent instead, and to a follower that is away for
-    /// long an old one would be sent for nothing.
-    pub(in crate::raft) fn got_through(&self, checkpoint: &Checkpoint) {
-        let until = Instant::now() + RESUME;
-        let mut sending = lock(&self.sending);
-        let before = match &mut *sending {
-            Some(sending) if sending.checkpoint.applied == checkpoint.applied => {
-                sending.until = until;
-                None
-            }
-            // Another follower gets that one.
-            Some(sending) if sending.until > Instant::now() => None,
-            sending => sending.replace(Sending { checkpoint: checkpoint.clone(), until }),
-        };
-        drop(sending);
-        self.let_go(before);
-    }
-
-    /// Waits for `installed`; until then it is not there.
-    pub(in crate::raft) async fn while_it_is_on_its_way<T>(
-        &self,
-        checkpoint: &Checkpoint,
-        installed: impl Future<Output = T>,
-    ) -> T {
-        let mut installed = pin!(installed);
-        loop {
-            self.got_through(checkpoint);
-            if let Ok(done) = tokio::time::timeout(RESUME / 2, &mut installed).await {
-                return done;
-            }
-        }
-    }
-
-    /// Is a follower about to get one?
-    pub(in crate::raft) fn is_on_its_way(&self) -> bool {
-        lock(&self.sending).as_ref().is_some_and(|sending| sending.until > Instant::now())
-    }
-
-    /// The receiver has it. The next follower gets a later one: the log may no longer reach back to this one, and then it would be
-    /// sent for ever.
-    pub(in crate::raft) fn arrived(&self, applied: Option<LogId>) {
-        let sent = lock(&self.sending).take_if(|sending| sending.checkpoint.applied == applied);
-        self.let_go(sent);
+    /// What followers are being sent.
+    pub(in crate::raft) fn outgoing(&self) -> &Outgoing {
+        &self.outgoing
     }
 
     /// Does what takes the processor for a while, on a thread that serves nothing else.
@@ -254,12 +193,6 @@ impl Checkpoints {
         if what.is_some() {
             blocking::let_go(self.io, what);
         }
-    }
-
-    /// Drops a checkpoint that no follower has asked for lately: it holds on to the memory of an older state.
-    fn forget_sent(&self) {
-        let sent = lock(&self.sending).take_if(|sending| sending.until <= Instant::now());
-        self.let_go(sent);
     }
 
     /// Reads the checkpoint; an empty store when there is none.
@@ -323,7 +256,7 @@ impl Checkpoints {
 
     /// Writes what differs from what is on disk. Does nothing when that is not older: a snapshot was installed meanwhile.
     fn advance(&self, to: &Checkpoint, difference: &Difference) -> Result<(), CheckpointError> {
-        self.forget_sent();
+        self.outgoing.forget();
         let _writing = lock(&self.writing);
         let durable = self.durable();
         if durable.is_some() && durable >= to.applied {
@@ -527,7 +460,7 @@ impl RaftSnapshotBuilder<Types> for CheckpointBuilder {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::raft) mod tests {
     use std::sync::mpsc;
     use std::thread;
 
@@ -539,7 +472,7 @@ mod tests {
 
     const LIMITS: HistoryLimits = HistoryLimits { events_max: 10, bytes_max: 1000 };
 
-    fn checkpoint(index: u64) -> Checkpoint {
+    pub(in crate::raft) fn checkpoint(index: u64) -> Checkpoint {
         let membership = StoredMembership::default();
         Checkpoint {
             store: Store::new(LIMITS),
@@ -756,36 +689,5 @@ mod tests {
             save(&store, &mut difference);
             save(&store, &mut difference);
         }
-    }
-
-    /// A member joined while the log was long. The leader sent its checkpoint, wrote the next one and purged the log behind
-    /// that; the member needed a checkpoint again, and got the first one again, for as long as it asked.
-    #[test]
-    fn what_has_arrived_is_not_sent_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::open(&RealFiles, &dir.path().join("checkpoint")).unwrap();
-        let checkpoints = Checkpoints::new(tables, IoMode::Inline, Box::new(|_| {}));
-        let sent_at = |now| checkpoints.to_send(|| checkpoint(now)).applied.unwrap().index;
-        checkpoints.got_through(&checkpoint(1));
-        assert_eq!(sent_at(2), 1, "its connection broke, and the rest is sent");
-        checkpoints.got_through(&checkpoint(2));
-        assert_eq!(sent_at(2), 1, "another follower gets that one");
-        checkpoints.arrived(checkpoint(1).applied);
-        assert_eq!(sent_at(2), 2);
-        checkpoints.got_through(&checkpoint(2));
-        checkpoints.arrived(checkpoint(1).applied);
-        assert_eq!(sent_at(3), 2, "that was another one");
-    }
-
-    /// A member that was away for long was sent the checkpoint that the leader had at the first attempt, installed it, and then
-    /// needed the latest one all the same.
-    #[test]
-    fn a_follower_that_is_away_gets_the_latest() {
-        let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::open(&RealFiles, &dir.path().join("checkpoint")).unwrap();
-        let checkpoints = Checkpoints::new(tables, IoMode::Inline, Box::new(|_| {}));
-        // The first attempt, which reaches no follower.
-        checkpoints.to_send(|| checkpoint(1));
-        assert_eq!(checkpoints.to_send(|| checkpoint(2)).applied, checkpoint(2).applied);
     }
 }

@@ -259,7 +259,8 @@ impl RaftStateMachine<Types> for Machine {
     /// The state as it is now: that of the last checkpoint is only on disk. It is later, which spares the follower a part of
     /// the log.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<OpenraftSnapshot>> {
-        let snapshot = || self.checkpoints.to_send(|| self.state.checkpoint()).into_snapshot();
+        let snapshot =
+            || self.checkpoints.outgoing().to_send(|| self.state.checkpoint()).into_snapshot();
         Ok(self.state.applied.is_some().then(snapshot))
     }
 }

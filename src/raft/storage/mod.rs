@@ -7,6 +7,7 @@ pub(in crate::raft) mod checkpoint;
 pub(in crate::raft) mod encoding;
 pub(in crate::raft) mod log;
 pub(in crate::raft) mod machine;
+pub(in crate::raft) mod outgoing;
 pub(in crate::raft) mod pace;
 mod recent;
 pub(in crate::raft) mod sole;

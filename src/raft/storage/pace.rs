@@ -178,7 +178,7 @@ impl Raft {
                     idle && bytes >= IDLE_WAL_BYTES_MIN
                 }
             };
-            if due && pace.is_time(self.shared.checkpoints.is_on_its_way()) {
+            if due && pace.is_time(self.shared.checkpoints.outgoing().is_on_its_way()) {
                 let index = self.view.load().position.index;
                 info!(target: "etcdserver", "start to snapshot (applied: {index})");
                 if self.checkpoint().await.is_err() || !self.has_checkpoint_at(index).await {
@@ -215,7 +215,7 @@ impl Raft {
     pub(in crate::raft) async fn cut_log(self) {
         let pace = Arc::clone(&self.shared.pace);
         loop {
-            while !pace.may_cut(self.shared.checkpoints.is_on_its_way()) {
+            while !pace.may_cut(self.shared.checkpoints.outgoing().is_on_its_way()) {
                 tokio::time::sleep(CUT_RETRY).await;
             }
             let dispensable = self.shared.checkpoints.durable().and_then(|last| {
