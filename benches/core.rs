@@ -3,10 +3,19 @@
 //! What must not get slower is counted in instructions instead, in `src/costs.rs`: those are the same on every machine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use cairn::model::{KeyPath, LogTime, Reader, Writer};
-use cairn::store::{Command, Event, Filter, HistoryLimits, Scan, Store, Write};
+use cairn::model::{
+    Clock, KeyPath, LogIndex, LogPosition, LogTime, Reader, Term, WallTime, Writer,
+};
+use cairn::raft::{Observer, View};
+use cairn::replica::{Hub, Watch};
+use cairn::store::{
+    Access, Asker, Command, Event, Filter, HistoryLimits, Intent, Scan, Store, Write,
+};
+use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
+use futures_util::FutureExt;
 
 fn main() {
     divan::main();
@@ -121,5 +130,55 @@ fn find_nothing_in_a_history_of_a_thousand(bencher: Bencher<'_, '_>) {
         let history = store.history();
         let scan = Scan { from: history.oldest(), filter: &filter };
         history.find(scan).is_ok()
+    });
+}
+
+/// Nothing here takes its time from a clock.
+struct StillClock;
+
+impl Clock for StillClock {
+    fn wall(&self) -> WallTime {
+        WallTime(0)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// A long poll of the key that [`path`] gives for `number`.
+fn poll(hub: &Arc<Hub>, view: &View, number: u32) -> Watch {
+    let access =
+        Access { path: path(number), slash: false, recursive: false, intent: Intent::Read };
+    let reply = hub.watch(view, access, Asker::Guest, None, false).expect("there is room");
+    reply.outcome.expect("it is from now on")
+}
+
+/// One write that long polls wait for, until each has its event and the next poll of its client waits: of one key with so many polls, and of
+/// one of so many keys with one poll each. An item is an event.
+#[divan::bench(args = [(1, 1), (1, 9_000), (9_000, 1)])]
+fn tell_polls_and_take_the_next(bencher: Bencher<'_, '_>, (keys, polls): (u32, u32)) {
+    let mut store = store(keys);
+    let hub = Hub::new(usize::MAX, Arc::new(StillClock));
+    let view = |store: &Store| {
+        let position = LogPosition { term: Term(1), index: LogIndex(store.index().0) };
+        Arc::new(View { store: store.clone(), position })
+    };
+    let first = view(&store);
+    hub.replaced(&first);
+    let mut waiting: Vec<Vec<Watch>> =
+        (0..keys).map(|key| (0..polls).map(|_| poll(&hub, &first, key)).collect()).collect();
+    let mut next = (0..keys).cycle();
+    bencher.counter(ItemsCount::new(polls)).bench_local(|| {
+        let key = next.next().expect("it has no end");
+        let applied = store.apply(LogTime(1), &set(key));
+        let view = view(&store);
+        hub.published(&view, applied.events());
+        hub.answered();
+        for watch in &mut waiting[key as usize] {
+            let notice = watch.next().now_or_never().expect("it was told");
+            assert!(notice.is_some(), "the hub is open");
+            *watch = poll(&hub, &view, key);
+        }
     });
 }

@@ -5,8 +5,8 @@
 //! channel ends; it ends when the watcher reads too slowly, when a snapshot takes the place of the state, when the right to what
 //! it waits for is lost, and at a stop.
 
-use std::collections::BTreeMap;
-use std::ops::RangeBounds;
+mod waiting;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -15,12 +15,13 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::base::lock;
-use crate::model::{Clock, KeyPath, LogTime, StoreIndex, Unavailable};
+use crate::model::{Clock, LogTime, StoreIndex, Unavailable};
 use crate::mvcc::LeaseId;
 use crate::raft::{Observer, View};
+use crate::replica::hub::waiting::{Entry, Place, Served, Sink, Target, Waiting};
 use crate::replica::v3::watch::WatchHub;
 use crate::replica::v3::{Lessor, seconds};
-use crate::store::{Access, Asker, Event, Filter, Intent, Members};
+use crate::store::{Access, Asker, Event, Members};
 
 /// Events a stream may lag behind before it reads from the history again.
 const EVENTS_BUFFERED: usize = 64;
@@ -51,7 +52,7 @@ pub struct Hub {
     /// Long polls that have their event and are woken when its writer has been answered. The thread that applies fills it and
     /// empties it.
     served: Mutex<Vec<Served>>,
-    /// `watchers.entries.len()`, readable without the lock.
+    /// `watchers.waiting.watchers()`, readable without the lock.
     count: AtomicUsize,
     requests: AtomicU64,
     refused: AtomicU64,
@@ -68,60 +69,8 @@ pub struct Hub {
 
 #[derive(Debug, Default)]
 struct Watchers {
-    entries: BTreeMap<Place, Entry>,
-    registered: u64,
+    waiting: Waiting,
     closed: bool,
-}
-
-/// Where a watcher stands: by key, so that the watchers below a directory are a range; of one key, those that also see what
-/// happens below it come first, so that an event below passes all others over.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    path: KeyPath,
-    depth: Depth,
-    /// In the order of registration.
-    number: u64,
-}
-
-/// What a watcher sees beside its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Depth {
-    /// Everything below.
-    Recursive,
-    /// Nothing.
-    Flat,
-}
-
-impl Place {
-    /// The first of a key that may stand in `depth`.
-    fn first(path: KeyPath, depth: Depth) -> Self {
-        Self { path, depth, number: 0 }
-    }
-
-    /// The last one.
-    fn last(path: KeyPath, depth: Depth) -> Self {
-        Self { path, depth, number: u64::MAX }
-    }
-
-    fn recursive(&self) -> bool {
-        self.depth == Depth::Recursive
-    }
-
-    fn access(&self, entry: &Entry) -> Access {
-        let (slash, recursive, intent) = (entry.slash, self.recursive(), Intent::Read);
-        Access { path: self.path.clone(), slash, recursive, intent }
-    }
-}
-
-/// A long poll and its event.
-type Served = (oneshot::Sender<Arc<Notice>>, Arc<Notice>);
-
-#[derive(Debug)]
-struct Entry {
-    slash: bool,
-    asker: Asker,
-    from: StoreIndex,
-    sink: Sink,
 }
 
 /// How many events a watcher wants.
@@ -131,12 +80,6 @@ pub(super) enum Kind {
     Once,
     /// All.
     Stream,
-}
-
-#[derive(Debug)]
-enum Sink {
-    Once(oneshot::Sender<Arc<Notice>>),
-    Stream(mpsc::Sender<Arc<Notice>>),
 }
 
 impl Hub {
@@ -214,10 +157,10 @@ impl Hub {
         let mut watchers = self.lock();
         watchers.closed = true;
         self.v3.close();
-        let entries = std::mem::take(&mut watchers.entries);
+        let waiting = std::mem::take(&mut watchers.waiting);
         self.count.store(0, Ordering::Relaxed);
         drop(watchers);
-        drop(entries);
+        drop(waiting);
     }
 
     /// The newest view; `None` before the first.
@@ -247,7 +190,7 @@ impl Hub {
         if watchers.closed {
             return Err(Unavailable::Stopped.into());
         }
-        let count = watchers.entries.len();
+        let count = watchers.waiting.watchers();
         if count >= self.watchers_max {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(Unavailable::TooManyWatchers.into());
@@ -262,9 +205,6 @@ impl Hub {
                 return other.map(|_| None);
             }
         };
-        watchers.registered += 1;
-        let depth = if access.recursive { Depth::Recursive } else { Depth::Flat };
-        let place = Place { path: access.path.clone(), depth, number: watchers.registered };
         let (sink, feed) = match kind {
             Kind::Once => {
                 let (event_tx, event_rx) = oneshot::channel();
@@ -275,8 +215,8 @@ impl Hub {
                 (Sink::Stream(events_tx), Feed::Stream(events_rx))
             }
         };
-        let (slash, asker) = (access.slash, asker.clone());
-        watchers.entries.insert(place.clone(), Entry { slash, asker, from, sink });
+        let entry = Entry { slash: access.slash, asker: asker.clone(), from, sink };
+        let place = watchers.waiting.enter(Target::of(access), entry);
         drop(watchers);
         Ok(Some(Registration { hub: Arc::clone(self), place, feed, ended: false }))
     }
@@ -288,8 +228,8 @@ impl Hub {
 
     fn forget(&self, place: &Place) {
         let mut watchers = self.lock();
-        let entry = watchers.entries.remove(place);
-        self.count.store(watchers.entries.len(), Ordering::Relaxed);
+        let entry = watchers.waiting.leave(place);
+        self.count.store(watchers.waiting.watchers(), Ordering::Relaxed);
         drop(watchers);
         drop(entry);
     }
@@ -299,13 +239,8 @@ impl Hub {
     /// This is the only time that a waiting watcher's right costs anything: a walk over all of them when users or roles change.
     fn cut(&self, view: &View) {
         let mut watchers = self.lock();
-        let keeps =
-            |place: &Place, entry: &Entry| view.store.allows(&entry.asker, &place.access(entry));
-        let places = watchers.entries.iter().filter(|(place, entry)| !keeps(place, entry));
-        let places: Vec<_> = places.map(|(place, _)| place.clone()).collect();
-        let lost: Vec<_> =
-            places.iter().filter_map(|place| watchers.entries.remove(place)).collect();
-        self.count.store(watchers.entries.len(), Ordering::Relaxed);
+        let lost = watchers.waiting.leave_unless(|asker, access| view.store.allows(asker, access));
+        self.count.store(watchers.waiting.watchers(), Ordering::Relaxed);
         drop(watchers);
         drop(lost);
     }
@@ -314,9 +249,9 @@ impl Hub {
         let mut served = lock(&self.served);
         let mut watchers = self.lock();
         for event in events {
-            watchers.announce(event, &mut served);
+            watchers.waiting.announce(event, &mut served);
         }
-        self.count.store(watchers.entries.len(), Ordering::Relaxed);
+        self.count.store(watchers.waiting.watchers(), Ordering::Relaxed);
     }
 }
 
@@ -353,10 +288,10 @@ impl Observer for Hub {
     fn replaced(&self, view: &Arc<View>) {
         self.show(view);
         let mut watchers = self.lock();
-        let entries = std::mem::take(&mut watchers.entries);
+        let waiting = std::mem::take(&mut watchers.waiting);
         self.count.store(0, Ordering::Relaxed);
         drop(watchers);
-        drop(entries);
+        drop(waiting);
     }
 }
 
@@ -424,62 +359,6 @@ impl Hub {
         self.v3.published(view);
         let auth = view.store.auth().revision().0;
         self.auth.swap(auth, Ordering::Relaxed) != auth
-    }
-}
-
-impl Watchers {
-    /// Hands `event` to all watchers whose filter sees it: those of the key, the recursive ones of the keys above, and of those
-    /// below. Long polls that get it are `served`.
-    fn announce(&mut self, event: &Arc<Event>, served: &mut Vec<Served>) {
-        if self.entries.is_empty() || event.refresh {
-            return;
-        }
-        let mut notice = None;
-        for path in event.path.way() {
-            let last = if path == event.path { Depth::Flat } else { Depth::Recursive };
-            let range = Place::first(path.clone(), Depth::Recursive)..=Place::last(path, last);
-            self.hand_over(range, event, &mut notice, served);
-        }
-        if event.action.removes() && event.node.dir {
-            // Keys below `/d` are those from `/d/` up to, but not including, `/d0`: `0` follows `/`.
-            let below = [event.path.as_bytes(), b"/"].concat();
-            let beyond = [event.path.as_bytes(), b"0"].concat();
-            let first = |path: &[u8]| Place::first(KeyPath::from_stored(path), Depth::Recursive);
-            self.hand_over(first(&below)..first(&beyond), event, &mut notice, served);
-        }
-    }
-
-    fn hand_over(
-        &mut self,
-        range: impl RangeBounds<Place>,
-        event: &Arc<Event>,
-        notice: &mut Option<Arc<Notice>>,
-        served: &mut Vec<Served>,
-    ) {
-        let mut done = Vec::new();
-        for (place, entry) in self.entries.range(range) {
-            let filter = Filter { path: place.path.clone(), recursive: place.recursive() };
-            if event.index < entry.from || !filter.sees(event) {
-                continue;
-            }
-            let notice = notice.get_or_insert_with(|| Notice::new(Arc::clone(event)));
-            match &entry.sink {
-                Sink::Once(_) => done.push(place.clone()),
-                // A full buffer: the watcher reads on from the history. A closed one: it is gone.
-                Sink::Stream(events_tx) => {
-                    if events_tx.try_send(Arc::clone(notice)).is_err() {
-                        done.push(place.clone());
-                    }
-                }
-            }
-        }
-        for place in done {
-            if let Some(Entry { sink: Sink::Once(event_tx), .. }) = self.entries.remove(&place)
-                && let Some(notice) = notice
-            {
-                served.push((event_tx, Arc::clone(notice)));
-            }
-        }
     }
 }
 

@@ -6,11 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{LogIndex, LogPosition, Refusal, StillClock, Term};
+use crate::model::{KeyPath, LogIndex, LogPosition, Refusal, StillClock, Term};
 use crate::replica::Watch;
 use crate::store::{
-    Applied, AuthCommand, Command, GUEST, HistoryLimits, Identity, PasswordHash, Permissions, ROOT,
-    Store, Write,
+    Applied, AuthCommand, Command, Filter, GUEST, HistoryLimits, Identity, Intent, PasswordHash,
+    Permissions, ROOT, Store, Write,
 };
 
 /// What is not here by then never comes.
