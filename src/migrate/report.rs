@@ -43,7 +43,7 @@ impl Nodes {
         let mut left: Vec<&Node> = root.into_iter().collect();
         while let Some(node) = left.pop() {
             let Some(dir) = node.as_dir() else { continue };
-            for child in dir.children().values() {
+            for (_, child) in dir.children() {
                 nodes.with_deadline += u64::from(child.expires.is_some());
                 if child.is_dir() {
                     nodes.directories += 1;

@@ -6,16 +6,16 @@
 //! subtree nor the search for the next death has to walk through it, and the size of the whole is known at any time.
 
 mod builder;
+mod children;
 mod node;
 
 use std::iter::Peekable;
 use std::ops::{Bound, ControlFlow};
 
-use imbl::OrdMap;
-
 use crate::model::{KeyPath, LogTime, Name, Refusal, StoreIndex};
 use crate::store::deaths::{Deaths, First};
 use crate::store::event::Removed;
+use crate::store::tree::children::Children;
 
 pub(super) use builder::{Builder, Misplaced};
 pub use node::{Facts, FileValue, Node};
@@ -23,7 +23,7 @@ pub use node::{Facts, FileValue, Node};
 /// What a directory holds.
 #[derive(Clone, Debug, Default)]
 pub struct Dir {
-    children: OrdMap<Name, Node>,
+    children: Children,
     /// How many nodes are below, on all levels.
     nodes: u64,
     /// What they weigh: [`NODE_BYTES`], name and value of each.
@@ -67,7 +67,7 @@ impl Trace {
 
 impl Dir {
     /// Children by name, in bytewise order.
-    pub fn children(&self) -> &OrdMap<Name, Node> {
+    pub fn children(&self) -> &Children {
         &self.children
     }
 
@@ -233,7 +233,7 @@ impl Tree {
         &mut self,
         path: &KeyPath,
         make: Option<StoreIndex>,
-        edit: impl FnOnce(&mut OrdMap<Name, Node>, &Name) -> T,
+        edit: impl FnOnce(&mut Children, &Name) -> T,
     ) -> T {
         let names: Vec<_> = path.names().collect();
         edit_below(&mut self.root, &names, make, edit)
@@ -300,12 +300,12 @@ fn edit_below<T>(
     node: &mut Node,
     names: &[&[u8]],
     make: Option<StoreIndex>,
-    edit: impl FnOnce(&mut OrdMap<Name, Node>, &Name) -> T,
+    edit: impl FnOnce(&mut Children, &Name) -> T,
 ) -> T {
     let (name, rest) = names.split_first().expect("the root is never edited");
     node.change_dir(|dir| {
         if !rest.is_empty()
-            && let Some(child) = dir.children.get_mut(*name)
+            && let Some(child) = dir.children.get_mut(name)
         {
             let before = Trace::of(child);
             let done = edit_below(child, rest, make, edit);
@@ -313,7 +313,7 @@ fn edit_below<T>(
             dir.child_changed(name, before, after);
             return done;
         }
-        let known = dir.children.get_key_value(*name);
+        let known = dir.children.get_key_value(name);
         let before = known.map_or_else(Trace::default, |(_, child)| Trace::of(child));
         let name = known.map_or_else(|| Name::from(*name), |(name, _)| Name::clone(name));
         let done = if rest.is_empty() {
@@ -353,14 +353,14 @@ pub(super) fn walk_after(
     let Some(dir) = node.as_dir() else { return ControlFlow::Continue(()) };
     let from = match after.split_first() {
         Some((name, rest)) => {
-            if let Some(child) = dir.children.get(*name) {
+            if let Some(child) = dir.children.get(name) {
                 walk_after(&path.child(name), child, rest, visit)?;
             }
             Bound::Excluded(*name)
         }
         None => Bound::Unbounded,
     };
-    for (name, child) in dir.children.range::<_, [u8]>((from, Bound::Unbounded)) {
+    for (name, child) in dir.children.range_from(from) {
         let child_path = path.child(name);
         visit(&child_path, child)?;
         walk_after(&child_path, child, &[], visit)?;

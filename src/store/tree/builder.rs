@@ -1,6 +1,7 @@
 //! A tree from its nodes in order, without a search for the place of each.
 
 use crate::model::Name;
+use crate::store::tree::children::Filler;
 use crate::store::tree::{Node, Trace, Tree};
 
 /// Takes nodes in order, either one: that of a walk, parents first, or the bytewise order of whole keys, in which `/a-` stands
@@ -18,8 +19,10 @@ pub(in crate::store) struct Builder {
 struct Open {
     /// Bytes of its key.
     key_bytes: usize,
-    /// With the children that are complete.
+    /// Without its children.
     node: Node,
+    /// Those that are complete.
+    children: Filler,
     /// The child that came last, complete or not.
     last: Option<Name>,
     /// Where it belongs: the place of its directory in the stack, and its own name.
@@ -33,7 +36,13 @@ pub(in crate::store) struct Misplaced;
 impl Default for Builder {
     fn default() -> Self {
         let Tree { root } = Tree::default();
-        let root = Open { key_bytes: 0, node: root, last: None, place: (0, Name::from(&[][..])) };
+        let root = Open {
+            key_bytes: 0,
+            node: root,
+            children: Filler::default(),
+            last: None,
+            place: (0, Name::from(&[][..])),
+        };
         Self { open: vec![root], key: Vec::new() }
     }
 }
@@ -63,7 +72,8 @@ impl Builder {
         dir.last = Some(Name::clone(&name));
         if node.is_dir() {
             let place = (place, name);
-            self.open.push(Open { key_bytes: key.len(), node, last: None, place });
+            let children = Filler::default();
+            self.open.push(Open { key_bytes: key.len(), node, children, last: None, place });
             self.key.clear();
             self.key.extend_from_slice(key);
         } else {
@@ -75,9 +85,9 @@ impl Builder {
     /// Completes the last open directory, which is not the root.
     fn close(&mut self) {
         let closed = self.open.pop().expect("the root's key is a beginning of every key");
-        let (dir, name) = closed.place;
+        let Open { node, children, place: (dir, name), .. } = closed;
         self.key.truncate(self.open.last().map_or(0, |open| open.key_bytes));
-        self.open[dir].adopt(name, closed.node);
+        self.open[dir].adopt(name, complete(node, children));
     }
 
     /// The tree.
@@ -86,7 +96,7 @@ impl Builder {
             self.close();
         }
         let root = self.open.pop().expect("the root is never closed");
-        Tree { root: root.node }
+        Tree { root: complete(root.node, root.children) }
     }
 }
 
@@ -95,9 +105,15 @@ impl Open {
     fn adopt(&mut self, name: Name, child: Node) {
         self.node.change_dir(|dir| {
             dir.settle(&name, Trace::default(), Trace::of(&child));
-            dir.children.insert(name, child);
         });
+        self.children.push(name, child);
     }
+}
+
+/// A directory with its children.
+fn complete(mut dir: Node, children: Filler) -> Node {
+    dir.change_dir(|dir| dir.children = children.finish());
+    dir
 }
 
 #[cfg(test)]

@@ -99,8 +99,7 @@ impl Node {
         &'a self,
         from: Bound<&'a [u8]>,
     ) -> impl Iterator<Item = (&'a Name, &'a Self)> {
-        let children =
-            self.as_dir().map(|dir| dir.children().range::<_, [u8]>((from, Bound::Unbounded)));
+        let children = self.as_dir().map(|dir| dir.children().range_from(from));
         let shown = |name: &Name| name.first() != Some(&KEYS_PREFIX_HIDDEN);
         children.into_iter().flatten().filter(move |(name, _)| shown(name))
     }
