@@ -58,7 +58,7 @@ fn clean_a_path(bencher: Bencher<'_, '_>) {
 #[divan::bench(args = KEYS)]
 fn apply_a_set(bencher: Bencher<'_, '_>, keys: u32) {
     let mut store = store(keys);
-    let commands: Vec<_> = (0..100).map(|number| set(number * (keys / 100))).collect();
+    let commands: Vec<_> = (0..1000).map(|number| set(number * 7919 % keys)).collect();
     let mut next = commands.iter().cycle();
     bencher.bench_local(|| store.apply(LogTime(1), next.next().expect("it has no end")));
 }
@@ -66,8 +66,10 @@ fn apply_a_set(bencher: Bencher<'_, '_>, keys: u32) {
 #[divan::bench(args = KEYS)]
 fn look_a_key_up(bencher: Bencher<'_, '_>, keys: u32) {
     let store = store(keys);
-    let path = path(keys / 2);
-    bencher.bench_local(|| black_box(store.get(&path)).outcome.is_ok());
+    let paths: Vec<_> = (0..1000).map(|number| path(number * 7919 % keys)).collect();
+    let mut next = paths.iter().cycle();
+    bencher
+        .bench_local(|| black_box(store.get(next.next().expect("it has no end"))).outcome.is_ok());
 }
 
 #[divan::bench]

@@ -14,6 +14,7 @@ from bounded import bounded
 from growth import CURVES, Growth
 from measure import Bench
 from plot import svg
+from profiles import profiles
 from sections import KINDS, Sections, describe_machine
 from tables import number, replace_part, table
 
@@ -43,6 +44,7 @@ SECTIONS = {
     "v3-watchers": ("Version 3: watchers", Sections.version_three_watchers),
     "v3-million": ("Version 3: a million keys", Sections.version_three_million),
     "small": ("A small member", Sections.small),
+    "profile": ("Where the processor time of a member goes (`perf`)", profiles),
     "bounded": ("What stays bounded", lambda sections: bounded(sections, KINDS, sections.options.minutes)),
 }
 

@@ -25,7 +25,7 @@ pub use codec::{DecodeError, Reader, Writer};
 pub use discovery::Discovery;
 pub use id::{ClusterId, MemberId};
 pub use index::{LogIndex, LogPosition, StoreIndex, Term};
-pub use name::Name;
+pub use name::{Name, Sought};
 pub use password::PasswordHash;
 pub use path::{KEYS_PREFIX_HIDDEN, KeyPath, PathLimits};
 pub(crate) use path::{has_hidden, walk_order};

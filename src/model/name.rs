@@ -19,20 +19,62 @@ const SHORT_BYTES_MAX: usize = 14;
 
 #[derive(Clone)]
 enum Bytes {
-    Short { length: u8, bytes: [u8; SHORT_BYTES_MAX] },
+    Short(Short),
     Long(ThinArc<(), u8>),
+}
+
+/// A short name, zeros up to the last byte, and its length there: of two of them the one that comes first has the smaller bytes.
+#[derive(Clone, Copy)]
+struct Short([u8; SHORT_BYTES_MAX + 1]);
+
+impl Short {
+    fn of(name: &[u8]) -> Option<Self> {
+        let length = u8::try_from(name.len()).ok().filter(|_| name.len() <= SHORT_BYTES_MAX)?;
+        let mut bytes = [0; SHORT_BYTES_MAX + 1];
+        bytes[..name.len()].copy_from_slice(name);
+        bytes[SHORT_BYTES_MAX] = length;
+        Some(Self(bytes))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0[..usize::from(self.0[SHORT_BYTES_MAX])]
+    }
+
+    /// In the order of the names.
+    fn number(self) -> u128 {
+        let mut bytes = [0; size_of::<u128>()];
+        bytes[..self.0.len()].copy_from_slice(&self.0);
+        u128::from_be_bytes(bytes)
+    }
+}
+
+/// What a name is searched by among others: two short ones are compared as numbers, in two instructions, without a loop over bytes.
+#[derive(Clone, Copy)]
+pub struct Sought<'a> {
+    bytes: &'a [u8],
+    short: Option<u128>,
+}
+
+impl<'a> From<&'a [u8]> for Sought<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self { bytes, short: Short::of(bytes).map(Short::number) }
+    }
+}
+
+impl Sought<'_> {
+    /// How `name` stands to this one.
+    pub fn order_of(&self, name: &Name) -> Ordering {
+        match (&name.0, self.short) {
+            (Bytes::Short(name), Some(short)) => name.number().cmp(&short),
+            (Bytes::Short(_) | Bytes::Long(_), _) => (**name).cmp(self.bytes),
+        }
+    }
 }
 
 impl From<&[u8]> for Name {
     fn from(name: &[u8]) -> Self {
-        match u8::try_from(name.len()) {
-            Ok(length) if name.len() <= SHORT_BYTES_MAX => {
-                let mut bytes = [0; SHORT_BYTES_MAX];
-                bytes[..name.len()].copy_from_slice(name);
-                Self(Bytes::Short { length, bytes })
-            }
-            Ok(_) | Err(_) => Self(Bytes::Long(ThinArc::from_header_and_slice((), name))),
-        }
+        let long = || Bytes::Long(ThinArc::from_header_and_slice((), name));
+        Self(Short::of(name).map_or_else(long, Bytes::Short))
     }
 }
 
@@ -41,7 +83,7 @@ impl Deref for Name {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Bytes::Short { length, bytes } => &bytes[..usize::from(*length)],
+            Bytes::Short(name) => name.bytes(),
             Bytes::Long(bytes) => &bytes.slice,
         }
     }
@@ -63,7 +105,10 @@ impl Eq for Name {}
 
 impl Ord for Name {
     fn cmp(&self, other: &Self) -> Ordering {
-        (**self).cmp(&**other)
+        match (&self.0, &other.0) {
+            (Bytes::Short(one), Bytes::Short(other)) => one.number().cmp(&other.number()),
+            (Bytes::Short(_) | Bytes::Long(_), _) => (**self).cmp(&**other),
+        }
     }
 }
 
@@ -96,6 +141,7 @@ mod tests {
             let (left, right) = (Name::from(&one[..]), Name::from(&other[..]));
             prop_assert_eq!(&*left, &one[..]);
             prop_assert_eq!(left.cmp(&right), one.cmp(&other));
+            prop_assert_eq!(Sought::from(&other[..]).order_of(&left), one.cmp(&other));
             prop_assert_eq!(left == right, one == other);
             prop_assert_eq!(&left.clone(), &left);
         }
@@ -106,7 +152,12 @@ mod tests {
         for length in [SHORT_BYTES_MAX - 1, SHORT_BYTES_MAX, SHORT_BYTES_MAX + 1, 255, 256, 70_000]
         {
             let bytes = vec![b'n'; length];
-            assert_eq!(*Name::from(&bytes[..]), bytes[..], "{length}");
+            let name = Name::from(&bytes[..]);
+            assert_eq!(*name, bytes[..], "{length}");
+            // Zeros at the end of a name are a part of it.
+            let zeros = [&bytes[..], &[0]].concat();
+            assert_eq!(Sought::from(&zeros[..]).order_of(&name), Ordering::Less, "{length}");
+            assert_eq!(Sought::from(&bytes[..]).order_of(&name), Ordering::Equal, "{length}");
         }
     }
 }

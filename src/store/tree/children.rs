@@ -11,7 +11,7 @@ use std::ops::Bound;
 use std::slice;
 use std::sync::Arc;
 
-use crate::model::Name;
+use crate::model::{Name, Sought};
 use crate::store::tree::Node;
 
 /// Children in a leaf. With two counters they fill the allocator's class of 256 bytes. A write copies a leaf, and counts one more
@@ -50,7 +50,7 @@ impl Children {
 
     /// The same, with the name as it is kept.
     pub fn get_key_value(&self, name: &[u8]) -> Option<(&Name, &Node)> {
-        let mut part = self.root.as_ref()?;
+        let (mut part, name) = (self.root.as_ref()?, Sought::from(name));
         loop {
             match part {
                 Part::Inner(parts) => part = &parts[part_of(parts, name)].1,
@@ -64,7 +64,7 @@ impl Children {
 
     /// The child of this name, to be changed in this copy alone.
     pub(super) fn get_mut(&mut self, name: &[u8]) -> Option<&mut Node> {
-        let mut part = self.root.as_mut()?;
+        let (mut part, name) = (self.root.as_mut()?, Sought::from(name));
         loop {
             match part {
                 Part::Inner(parts) => {
@@ -94,7 +94,7 @@ impl Children {
     /// Takes the child of this name out.
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Node> {
         let root = self.root.as_mut()?;
-        let removed = root.remove(name);
+        let removed = root.remove(Sought::from(name));
         while let Part::Inner(parts) = root
             && let [(_, only)] = &**parts
         {
@@ -114,6 +114,7 @@ impl Children {
     /// Those from a name on.
     pub fn range_from(&self, from: Bound<&[u8]>) -> Iter<'_> {
         let mut behind = Vec::new();
+        let from = from.map(Sought::from);
         let Some(mut part) = self.root.as_ref() else { return Iter::default() };
         loop {
             match part {
@@ -175,13 +176,18 @@ impl<'a> Iterator for Iter<'a> {
 }
 
 /// Which part a name is in, if it is there.
-fn part_of(parts: &[(Name, Part)], name: &[u8]) -> usize {
-    parts[1..].partition_point(|(first, _)| **first <= *name)
+///
+/// Here and in a leaf all names are compared, which takes less time than to find out step by step which ones need not be: with a dozen
+/// names no comparison has to wait for another one.
+fn part_of(parts: &[(Name, Part)], name: Sought<'_>) -> usize {
+    parts[1..].iter().filter(|(first, _)| name.order_of(first).is_le()).count()
 }
 
 /// Where a name is in a leaf, or would be.
-fn child_at(children: &[(Name, Node)], name: &[u8]) -> Result<usize, usize> {
-    children.binary_search_by(|(known, _)| (**known).cmp(name))
+fn child_at(children: &[(Name, Node)], name: Sought<'_>) -> Result<usize, usize> {
+    let at = children.iter().filter(|(known, _)| name.order_of(known).is_lt()).count();
+    let found = children.get(at).is_some_and(|(known, _)| name.order_of(known).is_eq());
+    if found { Ok(at) } else { Err(at) }
 }
 
 impl Part {
@@ -197,7 +203,7 @@ impl Part {
     /// the right of this part yet.
     fn insert(&mut self, name: Name, node: Node, last: bool) -> Option<(Name, Self)> {
         match self {
-            Self::Leaf(children) => match child_at(children, &name) {
+            Self::Leaf(children) => match child_at(children, Sought::from(&*name)) {
                 Ok(at) => {
                     Arc::make_mut(children)[at].1 = node;
                     None
@@ -208,7 +214,7 @@ impl Part {
                 }
             },
             Self::Inner(parts) => {
-                let at = part_of(parts, &name);
+                let at = part_of(parts, Sought::from(&*name));
                 let last = last && at + 1 == parts.len();
                 let split_off = Arc::make_mut(parts)[at].1.insert(name, node, last)?;
                 let right = put(parts, at + 1, split_off, INNER_MAX, last)?;
@@ -218,7 +224,7 @@ impl Part {
     }
 
     /// Takes a child out. What is left of this part may be empty.
-    fn remove(&mut self, name: &[u8]) -> Option<Node> {
+    fn remove(&mut self, name: Sought<'_>) -> Option<Node> {
         match self {
             Self::Leaf(children) => {
                 let at = child_at(children, name).ok()?;
