@@ -176,18 +176,13 @@ impl<'a> Iterator for Iter<'a> {
 }
 
 /// Which part a name is in, if it is there.
-///
-/// Here and in a leaf all names are compared, which takes less time than to find out step by step which ones need not be: with a dozen
-/// names no comparison has to wait for another one.
 fn part_of(parts: &[(Name, Part)], name: Sought<'_>) -> usize {
-    parts[1..].iter().filter(|(first, _)| name.order_of(first).is_le()).count()
+    parts[1..].partition_point(|(first, _)| name.order_of(first).is_le())
 }
 
 /// Where a name is in a leaf, or would be.
 fn child_at(children: &[(Name, Node)], name: Sought<'_>) -> Result<usize, usize> {
-    let at = children.iter().filter(|(known, _)| name.order_of(known).is_lt()).count();
-    let found = children.get(at).is_some_and(|(known, _)| name.order_of(known).is_eq());
-    if found { Ok(at) } else { Err(at) }
+    children.binary_search_by(|(known, _)| name.order_of(known))
 }
 
 impl Part {
