@@ -1,6 +1,5 @@
 //! Names of nodes.
 
-use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
@@ -86,12 +85,6 @@ impl Deref for Name {
             Bytes::Short(name) => name.bytes(),
             Bytes::Long(bytes) => &bytes.slice,
         }
-    }
-}
-
-impl Borrow<[u8]> for Name {
-    fn borrow(&self) -> &[u8] {
-        self
     }
 }
 
