@@ -79,6 +79,8 @@ def main():
     programs = {"etcd": etcd, "cairn": cairn, "floor": floor}
     names = options.section or (list(SECTIONS) if options.write and not options.growth else [])
     names = list(SECTIONS) if "all" in names else names
+    if "profile" in names and not shutil.which("perf"):
+        sys.exit("bench.sh: perf is missing for the section profile (Debian: linux-perf)")
     with tempfile.TemporaryDirectory(prefix="cairn-bench-") as folder:
         sections = Sections(options, Bench(cairn, options.seconds or RUN_SECONDS), programs, folder)
         for name in names:

@@ -11,7 +11,6 @@ import subprocess
 import threading
 import time
 
-from servers import Cluster
 from tables import table
 
 SECONDS = 4
@@ -91,29 +90,31 @@ def profile(pid, folder, seconds):
     """Rows by how many samples each has."""
     data = f"{folder}/perf.data"
     words = ["perf", "record", "-q", "-F", "999", "--call-graph", "dwarf,16384", "-p", str(pid), "-o", data]
-    subprocess.run([*words, "--", "sleep", str(seconds)], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([*words, "--", "sleep", str(seconds)], check=True)
     rows = collections.Counter(row_of(*sample) for sample in samples(data))
     os.remove(data)
     return rows
 
 
-def under_load(bench, folder, members, load, of, *flags):
+def under_load(sections, members, load, of, *flags):
     """The profile of one member, `leader` or `follower`, under a load that all members get."""
-    with Cluster("cairn", bench.cairn, f"{folder}/cluster", members) as cluster:
+    bench = sections.bench
+    with sections.cluster("cairn", members) as cluster:
         leaders = [cluster.ask("GET", url + "/v2/stats/self")[1].count(b"StateLeader") for url in cluster.urls]
         pid = cluster.pids[leaders.index(1 if of == "leader" else 0)]
         lasts = [] if "--requests" in flags else ["--duration", f"{WARM_S + SECONDS + 2}s"]
         loading = threading.Thread(target=bench.run, args=(cluster, load, *flags, *lasts))
         loading.start()
         time.sleep(WARM_S)
-        rows = profile(pid, folder, SECONDS)
+        rows = profile(pid, sections.folder, SECONDS)
         loading.join()
         return rows
 
 
-def restart(bench, folder):
+def restart(sections):
     """A member that starts with a million keys, from its first moment until it reads through the cluster."""
-    with Cluster("cairn", bench.cairn, f"{folder}/cluster") as cluster:
+    bench, folder = sections.bench, sections.folder
+    with sections.cluster("cairn") as cluster:
         flags = ["--keys", KEYS, "--requests", KEYS, "--connections", 64]
         bench.run(cluster, "put", "--sequential", *flags)
         bench.run(cluster, "put", *flags)
@@ -126,10 +127,12 @@ def restart(bench, folder):
         os.chmod(watched, 0o755)
         cluster.program = watched
         cluster.start(0)
-        cluster.wait()
-        # It passes the signal on, and writes what it has.
-        cluster.processes[0].send_signal(signal.SIGTERM)
-        cluster.processes[0].wait()
+        try:
+            cluster.wait()
+        finally:
+            # It passes the signal on to the member, and writes what it has.
+            cluster.processes[0].send_signal(signal.SIGTERM)
+            cluster.processes[0].wait()
         rows = collections.Counter(row_of(*sample) for sample in samples(data))
         os.remove(data)
         return rows
@@ -137,18 +140,17 @@ def restart(bench, folder):
 
 def profiles(sections):
     """All of them in one table, in percent of the samples of each."""
-    bench, folder = sections.bench, sections.folder
     many = ["--connections", 64]
     polls = ["--connections", POLLS, "--requests", 30, "--timeout", "60s"]
     columns = {
-        "GET": lambda: under_load(bench, folder, 1, "get", "leader", *many),
-        "PUT": lambda: under_load(bench, folder, 1, "put", "leader", *many),
-        "PUT, leader of three": lambda: under_load(bench, folder, 3, "put", "leader", *many),
-        "PUT, follower": lambda: under_load(bench, folder, 3, "put", "follower", *many),
-        "quorum GET, leader of three": lambda: under_load(bench, folder, 3, "qget", "leader", *many),
-        "quorum GET, follower": lambda: under_load(bench, folder, 3, "qget", "follower", *many),
-        "fan-out": lambda: under_load(bench, folder, 1, "watch-one", "leader", *polls),
-        "restart": lambda: restart(bench, folder),
+        "GET": lambda: under_load(sections, 1, "get", "leader", *many),
+        "PUT": lambda: under_load(sections, 1, "put", "leader", *many),
+        "PUT, leader of three": lambda: under_load(sections, 3, "put", "leader", *many),
+        "PUT, follower": lambda: under_load(sections, 3, "put", "follower", *many),
+        "quorum GET, leader of three": lambda: under_load(sections, 3, "qget", "leader", *many),
+        "quorum GET, follower": lambda: under_load(sections, 3, "qget", "follower", *many),
+        "fan-out": lambda: under_load(sections, 1, "watch-one", "leader", *polls),
+        "restart": lambda: restart(sections),
     }
     counts = {}
     for name, taken in columns.items():
@@ -160,4 +162,5 @@ def profiles(sections):
         shares = [100 * count[row] / max(1, count.total()) for count in counts.values()]
         rows.append([row, *(f"{share:.1f}" if share >= 0.05 else "" for share in shares)])
     rows.append(["samples", *(str(count.total()) for count in counts.values())])
-    return table(["percent of the processor time", *columns], rows)
+    text = f"\nCairn alone, each load once: samples of {SECONDS} s; of the restart, up to the first quorum read.\n"
+    return table(["percent of the processor time", *columns], rows) + text

@@ -16,8 +16,8 @@ use super::Notice;
 use crate::model::{KeyPath, StoreIndex};
 use crate::store::{Access, Asker, Event, Filter, Intent};
 
-/// Places in queues that an event has emptied and that are kept for the next polls, in all of them together.
-const KEPT_PLACES_MAX: usize = 1 << 16;
+/// Bytes of the queues that an event has emptied and that are kept for the next polls: all of them together, with their keys.
+const KEPT_BYTES_MAX: usize = 4 << 20;
 
 /// The watchers of a member.
 #[derive(Debug, Default)]
@@ -27,11 +27,11 @@ pub(super) struct Waiting {
     watchers: usize,
     /// How many there ever were.
     numbers: u64,
-    /// Queues that an event has emptied, with the places that each has room for, oldest first: the next polls of the same clients
-    /// will come to them. One that has grown since stands here twice.
+    /// Queues that an event has emptied, with the bytes that each takes, oldest first: the next polls of the same clients will come
+    /// to them. One that has grown since stands here twice.
     kept: VecDeque<(Target, usize)>,
-    /// The sum of those places.
-    kept_places: usize,
+    /// The sum of those bytes.
+    kept_bytes: usize,
 }
 
 /// What is watched. Those below a directory are a range; of one key, the one that also sees what happens below it comes first, so
@@ -217,17 +217,17 @@ impl Waiting {
     /// Keeps a queue that an event has emptied for the next polls; those that have been kept for longest go for it.
     fn keep(&mut self, target: Target) {
         if let Some(queue) = self.queues.get_mut(&target)
-            && queue.room() > queue.kept
+            && queue.bytes(&target) > queue.kept
         {
-            let places = queue.room() - queue.kept;
-            queue.kept += places;
-            self.kept_places += places;
-            self.kept.push_back((target, places));
+            let more = queue.bytes(&target) - queue.kept;
+            queue.kept += more;
+            self.kept_bytes += more;
+            self.kept.push_back((target, more));
         }
-        while self.kept_places > KEPT_PLACES_MAX
-            && let Some((target, places)) = self.kept.pop_front()
+        while self.kept_bytes > KEPT_BYTES_MAX
+            && let Some((target, bytes)) = self.kept.pop_front()
         {
-            self.kept_places -= places;
+            self.kept_bytes -= bytes;
             if let Some(queue) = self.queues.get_mut(&target) {
                 queue.kept = 0;
                 if queue.watchers() == 0 {
@@ -244,7 +244,7 @@ struct Queue {
     /// By number. The place of one that has left is empty until half of all are.
     places: Vec<(u64, Option<Entry>)>,
     empty: usize,
-    /// Places that [`Waiting::kept`] counts for it.
+    /// Bytes that [`Waiting::kept`] counts for it.
     kept: usize,
 }
 
@@ -257,9 +257,13 @@ impl Queue {
         self.places.len() - self.empty
     }
 
-    /// How many watchers there is memory for.
-    fn room(&self) -> usize {
-        self.places.capacity()
+    /// What it takes, roughly: with its key, which may be much longer than all places, and its places in the map and among those
+    /// that are kept.
+    fn bytes(&self, target: &Target) -> usize {
+        const OVERHEAD: usize = 160;
+        OVERHEAD
+            + target.path.as_bytes().len()
+            + self.places.capacity() * size_of::<(u64, Option<Entry>)>()
     }
 
     fn push(&mut self, number: u64, entry: Entry) {
@@ -393,13 +397,13 @@ mod tests {
             let entries = queue.places.iter().filter(|place| place.1.is_some()).count();
             assert_eq!(entries, queue.watchers(), "{target:?}");
             assert!(
-                entries > 0 || queue.kept >= queue.room(),
+                entries > 0 || queue.kept >= queue.bytes(target),
                 "{target:?} is empty and is not kept"
             );
         }
-        let places: usize = waiting.kept.iter().map(|kept| kept.1).sum();
-        assert_eq!(places, waiting.kept_places);
-        assert!(places <= KEPT_PLACES_MAX);
+        let bytes: usize = waiting.kept.iter().map(|kept| kept.1).sum();
+        assert_eq!(bytes, waiting.kept_bytes);
+        assert!(bytes <= KEPT_BYTES_MAX);
     }
 
     /// Each has been told of `event` if it should be; polls that were are out of the list.
@@ -494,23 +498,26 @@ mod tests {
             }
         }
         is_whole(&waiting, stay.len());
-        let room: usize = waiting.queues.values().map(Queue::room).sum();
+        let room: usize = waiting.queues.values().map(|queue| queue.places.capacity()).sum();
         assert!(room <= 20 * 8, "{room} places for 20 watchers");
     }
 
     #[test]
     fn queues_that_events_have_emptied_are_kept_up_to_a_limit() {
-        let (mut keys, mut waiting) = (Keys::new(), Waiting::default());
-        for key in 0..2 * KEPT_PLACES_MAX / 1000 {
-            let path = format!("/k{key}");
-            let access = access(&path, false);
-            let polls: Vec<_> =
-                (0..1000).map(|_| enter(&mut waiting, &access, keys.next(), false)).collect();
-            tell(&mut waiting, &keys.set(&path).expect("a change"));
-            drop(polls);
-            is_whole(&waiting, 0);
+        // Of many polls each; and of keys as long as keys may be, for one poll each.
+        for (path, polls) in [("/k".to_owned(), 1000), (format!("/{}", "k".repeat(16_000)), 1)] {
+            let (mut keys, mut waiting) = (Keys::new(), Waiting::default());
+            for number in 0..600 {
+                let path = format!("{path}{number}");
+                let access = access(&path, false);
+                let polls: Vec<_> =
+                    (0..polls).map(|_| enter(&mut waiting, &access, keys.next(), false)).collect();
+                tell(&mut waiting, &keys.set(&path).expect("a change"));
+                drop(polls);
+                is_whole(&waiting, 0);
+            }
+            let kept = waiting.queues.iter().map(|(target, queue)| queue.bytes(target)).sum();
+            assert!((KEPT_BYTES_MAX / 2..=KEPT_BYTES_MAX).contains(&kept), "{kept}");
         }
-        let kept: usize = waiting.queues.values().map(Queue::room).sum();
-        assert!((KEPT_PLACES_MAX / 2..=KEPT_PLACES_MAX).contains(&kept), "{kept}");
     }
 }
