@@ -23,9 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hold {
     Nothing,
-    /// Writes to the spare segment wait.
+    /// Writes of zeros to a spare file wait.
     SpareWrites,
-    /// Writes to the spare segment find no room.
+    /// Writes of zeros to a spare file find no room.
     SpareHasNoRoom,
     /// Files are neither renamed nor removed.
     Removals,
@@ -40,6 +40,8 @@ struct Gate {
     hold: Mutex<Hold>,
     changed: Condvar,
     waiting: AtomicUsize,
+    /// Writes of zeros to a spare file.
+    zeros: AtomicUsize,
 }
 
 impl Gate {
@@ -79,7 +81,7 @@ struct StillFile {
 impl Still {
     fn new() -> Self {
         let (hold, changed) = (Mutex::new(Hold::Nothing), Condvar::new());
-        let gate = Gate { hold, changed, waiting: AtomicUsize::new(0) };
+        let gate = Gate { hold, changed, waiting: AtomicUsize::new(0), zeros: AtomicUsize::new(0) };
         Self { files: CrashFiles::new(), gate: Arc::new(gate) }
     }
 
@@ -104,18 +106,23 @@ impl Still {
     }
 }
 
+/// One of the two files that segments are made of.
+fn is_spare(path: &Path) -> bool {
+    path.ends_with("spare.wal") || path.ends_with("spare-2.wal")
+}
+
 impl Files for Still {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.files.create_dir(path)
     }
 
     fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn File>> {
-        let (file, is_spare) = (self.files.open(path, create)?, path.ends_with("spare.wal"));
+        let (file, is_spare) = (self.files.open(path, create)?, is_spare(path));
         Ok(Box::new(StillFile { file, is_spare, gate: Arc::clone(&self.gate) }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if to.ends_with("spare.wal") {
+        if is_spare(to) {
             self.removal()?;
         }
         self.files.rename(from, to)
@@ -155,6 +162,7 @@ impl File for StillFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         // Not once it has become a segment.
         if self.is_spare && bytes.iter().all(|byte| *byte == 0) {
+            self.gate.zeros.fetch_add(1, Ordering::Relaxed);
             self.gate.pass(Hold::SpareWrites);
             if offset > 0 && self.gate.is(Hold::SpareHasNoRoom) {
                 return Err(io::ErrorKind::StorageFull.into());
@@ -333,6 +341,36 @@ fn no_write_waits_for_the_removal_of_old_segments() {
     assert_eq!(open(&still.files).unwrap().1.entries, 80..81);
 }
 
+/// A segment comes free when the next spare file is already there. With one spare file alone each of them was removed, and a new
+/// file was filled with zeros.
+#[test]
+fn segments_that_are_let_go_of_serve_again_and_no_more_zeros_are_written() {
+    let still = Still::new();
+    let wal = still.open_log(PrepareSpare::Background);
+    let mut zeros = None;
+    let mut index = 0;
+    for round in 0..30 {
+        let ready =
+            |names: &[String]| names.iter().filter(|name| is_spare(Path::new(name))).count();
+        still.wait_until("a spare file", |names| ready(names) > 0);
+        let segments = |names: &[String]| names.iter().filter(|name| name.starts_with('0')).count();
+        while segments(&still.names()) < 2 {
+            index += 1;
+            append(&wal, index, 700);
+        }
+        purge(&wal, index - 1);
+        still.wait_until("both spare files", |names| segments(names) == 1 && ready(names) == 2);
+        let written = still.gate.zeros.load(Ordering::Relaxed);
+        if round > 0 {
+            assert_eq!(Some(written), zeros, "in round {round}");
+        }
+        zeros = Some(written);
+    }
+    assert_eq!(still.names().len(), 3, "{:?}", still.names());
+    wal.shutdown();
+    assert_eq!(open(&still.files).unwrap().1.entries, index..index + 1);
+}
+
 /// What cannot be removed stays until it can: the log itself is well.
 #[test]
 fn segments_that_cannot_be_removed_are_tried_again_in_order() {
@@ -370,7 +408,7 @@ fn what_is_purged_while_it_is_read_is_not_damage() {
     let reader = wal.clone();
     let reading = std::thread::spawn(move || reader.read(1, 4, usize::MAX));
     still.wait_until("it reads", |_| still.gate.waiting.load(Ordering::Relaxed) > 0);
-    // The first segment becomes the spare one, and then the third.
+    // The first segment becomes a spare file, and then the third.
     purge(&wal, 9);
     still.wait_until("the spare", |names| names.iter().any(|name| name == "spare.wal"));
     for index in 11..=30 {

@@ -49,7 +49,7 @@ pub(super) fn is_segment(name: &str) -> bool {
 
 /// Is this the name of a file that the log makes?
 pub(super) fn is_file_of_log(name: &str) -> bool {
-    is_segment(name) || matches!(name, segment::SPARE | segment::NEW)
+    is_segment(name) || name == segment::NEW || segment::SPARES.contains(&name)
 }
 
 /// Whose log it is. A log of another member or cluster is refused.
@@ -121,7 +121,8 @@ pub trait WalObserver: Send + Sync {
     fn ended(&self) {}
     /// A batch of so many bytes was written; it may not be safe yet.
     fn written(&self, bytes: usize);
-    /// What was written is safe; the sync took so long.
+    /// What was written is safe; the sync took so long. So is a new segment, its header, its name and the directory: that took so
+    /// long together.
     fn synced(&self, took: Duration);
     /// The log has failed for good. Called once, also by the reader that finds damage.
     fn failed(&self, error: &WalError);

@@ -66,8 +66,9 @@ fn begin(
         carried: frame::Carried::default(),
     };
     // A new member waits for it, and no write does yet. A full disk is better noticed now.
-    segment::prepare_spare(files, dir, options.segment_bytes, None).map_err(&fail)?;
-    let (path, file) = segment::begin_with_spare(files, dir, &header).map_err(&fail)?;
+    let [name, _] = segment::SPARES;
+    segment::prepare_spare(files, dir, name, options.segment_bytes, None).map_err(&fail)?;
+    let (path, file) = segment::begin_with_spare(files, dir, name, &header).map_err(&fail)?;
     let length = file.length().map_err(&fail)?;
     let file = Arc::new(SegmentFile { number: 1, path, file });
     let tail = Tail {

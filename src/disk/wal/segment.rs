@@ -21,8 +21,9 @@ const NUMBERS: usize = 48;
 /// Zeros are written in pieces of this size.
 const FILL_BYTES: usize = 1 << 20;
 
-/// The next segment, under preparation or ready.
-pub(super) const SPARE: &str = "spare.wal";
+/// Segments to come, under preparation or ready. There are two, so that the segments which a purge lets go of serve again for
+/// as long as the log goes on: one alone is often ready when the next file comes free.
+pub(super) const SPARES: [&str; 2] = ["spare.wal", "spare-2.wal"];
 /// A segment that begins without the spare one, until it has its header.
 pub(super) const NEW: &str = "new.wal";
 
@@ -119,15 +120,16 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
     plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }
 
-/// Makes the spare file, full of zeros and safe on disk, at least `bytes` long. One that is long enough stays as it is. Beside
-/// a log in use it is made slowly, and given up when `in_background` becomes true; the next attempt begins it again.
+/// Makes the spare file `name`, full of zeros and safe on disk, at least `bytes` long. One that is long enough stays as it is.
+/// Beside a log in use it is made slowly, and given up when `in_background` becomes true; the next attempt begins it again.
 pub(super) fn prepare_spare(
     files: &dyn Files,
     dir: &Path,
+    name: &str,
     bytes: u64,
     in_background: Option<&AtomicBool>,
 ) -> io::Result<()> {
-    let file = files.open(&dir.join(SPARE), true)?;
+    let file = files.open(&dir.join(name), true)?;
     if file.length()? >= bytes {
         // It may have been another segment until now; before it is written to, it must have lost its old name for good.
         return files.sync_dir(dir);
@@ -159,13 +161,14 @@ fn fill(file: &dyn File, bytes: u64, in_background: Option<&AtomicBool>) -> io::
     file.sync()
 }
 
-/// Turns the spare file into the segment of `header`.
+/// Turns the spare file `name` into the segment of `header`.
 pub(super) fn begin_with_spare(
     files: &dyn Files,
     dir: &Path,
+    name: &str,
     header: &Header,
 ) -> io::Result<(PathBuf, Box<dyn File>)> {
-    let spare = dir.join(SPARE);
+    let spare = dir.join(name);
     let file = files.open(&spare, false)?;
     let path = begin(files, dir, &spare, &*file, header)?;
     Ok((path, file))
@@ -236,7 +239,8 @@ mod tests {
     #[test]
     fn only_segments_have_numbers() {
         assert_eq!(number_of(&file_name(255)), Some(255));
-        for name in [SPARE, NEW, "1.wal", "00000000000000ff", "00000000000000fg.wal"] {
+        for name in [SPARES[0], SPARES[1], NEW, "1.wal", "00000000000000ff", "00000000000000fg.wal"]
+        {
             assert_eq!(number_of(name), None, "{name}");
         }
     }

@@ -1,7 +1,8 @@
 //! Segments to come and segments that are let go of, off the log's thread: both take longer than a write may wait.
 //!
-//! Owns: the file `spare.wal` while no segment is being made of it, and the files of segments that are no longer needed. Never
-//! knows: entries, batches. A file that is let go of becomes the spare one if there is none, else it is removed.
+//! Owns: the spare files while no segment is being made of them, and the files of segments that are no longer needed. Never
+//! knows: entries, batches. A file that is let go of becomes a spare one while one of the two is missing, else it is removed; a
+//! new file is filled with zeros only when both are missing.
 //!
 //! Holds: segments go away oldest first, each safely before the next, so that what a crash leaves is one run of numbers.
 
@@ -16,24 +17,25 @@ use crate::base::{lock, wait};
 use crate::disk::IoMode;
 use crate::disk::files::{File, Files};
 use crate::disk::wal::error::{WalError, io_error};
-use crate::disk::wal::segment::{self, Header};
+use crate::disk::wal::segment::{self, Header, SPARES};
 use crate::disk::wal::{PrepareSpare, Shared as Log};
 use crate::model::codes;
 
-/// Whose `spare.wal` is.
+/// Who may touch a spare file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spare {
-    /// The background's: there is none, or it is being made.
+    /// The background: there is none, or it is being made.
     Missing,
-    /// No task works on the spare segment: it is ready, and stays as it is.
+    /// Neither thread: it is ready, and stays as it is.
     Ready,
-    /// The log's: it is becoming a segment.
+    /// The log's thread: it is becoming a segment.
     Taken,
 }
 
 struct State {
-    spare: Spare,
-    /// The next one should be made.
+    /// Of each name in [`SPARES`].
+    spares: [Spare; SPARES.len()],
+    /// A spare one should be made if none is ready.
     wanted: bool,
     /// Segments to let go of, oldest first. As many as there are files at most.
     let_go: Vec<PathBuf>,
@@ -51,8 +53,13 @@ impl State {
         if !self.let_go.is_empty() {
             return Some(Job::LetGo(std::mem::take(&mut self.let_go)));
         }
-        let make = std::mem::take(&mut self.wanted) && self.spare == Spare::Missing;
+        let make =
+            std::mem::take(&mut self.wanted) && self.spares == [Spare::Missing; SPARES.len()];
         make.then_some(Job::Prepare)
+    }
+
+    fn first(&self, wanted: Spare) -> Option<usize> {
+        self.spares.iter().position(|spare| *spare == wanted)
     }
 }
 
@@ -91,10 +98,12 @@ impl Spares {
             // A crash came between its beginning and its name.
             files.remove(&new).map_err(io_error("remove", &new))?;
         }
-        let ready = is_ready(&*files, &dir, log.options.segment_bytes);
-        let spare = if ready { Spare::Ready } else { Spare::Missing };
+        let spares = SPARES.map(|name| {
+            let ready = is_ready(&*files, &dir.join(name), log.options.segment_bytes);
+            if ready { Spare::Ready } else { Spare::Missing }
+        });
         let state = State {
-            spare,
+            spares,
             // The first one is made before any write can wait for it.
             wanted: in_background,
             let_go: Vec::new(),
@@ -111,20 +120,21 @@ impl Spares {
         Ok(Self { shared, thread: thread.transpose().map_err(fail)? })
     }
 
-    /// Makes the segment of `header`, at least `bytes` long: of the spare one if it is ready, else of a new file. The next one
-    /// is wanted then.
+    /// Makes the segment of `header`, at least `bytes` long: of a spare file if one is ready, else of a new file. The next one is
+    /// wanted then.
     pub(super) fn begin(
         &self,
         header: &Header,
         bytes: u64,
     ) -> io::Result<(PathBuf, Box<dyn File>)> {
         let (files, dir) = (&*self.shared.files, &self.shared.dir);
-        let begun = if self.take(bytes) {
-            let begun = segment::begin_with_spare(files, dir, header);
-            lock(&self.shared.state).spare = Spare::Missing;
-            begun?
-        } else {
-            segment::begin_without_spare(files, dir, header, bytes)?
+        let begun = match self.take(bytes) {
+            Some(taken) => {
+                let begun = segment::begin_with_spare(files, dir, SPARES[taken], header);
+                lock(&self.shared.state).spares[taken] = Spare::Missing;
+                begun?
+            }
+            None => segment::begin_without_spare(files, dir, header, bytes)?,
         };
         if self.shared.log.options.prepare != PrepareSpare::Never {
             self.ask(|state| state.wanted = true);
@@ -132,13 +142,15 @@ impl Spares {
         Ok(begun)
     }
 
-    fn take(&self, bytes: u64) -> bool {
-        let mut state = lock(&self.shared.state);
-        let fits = state.spare == Spare::Ready && bytes <= self.shared.log.options.segment_bytes;
-        if fits {
-            state.spare = Spare::Taken;
+    /// A spare file that is ready and long enough, by its place in [`SPARES`].
+    fn take(&self, bytes: u64) -> Option<usize> {
+        if bytes > self.shared.log.options.segment_bytes {
+            return None;
         }
-        fits
+        let mut state = lock(&self.shared.state);
+        let taken = state.first(Spare::Ready)?;
+        state.spares[taken] = Spare::Taken;
+        Some(taken)
     }
 
     /// Lets go of segments, oldest first. The purge that allows it must be safe.
@@ -202,8 +214,9 @@ impl Shared {
         match job {
             Job::Prepare => {
                 let (bytes, stopped) = (self.log.options.segment_bytes, &self.log.closing);
-                match segment::prepare_spare(&*self.files, &self.dir, bytes, Some(stopped)) {
-                    Ok(()) => self.spare_is_there(),
+                let [name, _] = SPARES;
+                match segment::prepare_spare(&*self.files, &self.dir, name, bytes, Some(stopped)) {
+                    Ok(()) => self.note_spares(),
                     Err(error) => {
                         warn!(target: "wal", code = codes::SEGMENT_UNPREPARED, "cannot prepare the next segment of the log, so it will begin unprepared: {error}");
                     }
@@ -236,32 +249,34 @@ impl Shared {
     }
 
     fn let_go_of(&self, path: &Path) -> io::Result<()> {
-        // Only this function makes a spare segment ready, so it is still missing below.
-        let becomes_spare = lock(&self.state).spare == Spare::Missing;
+        // Only this thread makes a spare file ready, so a missing one is still missing below.
+        let missing = lock(&self.state).first(Spare::Missing);
         // Not at a second attempt, when only the sync has failed.
         if self.files.exists(path) {
-            if becomes_spare {
-                self.files.rename(path, &self.dir.join(segment::SPARE))?;
-            } else {
-                self.files.remove(path)?;
+            match missing {
+                Some(spare) => self.files.rename(path, &self.dir.join(SPARES[spare]))?,
+                None => self.files.remove(path)?,
             }
         }
         self.files.sync_dir(&self.dir)?;
-        if becomes_spare {
-            self.spare_is_there();
-        }
+        self.note_spares();
         Ok(())
     }
 
-    /// One that was given up half-way is not.
-    fn spare_is_there(&self) {
-        if is_ready(&*self.files, &self.dir, self.log.options.segment_bytes) {
-            lock(&self.state).spare = Spare::Ready;
+    /// Which spare files are ready now that the directory is synced; one that was given up half-way is not.
+    fn note_spares(&self) {
+        for (spare, name) in SPARES.iter().enumerate() {
+            let path = self.dir.join(name);
+            // The log's thread leaves a missing one alone, so what is found out stays true.
+            let missing = lock(&self.state).spares[spare] == Spare::Missing;
+            if missing && is_ready(&*self.files, &path, self.log.options.segment_bytes) {
+                lock(&self.state).spares[spare] = Spare::Ready;
+            }
         }
     }
 }
 
-fn is_ready(files: &dyn Files, dir: &Path, bytes: u64) -> bool {
-    let length = files.open(&dir.join(segment::SPARE), false).and_then(|file| file.length());
+fn is_ready(files: &dyn Files, spare: &Path, bytes: u64) -> bool {
+    let length = files.open(spare, false).and_then(|file| file.length());
     length.is_ok_and(|length| length >= bytes)
 }

@@ -261,7 +261,10 @@ impl Thread {
         };
         let bytes = segment::bytes_for(self.batch.length(), self.shared.options.segment_bytes);
         let fail = io_error("begin the segment behind", &current.path);
+        let begun = Instant::now();
         let (path, file) = self.spares.begin(&header, bytes).map_err(&fail)?;
+        // Its syncs are waited for like a batch's, and a disk that is slow with them is as slow for clients.
+        self.shared.observer.synced(begun.elapsed());
         self.tail.length = file.length().map_err(&fail)?;
         let file = Arc::new(SegmentFile { number, path, file });
         self.tail.segments.push(Segment { file, last_entry: self.tail.last_entry });
