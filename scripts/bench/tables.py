@@ -14,11 +14,12 @@ def number(value):
         return f"{value:,.0f}"
     if abs(value) >= 10:
         return f"{value:.1f}"
-    return f"{value:.2f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
 
 
 def ratio(one, other):
-    return number(one / other) if one is not None and other else "-"
+    """Two digits behind the point: one run differs from the next by more than a third would tell."""
+    return f"{one / other:,.2f}" if one is not None and other else "-"
 
 
 def table(heads, rows):
