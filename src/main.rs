@@ -30,6 +30,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Keys may be a thousand components deep, and trees are walked recursively.
 const STACK_BYTES: usize = 8 << 20;
 
+/// A thread looks into the queue that all threads share behind so many tasks of its own. With more connections that are ready than its own
+/// queue holds, the others stand in the shared one and must not wait for all that come meanwhile (ADR 41).
+const SHARED_QUEUE_INTERVAL: u32 = 3;
+
 /// A look at certificates that waits to begin stands for all who ask meanwhile.
 const REREADS_WAITING: usize = 1;
 
@@ -261,6 +265,7 @@ fn run(config: Config, notices: &[config::Notice], load: impl Fn() -> Outcome) -
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(STACK_BYTES)
+        .global_queue_interval(SHARED_QUEUE_INTERVAL)
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
