@@ -358,6 +358,8 @@ fn segments_that_are_let_go_of_serve_again_and_no_more_zeros_are_written() {
             index += 1;
             append(&wal, index, 700);
         }
+        // Else the segment that comes free may be there before a file is filled, and then none needs to be.
+        still.wait_until("a spare file behind the new segment", |names| ready(names) > 0);
         purge(&wal, index - 1);
         still.wait_until("both spare files", |names| segments(names) == 1 && ready(names) == 2);
         let written = still.gate.zeros.load(Ordering::Relaxed);
