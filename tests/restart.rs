@@ -107,7 +107,7 @@ fn a_long_log_of_large_entries_takes_no_more_memory_at_the_restart_than_before()
             });
         }
     });
-    // What is kept, what was written since, a spare segment, and what came while the last checkpoint was being written.
+    // What is kept, what was written since, two spare files, and what came while the last checkpoint was being written.
     let (wal, begun) = (server.data_dir().join("wal"), Instant::now());
     while bytes_in(&wal) > 450 << 20 {
         assert!(begun.elapsed() < http::PATIENCE, "{} MiB of log", bytes_in(&wal) >> 20);

@@ -18,7 +18,7 @@ def number(value):
 
 
 def ratio(one, other):
-    """Two digits behind the point: one run differs from the next by more than a third would tell."""
+    """Two digits behind the point: a third is less than what one run differs from the next by."""
     return f"{one / other:,.2f}" if one is not None and other else "-"
 
 

@@ -5,7 +5,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Set aside for what the member itself opens: segments of the log and the spare behind them, the checkpoint, a snapshot, the
+/// Set aside for what the member itself opens: segments of the log and the spare files, the checkpoint, a snapshot, the
 /// outputs of the log, listeners, what the runtime waits with, connections to peers and questions to name servers.
 const OWN: u64 = 96;
 

@@ -347,26 +347,22 @@ fn no_write_waits_for_the_removal_of_old_segments() {
 fn segments_that_are_let_go_of_serve_again_and_no_more_zeros_are_written() {
     let still = Still::new();
     let wal = still.open_log(PrepareSpare::Background);
-    let mut zeros = None;
-    let mut index = 0;
+    let ready = |names: &[String]| names.iter().filter(|name| is_spare(Path::new(name))).count();
+    let segments = |names: &[String]| names.iter().filter(|name| name.starts_with('0')).count();
+    let (mut zeros, mut index) = (None, 0);
     for round in 0..30 {
-        let ready =
-            |names: &[String]| names.iter().filter(|name| is_spare(Path::new(name))).count();
         still.wait_until("a spare file", |names| ready(names) > 0);
-        let segments = |names: &[String]| names.iter().filter(|name| name.starts_with('0')).count();
         while segments(&still.names()) < 2 {
             index += 1;
             append(&wal, index, 700);
         }
-        // Else the segment that comes free may be there before a file is filled, and then none needs to be.
+        // Without it the segment that comes free may be there first, so that no file needs to be filled.
         still.wait_until("a spare file behind the new segment", |names| ready(names) > 0);
         purge(&wal, index - 1);
         still.wait_until("both spare files", |names| segments(names) == 1 && ready(names) == 2);
         let written = still.gate.zeros.load(Ordering::Relaxed);
-        if round > 0 {
-            assert_eq!(Some(written), zeros, "in round {round}");
-        }
-        zeros = Some(written);
+        let before = zeros.replace(written).unwrap_or(written);
+        assert_eq!(written, before, "writes of zeros after round {round}");
     }
     assert_eq!(still.names().len(), 3, "{:?}", still.names());
     wal.shutdown();

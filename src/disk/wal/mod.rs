@@ -70,15 +70,15 @@ pub struct Mark {
     pub data: Vec<u8>,
 }
 
-/// When the next segment is filled with zeros.
+/// When a spare file is filled with zeros, if no segment that was let go of serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PrepareSpare {
-    /// While the one before is in use, on a thread of its own.
+    /// While a segment is in use, on a thread of its own.
     #[default]
     Background,
-    /// When the one before begins, on the log's thread: steps come in the same order each time, which tests want.
+    /// When a segment begins, on the log's thread: steps come in the same order each time, which tests want.
     AtOnce,
-    /// Never: a segment grows as it is written, as when the one before was full sooner than the next was ready.
+    /// Never: a segment grows as it is written, as when the one before was full sooner than a spare file was ready.
     Never,
 }
 

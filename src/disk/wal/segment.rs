@@ -24,7 +24,7 @@ const FILL_BYTES: usize = 1 << 20;
 /// Segments to come, under preparation or ready. There are two, so that the segments which a purge lets go of serve again for
 /// as long as the log goes on: one alone is often ready when the next file comes free.
 pub(super) const SPARES: [&str; 2] = ["spare.wal", "spare-2.wal"];
-/// A segment that begins without the spare one, until it has its header.
+/// A segment that begins without a spare file, until it has its header.
 pub(super) const NEW: &str = "new.wal";
 
 /// What stands at the front of a segment.

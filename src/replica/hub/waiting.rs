@@ -217,9 +217,8 @@ impl Waiting {
     /// Keeps a queue that an event has emptied for the next polls; those that have been kept for longest go for it.
     fn keep(&mut self, target: Target) {
         if let Some(queue) = self.queues.get_mut(&target)
-            && queue.bytes(&target) > queue.kept
+            && let more @ 1.. = queue.bytes(&target).saturating_sub(queue.kept)
         {
-            let more = queue.bytes(&target) - queue.kept;
             queue.kept += more;
             self.kept_bytes += more;
             self.kept.push_back((target, more));
