@@ -150,9 +150,8 @@ impl<'a> Segment<'a> {
         if word == 0 {
             // A length that was lost would hide all that follows.
             if let Some(raw) = raw(body).filter(|raw| raw.length <= body.len())
-                && raw.kind != Kind::Crc.number()
-                && Kind::of(raw.kind).is_some()
-                && self.crc.is_some_and(|crc| crc32c::crc32c_append(crc, raw.data) == raw.crc)
+                && let Some(kind) = Kind::of(raw.kind)
+                && self.sum(kind, &raw) == raw.crc
             {
                 let what = "its length is zero, and a record with the right checksum follows";
                 return Err(self.broken(what.to_owned(), false));
@@ -191,11 +190,7 @@ impl<'a> Segment<'a> {
         let Some(kind) = Kind::of(raw.kind) else {
             return Err(self.broken(format!("a record of the unknown kind {}", raw.kind), torn));
         };
-        let crc = match (kind, self.crc) {
-            (Kind::Crc, None) => raw.crc,
-            (Kind::Crc, Some(crc)) => crc,
-            (_, crc) => crc32c::crc32c_append(crc.unwrap_or(0), raw.data),
-        };
+        let crc = self.sum(kind, &raw);
         if crc != raw.crc {
             let what = format!("checksum {:08x}, and its bytes have {crc:08x}", raw.crc);
             return Err(self.broken(what, torn));
@@ -204,6 +199,15 @@ impl<'a> Segment<'a> {
         self.crc = Some(crc);
         self.at += HEAD_BYTES + framed.len();
         Ok(Some(Record { kind, data: raw.data, at }))
+    }
+
+    /// The checksum that the chain has with this record. Any is right where the first segment begins.
+    fn sum(&self, kind: Kind, raw: &Raw<'_>) -> u32 {
+        match (kind, self.crc) {
+            (Kind::Crc, None) => raw.crc,
+            (Kind::Crc, Some(crc)) => crc,
+            (_, crc) => crc32c::crc32c_append(crc.unwrap_or(0), raw.data),
+        }
     }
 
     fn broken(&self, what: String, torn: bool) -> Broken {
@@ -373,12 +377,13 @@ mod tests {
         #[test]
         fn a_flipped_bit_is_refused_or_changes_nothing(
             records in records(), padded in any::<bool>(), at in any::<prop::sample::Index>(), bit in 0_u32..8, room in 0_usize..2000,
+            first in any::<bool>(),
         ) {
             let (mut bytes, wanted, _) = written(&records, padded);
             let place = at.index(bytes.len());
             bytes.resize(bytes.len() + room, 0);
             bytes[place] ^= 1_u8 << bit;
-            let (found, end) = read(&bytes, Some(7));
+            let (found, end) = read(&bytes, (!first).then_some(7));
             match end {
                 Err(broken) => {
                     prop_assert_eq!(&found[..], &wanted[..found.len()]);
@@ -416,6 +421,18 @@ mod tests {
         end.resize(end.len() + 5000, 0);
         let (_, end) = read(&end, None);
         assert!(end.unwrap_err().torn);
+    }
+
+    /// The first frame of a segment without padding has a length of four bytes: one flipped bit makes that zero.
+    #[test]
+    fn a_segment_whose_first_length_is_lost_is_damage() {
+        for (padded, crc) in [(false, None), (false, Some(7)), (true, None), (true, Some(7))] {
+            let (mut bytes, _, _) = written(&[vec![1]], padded);
+            bytes[..HEAD_BYTES].fill(0);
+            let (found, end) = read(&bytes, crc);
+            let broken = end.unwrap_err();
+            assert_eq!((found.len(), broken.offset, broken.torn), (0, 0, false), "{broken:?}");
+        }
     }
 
     #[test]
