@@ -8,7 +8,7 @@ use axum::Router;
 use axum::routing::any;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, LOCATION, TRANSFER_ENCODING};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use tower::ServiceExt;
 use tower_http::timeout::TimeoutLayer;
@@ -16,6 +16,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::api::body::Body;
 use crate::api::context::{Context, Settings};
 use crate::api::cors;
+use crate::api::keys::{Answer, KeysCall, Plain};
 use crate::api::metrics::Metrics;
 use crate::api::{
     backup, debug, discovery, error, health, keys, members, path, probes, security, stats, v3,
@@ -113,6 +114,36 @@ impl Api {
         };
         cors::allow(response.headers_mut(), origin);
         response
+    }
+
+    /// Reads a request that came in on a client URL, if it is one of the key space that [`Api::answer_keys`] can answer; all others are
+    /// for [`Api::serve_client`].
+    pub fn read_keys(&self, plain: &Plain<'_>) -> Option<KeysCall> {
+        let is_known = self.context.settings.hosts.is_none();
+        let is_well = plain.host.iter().copied().all(may_stand_in_host);
+        if is_known && is_well { KeysCall::read(&self.context, plain) } else { None }
+    }
+
+    /// Answers what [`Api::read_keys`] has read: as [`Api::serve_client`] would, but for the headers of [`Api::common_headers`], which
+    /// a success is without.
+    pub async fn answer_keys(&self, call: KeysCall) -> Answer {
+        let mut answer = call.answer(&self.context).await;
+        if let Answer::Other(response) = &mut answer {
+            self.add_common_headers(response.headers_mut());
+        }
+        answer
+    }
+
+    /// What stands behind the other headers of every answer of the key space to a request without `Origin`.
+    pub fn common_headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        self.add_common_headers(&mut headers);
+        headers
+    }
+
+    fn add_common_headers(&self, headers: &mut HeaderMap) {
+        headers.insert(error::X_ETCD_CLUSTER_ID, self.context.cluster_header.clone());
+        cors::allow(headers, self.context.settings.cors.allowed(&HeaderMap::new()));
     }
 
     /// Answers a call of gRPC.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::costs::{COUNTED, begin_count, count};
-use crate::{api, raft, store};
+use crate::{api, raft, server, store};
 
 /// Work whose instructions are counted.
 pub(crate) struct Work {
@@ -21,7 +21,8 @@ pub(crate) struct Work {
 const GROWTH_MAX: f64 = 1.1;
 
 fn all() -> impl Iterator<Item = &'static Work> {
-    api::costs::WORK.iter().chain(store::costs::WORK).chain(raft::costs::WORK)
+    let (api, server) = (api::costs::WORK, server::costs::WORK);
+    api.iter().chain(server).chain(store::costs::WORK).chain(raft::costs::WORK)
 }
 
 /// callgrind knows it by this name, and writes down what was counted whenever it returns.

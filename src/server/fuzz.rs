@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Empty};
@@ -72,10 +73,21 @@ fn read_connection(input: &[u8]) {
 
 /// The first request, if it is one for the fast path.
 fn fast_request(bytes: &[u8]) -> Option<Seen> {
-    let head = Head::read(bytes, usize::MAX)?;
-    let bytes = bytes.get(..head.request_bytes())?;
-    let (head, body) = head.request(&Bytes::copy_from_slice(bytes))?.into_parts();
+    let fast = Head::read(bytes, usize::MAX)?;
+    let bytes = bytes.get(..fast.request_bytes())?;
+    let Some(request) = fast.clone().request(&Bytes::copy_from_slice(bytes)) else {
+        assert!(fast.plain(bytes).is_none(), "taken, though the library would not");
+        return None;
+    };
+    let (head, body) = request.into_parts();
     let body = body.collect().now_or_never()?.unwrap_or_else(|never| match never {}).to_bytes();
+    if let Some(plain) = fast.plain(bytes) {
+        let value = |name| head.headers.get(name).map(HeaderValue::as_bytes);
+        assert_eq!((plain.method, plain.target), (&head.method, head.uri.to_string().as_bytes()));
+        assert_eq!((Some(plain.host), plain.content_type), (value(HOST), value(CONTENT_TYPE)));
+        assert_eq!((value(AUTHORIZATION), value(ORIGIN)), (None, None));
+        assert_eq!(plain.body, body);
+    }
     Some(Seen::new(head, body.to_vec(), true))
 }
 

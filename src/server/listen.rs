@@ -22,6 +22,7 @@ use crate::proxy::Proxy;
 use crate::raft::Raft;
 use crate::server::connection::{Progress, RawSocket, Timeouts};
 use crate::server::crowd::{Counted, Crowd};
+use crate::server::fast_path;
 use crate::server::handshake::{self, Accepted, shown};
 use crate::server::keep_alive::KeepAlive;
 use crate::server::serve::{Terms, close, drive, serve_connection};
@@ -116,6 +117,14 @@ impl Site {
         }
     }
 
+    /// Who answers requests of the key space that are read without the HTTP library's types; peers and a proxy have none.
+    pub(super) fn keys(&self, face: Face) -> Option<&Api> {
+        match self {
+            Self::Member(api) if face == Face::Clients => Some(api),
+            Self::Member(_) | Self::Proxy(_) => None,
+        }
+    }
+
     /// Answers a call of gRPC.
     pub(super) async fn call<B>(&self, request: Request<B>) -> Response<Body>
     where
@@ -167,6 +176,8 @@ impl Listener {
     /// Accepts and serves until it is to stop; then lets the requests under way finish.
     pub(super) async fn serve(self) {
         let mut seeds = SplitMix::new(system_random());
+        let common = self.site.keys(self.face).map(Api::common_headers).unwrap_or_default();
+        let common: Arc<[u8]> = fast_path::rendered(&common).into();
         loop {
             // Beyond the limit connections wait in the backlog.
             if self.permits.available_permits() == 0 {
@@ -206,7 +217,7 @@ impl Listener {
                 debug!(target: "etcdmain", "cannot tune a connection: {error}");
             }
             let place = (permit, counted, self.meter.accepted());
-            self.spawn(stream, from, place, keep_alive);
+            self.spawn(stream, from, place, keep_alive, Arc::clone(&common));
         }
     }
 
@@ -216,11 +227,13 @@ impl Listener {
         from: Option<IpAddr>,
         place: (OwnedSemaphorePermit, Counted, OpenConnection),
         keep_alive: KeepAlive,
+        common: Arc<[u8]>,
     ) {
         let terms = Terms {
             face: self.face,
             site: self.site.clone(),
             limits: self.limits,
+            common,
             stop: self.stop.clone(),
             tls: self.tls.clone(),
             meter: Arc::clone(&self.meter),

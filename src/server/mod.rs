@@ -52,7 +52,11 @@ use crate::tls::{self, Signing, TlsError};
 use crate::transport::{self, AddressBook, FRAME_BYTES_MAX, Transport};
 
 #[cfg(test)]
-pub(crate) use request_line::costs;
+pub(crate) mod costs {
+    //! What of this floor is counted.
+    pub(crate) use crate::server::fast_path::costs::WORK;
+    pub(crate) use crate::server::request_line::costs::CASES;
+}
 
 pub use bootstrap::BootstrapError;
 pub use clock::SystemClock;

@@ -43,6 +43,8 @@ pub(super) struct Terms {
     pub(super) face: Face,
     pub(super) site: Site,
     pub(super) limits: Limits,
+    /// The headers that all successes of the key space have, as they are sent.
+    pub(super) common: Arc<[u8]>,
     /// Cancelled when the connection is to end behind the request under way.
     pub(super) stop: CancellationToken,
     /// What to speak on it; plain when there is none.
@@ -124,12 +126,19 @@ where
             progress: &progress,
             stop: pin!(terms.stop.cancelled()),
             headers_max: terms.limits.headers_max,
+            common: &terms.common,
             watches: false,
         };
-        let answered = fast.serve(|mut request| {
-            tell_who_asks(&mut request, name.as_ref(), address, &terms.site);
-            terms.site.answer(terms.face, request)
-        });
+        // Where the connection says who asks, each request has to.
+        let api = terms.site.keys(terms.face).filter(|_| name.is_none());
+        let answered = fast.serve(
+            |plain| api.and_then(|api| Some((api, api.read_keys(plain)?))),
+            |(api, call)| api.answer_keys(call),
+            |mut request| {
+                tell_who_asks(&mut request, name.as_ref(), address, &terms.site);
+                terms.site.answer(terms.face, request)
+            },
+        );
         answered.await
     };
     match outcome {

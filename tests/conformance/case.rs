@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::lane::Way;
 use crate::seen::{await_fewer_watchers, await_no_watchers, index, metrics, stats};
 use crate::support::http::{self, Open, Reply, Request};
 use crate::support::json::Json;
@@ -45,8 +46,8 @@ pub(crate) struct Play {
     pub(crate) words: bool,
     /// What an answer shows of the time before is compared.
     pub(crate) prev: bool,
-    /// Requests carry a header that keeps them off the server's fast path and changes nothing else.
-    pub(crate) off_fast_path: bool,
+    /// How requests reach the server.
+    pub(crate) way: Way,
 }
 
 impl Play {
@@ -158,8 +159,11 @@ impl Run<'_> {
     fn request(&self, request: &Value) -> Result<Request, String> {
         let target = self.values.expand(text(request, "target"))?;
         let mut out = Request::new(text(request, "method"), target);
-        if self.play.off_fast_path {
-            out = out.header("TE", "trailers");
+        let mut own = object(request, "headers");
+        if let Some((name, value)) = self.play.way.header()
+            && own.all(|(own, _)| !own.eq_ignore_ascii_case(name))
+        {
+            out = out.header(name, value);
         }
         for (name, value) in object(request, "headers") {
             out = out.header(name, &self.values.expand(value.as_str().unwrap_or_default())?);

@@ -1,6 +1,7 @@
 //! A wrong expectation must fail, and a right one must not.
 
 use crate::case::{Play, compare, without_words};
+use crate::lane::Way;
 use crate::support::http::{Head, Reply};
 use crate::support::template::Values;
 
@@ -88,7 +89,7 @@ fn wrong_with(expect: &str) -> Vec<String> {
     let head = Head { status: 201, reason: String::new(), headers };
     let reply = Reply { head, body: b"{\"a\":1}".to_vec() };
     let expect = serde_json::from_str(expect).expect("an expectation is JSON");
-    let play = Play { improved: false, words: true, prev: true, off_fast_path: false };
+    let play = Play { improved: false, words: true, prev: true, way: Way::FastPath };
     let mut problems = Vec::new();
     compare(&mut Values::new("/p", 7), &expect, &reply, 0.0, &play, &mut problems);
     problems

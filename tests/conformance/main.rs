@@ -36,7 +36,7 @@ macro_rules! areas {
 
             $(#[test]
             fn $test() {
-                crate::play($file, $lanes, &[Way::FastPath, Way::Library]);
+                crate::play($file, $lanes, &[Way::FastPath, Way::Types, Way::Library]);
             })*
         }
         mod proxied {

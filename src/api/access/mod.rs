@@ -35,6 +35,28 @@ pub struct ClientName(pub Arc<str>);
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAddress(pub IpAddr);
 
+/// Where a request may show who asks.
+pub(super) trait Shows: Send + Sync {
+    /// Its head; `None` of a request that shows nothing.
+    fn head(&self) -> Option<&Parts>;
+}
+
+impl Shows for Parts {
+    fn head(&self) -> Option<&Parts> {
+        Some(self)
+    }
+}
+
+/// In the place of a head that shows nothing of who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Nothing;
+
+impl Shows for Nothing {
+    fn head(&self) -> Option<&Parts> {
+        None
+    }
+}
+
 /// Why a request goes no further.
 #[derive(Debug)]
 pub(super) enum Denied {
@@ -44,16 +66,16 @@ pub(super) enum Denied {
     Unavailable(Unavailable),
 }
 
-/// Finds out who asks. Everybody is a guest while the feature is off.
+/// Finds out who asks. Everybody is a guest while the feature is off, and so are requests that show nothing.
 ///
 /// Returns the state in which that was found; it may be newer than the request.
-pub(super) async fn asker(api: &Context, head: &Parts) -> Result<(Arc<View>, Asker), Denied> {
+pub(super) async fn asker(api: &Context, shown: &impl Shows) -> Result<(Arc<View>, Asker), Denied> {
     let view = api.replica.view();
     let auth = view.store.auth();
     api.replica.reads().count_auth_lookup(auth.prepared());
-    if !auth.enabled() {
+    let Some(head) = shown.head().filter(|_| auth.enabled()) else {
         return Ok((view, Asker::Guest));
-    }
+    };
     // As in etcd, a header that is there is all that counts: what is wrong in it cannot be made good by a certificate or by
     // what guests may do.
     let Some(header) = basic::header(&head.headers) else {
@@ -97,10 +119,10 @@ pub(super) fn read_header(header: &[u8]) {
 /// Who asks, if they may do this; and the state in which that is so.
 pub(super) async fn admitted(
     api: &Context,
-    head: &Parts,
+    shown: &impl Shows,
     access: &Access,
 ) -> Result<(Arc<View>, Asker), Denied> {
-    let (view, asker) = asker(api, head).await?;
+    let (view, asker) = asker(api, shown).await?;
     if view.store.allows(&asker, access) { Ok((view, asker)) } else { Err(Denied::Insufficient) }
 }
 

@@ -4,39 +4,30 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
-use http::header::{CONTENT_TYPE, HeaderName};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use crate::api::access::{self, Denied};
+use crate::api::access::{self, Denied, Shows};
 use crate::api::body::Body;
 use crate::api::context::Context;
-use crate::api::error::{self, X_ETCD_CLUSTER_ID, X_ETCD_INDEX};
+use crate::api::error;
 use crate::api::intake::{self, Unread};
-use crate::api::json;
+use crate::api::keys::answer::{Answer, Success};
 use crate::api::keys::listing::Listing;
 use crate::api::keys::parse::{self, KeysRequest, Listed, Parsed, Raw};
 use crate::api::keys::render::When;
 use crate::api::keys::shown;
 use crate::api::metrics::{Limit, MethodLabel};
-use crate::model::{Clipped, KeyPath, LogPosition, Refusal, Reply, StoreIndex, Unavailable, codes};
+use crate::model::{Clipped, KeyPath, Refusal, Reply, StoreIndex, Unavailable, codes};
 use crate::raft::{Reserved, View};
 use crate::store::{Access, Action, Applied, Asker, Command, Event};
-
-const X_RAFT_INDEX: HeaderName = HeaderName::from_static("x-raft-index");
-const X_RAFT_TERM: HeaderName = HeaderName::from_static("x-raft-term");
 
 /// Listings up to this size are rendered in place and sent as a whole; what is larger goes on in blocks of this size. Rendering
 /// one takes about a tenth of a millisecond.
 const BLOCK_BYTES: usize = 64 << 10;
-
-/// Headers of an answer: the four below, the cluster's id, and three for browsers.
-const HEADERS_MAX: usize = 8;
-
-/// Digits of a number of 64 bits.
-const DIGITS_MAX: usize = 20;
 
 /// Serves a request whose decoded path is `/v2/keys` followed by `path`.
 pub(in crate::api) async fn serve<B>(
@@ -51,14 +42,15 @@ where
     let Some(label) = MethodLabel::of(request.method()) else {
         return error::method_not_allowed("HEAD,GET,PUT,POST,DELETE");
     };
-    let mut response = match read(api, path, request).await {
-        Ok(read) => answer(api, label, read).await,
+    let unreadable = match read(api, path, request).await {
+        Ok(read) => {
+            return answer(api, label, read).await.into_response(&api.cluster_header);
+        }
         Err(Unreadable::Overloaded(why)) => error::unavailable(why),
         Err(Unreadable::Refused(refusal)) => error::refused(&refusal, StoreIndex(0)),
         Err(Unreadable::CutOff) => error::text(StatusCode::BAD_REQUEST, "400 Bad Request"),
     };
-    response.headers_mut().insert(X_ETCD_CLUSTER_ID, api.cluster_header.clone());
-    response
+    Answer::Other(unreadable).into_response(&api.cluster_header)
 }
 
 enum Unreadable {
@@ -67,16 +59,20 @@ enum Unreadable {
     CutOff,
 }
 
-/// A request that was understood, and what it holds of the budget.
-struct Read {
-    request: KeysRequest,
-    access: Access,
-    head: Parts,
-    held: Option<Arc<Reserved>>,
+/// A request that was understood, where it shows who asks, and what it holds of the budget.
+pub(super) struct Read<S> {
+    pub(super) request: KeysRequest,
+    pub(super) access: Access,
+    pub(super) shown: S,
+    pub(super) held: Option<Arc<Reserved>>,
 }
 
 /// Reads the form, if there is one, and checks everything.
-async fn read<B>(api: &Context, path: &[u8], request: http::Request<B>) -> Result<Read, Unreadable>
+async fn read<B>(
+    api: &Context,
+    path: &[u8],
+    request: http::Request<B>,
+) -> Result<Read<Parts>, Unreadable>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -114,7 +110,7 @@ where
         limits: api.settings.path,
     };
     let Parsed { request, access } = parse::parse(&raw).map_err(Unreadable::Refused)?;
-    Ok(Read { request, access, head, held: reserved.map(Arc::new) })
+    Ok(Read { request, access, shown: head, held: reserved.map(Arc::new) })
 }
 
 /// A write whose body is of another type stores an empty value, as in etcd; the log says so, because it is rarely meant.
@@ -134,32 +130,33 @@ fn warn_of_unread_body(head: &http::request::Parts, body: &impl http_body::Body)
     }
 }
 
-async fn answer(api: &Context, label: MethodLabel, read: Read) -> Response<Body> {
-    let Read { request, access, head, held } = read;
+/// Does what is asked, if this client may.
+pub(super) async fn answer<S: Shows>(api: &Context, label: MethodLabel, read: Read<S>) -> Answer {
+    let Read { request, access, shown, held } = read;
     let done = match request {
-        KeysRequest::Watch { from, stream } => watch(api, &head, access, from, stream).await,
+        KeysRequest::Watch { from, stream } => watch(api, &shown, access, from, stream).await,
         KeysRequest::Get { listed, quorum } => {
             let label = label.quorum(quorum);
-            get(api, label, &head, access, listed, quorum).await
+            get(api, label, &shown, access, listed, quorum).await
         }
         KeysRequest::Write { command, terse } => {
-            let asker = match may_write(api, head, &access).await {
+            let asker = match may_write(api, shown, &access).await {
                 Ok(asker) => asker,
-                Err(denied) => return error::denied(denied),
+                Err(denied) => return Answer::Other(error::denied(denied)),
             };
             let timer = api.metrics.keys_request(label);
-            let response = write(api, command, held, terse, &asker, &access.path).await;
-            timer.done(response.status());
-            Ok(response)
+            let answer = write(api, command, held, terse, &asker, &access.path).await;
+            timer.done(answer.status());
+            Ok(answer)
         }
     };
-    done.unwrap_or_else(error::denied)
+    done.unwrap_or_else(|denied| Answer::Other(error::denied(denied)))
 }
 
 /// The head is not kept while the write waits for consensus.
-async fn may_write(api: &Context, head: Parts, access: &Access) -> Result<Asker, Denied> {
+async fn may_write(api: &Context, shown: impl Shows, access: &Access) -> Result<Asker, Denied> {
     api.replica.until_decided().await.map_err(Denied::Unavailable)?;
-    let (_, asker) = access::admitted(api, &head, access).await?;
+    let (_, asker) = access::admitted(api, &shown, access).await?;
     Ok(asker)
 }
 
@@ -168,51 +165,51 @@ async fn may_write(api: &Context, head: Parts, access: &Access) -> Result<Asker,
 async fn get(
     api: &Context,
     label: MethodLabel,
-    head: &Parts,
+    shown: &impl Shows,
     access: Access,
     listed: Listed,
     quorum: bool,
-) -> Result<Response<Body>, Denied> {
+) -> Result<Answer, Denied> {
     let mut known = None;
     if !quorum || api.replica.is_shown() {
         api.replica.until_shown().await.map_err(Denied::Unavailable)?;
-        known = Some(access::admitted(api, head, &access).await?);
+        known = Some(access::admitted(api, shown, &access).await?);
     }
     let timer = api.metrics.keys_request(label);
     let view = match known {
         Some((view, _)) if !quorum => Ok(view),
-        known => quorum_view(api, head, &access, known.map(|(_, asker)| asker)).await,
+        known => quorum_view(api, shown, &access, known.map(|(_, asker)| asker)).await,
     };
-    let response = match view {
+    let answer = match view {
         Ok(view) => shown_at(api, &view, access.path, listed),
-        Err(denied) => error::denied(denied),
+        Err(denied) => Answer::Other(error::denied(denied)),
     };
-    timer.done(response.status());
-    Ok(response)
+    timer.done(answer.status());
+    Ok(answer)
 }
 
 /// A state that is not stale, in which the asker may read.
 async fn quorum_view(
     api: &Context,
-    head: &Parts,
+    shown: &impl Shows,
     access: &Access,
     asker: Option<Asker>,
 ) -> Result<Arc<View>, Denied> {
     api.replica.read_barrier().await.map_err(Denied::Unavailable)?;
     let Some(asker) = asker else {
-        return access::admitted(api, head, access).await.map(|(view, _)| view);
+        return access::admitted(api, shown, access).await.map(|(view, _)| view);
     };
     let view = api.replica.view();
     if view.store.allows(&asker, access) { Ok(view) } else { Err(Denied::Insufficient) }
 }
 
-fn shown_at(api: &Context, view: &Arc<View>, path: KeyPath, listed: Listed) -> Response<Body> {
+fn shown_at(api: &Context, view: &Arc<View>, path: KeyPath, listed: Listed) -> Answer {
     let Reply { index, outcome } = view.store.get(&path);
     let reads = api.replica.reads();
     reads.count(listed.recursive, outcome.is_ok());
     let node = match outcome {
         Ok(node) => node,
-        Err(refusal) => return error::refused(&refusal, index),
+        Err(refusal) => return Answer::Other(error::refused(&refusal, index)),
     };
     let when = When { now: api.replica.now(), offset: view.store.wall_offset() };
     let position = view.position;
@@ -221,7 +218,7 @@ fn shown_at(api: &Context, view: &Arc<View>, path: KeyPath, listed: Listed) -> R
         None => Body::whole(first),
         Some(listing) => Body::blocks(first, rest_of(listing, Arc::clone(&api.renderers))),
     };
-    success(StatusCode::OK, body, index, position)
+    Answer::Success(Success { status: StatusCode::OK, body, index, position })
 }
 
 /// The blocks behind the first, each made when it is asked for: away from the threads that serve all connections, and no more at a
@@ -250,20 +247,25 @@ async fn write(
     terse: bool,
     asker: &Asker,
     path: &KeyPath,
-) -> Response<Body> {
+) -> Answer {
     let answer = match api.replica.write_held(command, held).await {
         Ok(answer) => answer,
-        Err(why) => return error::unavailable(why),
+        Err(why) => return Answer::Other(error::unavailable(why)),
     };
     let view = api.replica.view();
     match &answer.applied {
         Applied::Changed(event) => {
             let body = shown::written(view.store.shows(asker, &event.path), event, terse);
-            success(written_status(event), Body::whole(body), answer.index, answer.position)
+            Answer::Success(Success {
+                status: written_status(event),
+                body: Body::whole(body),
+                index: answer.index,
+                position: answer.position,
+            })
         }
         Applied::Refused(refusal) => {
             let refusal = shown::refused(view.store.shows(asker, path), refusal);
-            error::refused(&refusal, answer.index)
+            Answer::Other(error::refused(&refusal, answer.index))
         }
         Applied::Expired(_)
         | Applied::Recorded
@@ -285,56 +287,29 @@ fn written_status(event: &Event) -> StatusCode {
 
 async fn watch(
     api: &Context,
-    head: &Parts,
+    shown: &impl Shows,
     access: Access,
     from: Option<StoreIndex>,
     stream: bool,
-) -> Result<Response<Body>, Denied> {
+) -> Result<Answer, Denied> {
     api.replica.until_shown().await.map_err(Denied::Unavailable)?;
-    let (view, asker) = access::admitted(api, head, &access).await?;
+    let (view, asker) = access::admitted(api, shown, &access).await?;
     let hub = api.replica.hub();
     let reply = hub.watch(&view, access, asker, from, stream).map_err(Denied::Unavailable)?;
     let watch = match reply.outcome {
         Ok(watch) => watch,
         Err(Refusal::NotAllowed) => return Err(Denied::Insufficient),
-        Err(refusal) => return Ok(error::refused(&refusal, reply.index)),
+        Err(refusal) => return Ok(Answer::Other(error::refused(&refusal, reply.index))),
     };
     let events = stream::unfold(watch, async |mut watch| {
         let notice = watch.next().await?;
         let told = shown::told(watch.shows(&notice), &notice);
         Some((told, watch))
     });
-    let mut response = Response::new(Body::stream(events));
-    set_headers(response.headers_mut(), reply.index, view.position);
-    Ok(response)
-}
-
-fn success(
-    status: StatusCode,
-    body: Body,
-    index: StoreIndex,
-    position: LogPosition,
-) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    set_headers(response.headers_mut(), index, position);
-    response
-}
-
-fn set_headers(headers: &mut HeaderMap, index: StoreIndex, position: LogPosition) {
-    headers.reserve(HEADERS_MAX);
-    headers.insert(CONTENT_TYPE, error::JSON);
-    let numbers = [index.0, position.index.0, position.term.0];
-    // In one piece of memory: each would have two of its own.
-    let mut digits = Vec::with_capacity(numbers.len() * DIGITS_MAX);
-    let mut begin = 0;
-    let places = numbers.map(|number| {
-        json::number(&mut digits, number);
-        std::mem::replace(&mut begin, digits.len())..digits.len()
-    });
-    let digits = Bytes::from(digits);
-    for (name, place) in [X_ETCD_INDEX, X_RAFT_INDEX, X_RAFT_TERM].into_iter().zip(places) {
-        let value = HeaderValue::from_maybe_shared(digits.slice(place));
-        headers.insert(name, value.expect("a header may be digits"));
-    }
+    Ok(Answer::Success(Success {
+        status: StatusCode::OK,
+        body: Body::stream(events),
+        index: reply.index,
+        position: view.position,
+    }))
 }

@@ -4,10 +4,10 @@ use std::io::Write as _;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName};
 use http::response::Parts;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 
-use crate::api::Body;
+use crate::api::{Body, Success};
 use crate::model::json;
 use crate::server::fast_path::date;
 
@@ -46,26 +46,63 @@ pub(super) fn head(out: &mut Vec<u8>, parts: &mut Parts, length: Length, last: b
     if last {
         parts.headers.entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
     }
-    if parts.status == StatusCode::OK {
+    status_line(out, parts.status);
+    fields(out, &parts.headers);
+    // The router says it by itself.
+    let is_said = matches!(length, Length::Exact(_)) && parts.headers.contains_key(CONTENT_LENGTH);
+    end(out, if is_said { Length::None } else { length });
+}
+
+/// Writes the head of a success of the key space: as [`head`] would, in one go. `common` are the headers that all of them have.
+pub(super) fn success_head(
+    out: &mut Vec<u8>,
+    success: &Success,
+    common: &[u8],
+    length: Length,
+    last: bool,
+) {
+    status_line(out, success.status);
+    out.extend_from_slice(b"Content-Type: application/json\r\nX-Etcd-Index: ");
+    json::number(out, success.index.0);
+    out.extend_from_slice(b"\r\nX-Raft-Index: ");
+    json::number(out, success.position.index.0);
+    out.extend_from_slice(b"\r\nX-Raft-Term: ");
+    json::number(out, success.position.term.0);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(common);
+    if last {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    end(out, length);
+}
+
+fn status_line(out: &mut Vec<u8>, status: StatusCode) {
+    if status == StatusCode::OK {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     } else {
         out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(parts.status.as_str().as_bytes());
+        out.extend_from_slice(status.as_str().as_bytes());
         out.push(b' ');
-        let reason = parts.status.canonical_reason().unwrap_or("<none>");
+        let reason = status.canonical_reason().unwrap_or("<none>");
         out.extend_from_slice(reason.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    for (name, value) in &parts.headers {
+}
+
+/// Writes headers, a line each.
+pub(super) fn fields(out: &mut Vec<u8>, headers: &HeaderMap) {
+    for (name, value) in headers {
         title(out, name);
         out.extend_from_slice(b": ");
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// What stands last in each head.
+fn end(out: &mut Vec<u8>, length: Length) {
     match length {
         Length::None => {}
-        // The router says it by itself.
-        Length::Exact(_) if parts.headers.contains_key(CONTENT_LENGTH) => {}
         Length::Exact(bytes) => {
             out.extend_from_slice(b"Content-Length: ");
             json::number(out, bytes);
@@ -122,6 +159,7 @@ mod tests {
     use http::header::CONTENT_TYPE;
 
     use super::*;
+    use crate::model::{LogIndex, LogPosition, StoreIndex, Term};
 
     fn written(status: u16, body: &'static str, last: bool) -> String {
         let mut response = Response::new(Body::whole(body));
@@ -158,6 +196,35 @@ mod tests {
             let mut out = Vec::new();
             title(&mut out, &HeaderName::from_bytes(other.as_bytes()).unwrap());
             assert_eq!(String::from_utf8(out).unwrap(), format!("{known}-X"));
+        }
+    }
+
+    #[test]
+    fn a_success_has_the_head_that_it_has_as_a_response() {
+        let mut common = HeaderMap::new();
+        common.insert("x-etcd-cluster-id", HeaderValue::from_static("cdf818194e3a8c32"));
+        common.insert("access-control-allow-origin", HeaderValue::from_static("*"));
+        let mut rendered = Vec::new();
+        fields(&mut rendered, &common);
+        for (status, index, last) in
+            [(StatusCode::OK, 0, false), (StatusCode::CREATED, u64::MAX, true)]
+        {
+            let position = LogPosition { term: Term(7), index: LogIndex(index / 3) };
+            let success =
+                || Success { status, body: Body::whole("{}"), index: StoreIndex(index), position };
+            for length in [Length::None, Length::Exact(2), Length::Chunked] {
+                let (mut parts, _) = success().into_response().into_parts();
+                parts.headers.extend(common.clone());
+                let (mut expected, mut out) = (Vec::new(), Vec::new());
+                head(&mut expected, &mut parts, length, last);
+                success_head(&mut out, &success(), &rendered, length, last);
+                let text = |bytes: &[u8]| {
+                    let text = String::from_utf8(bytes.to_vec()).unwrap();
+                    // A second may pass between the two.
+                    text[..text.find("Date: ").unwrap()].to_owned()
+                };
+                assert_eq!(text(&out), text(&expected));
+            }
         }
     }
 

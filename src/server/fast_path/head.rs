@@ -5,18 +5,18 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::HeaderName;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, ORIGIN};
 use http::{HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 
-use crate::api::{FORM, HEADERS_READ};
+use crate::api::{FORM, HEADERS_READ, Plain};
 use crate::server::request_line::must_escape;
 
 /// Requests with more headers go to the library.
 const HEADERS_MAX: usize = 24;
 
 /// What a fast request consists of, as places in the bytes that it was read from.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::server) struct Head {
     method: Method,
     target: Range<usize>,
@@ -98,6 +98,24 @@ impl Head {
         writes && self.is_form && read[self.target.clone()].starts_with(b"/v2/keys/")
     }
 
+    /// The request at the beginning of `read` for those who need no more of it; `None` when it shows who asks, or is of a page.
+    pub(in crate::server) fn plain<'a>(&'a self, read: &'a [u8]) -> Option<Plain<'a>> {
+        let header = |name| {
+            let at = HEADERS_READ.iter().position(|known| known == name)?;
+            self.headers[at].clone().map(|place| &read[place])
+        };
+        if header(&AUTHORIZATION).is_some() || header(&ORIGIN).is_some() {
+            return None;
+        }
+        Some(Plain {
+            method: &self.method,
+            target: &read[self.target.clone()],
+            host: header(&HOST)?,
+            content_type: header(&CONTENT_TYPE),
+            body: &read[self.bytes..self.request_bytes()],
+        })
+    }
+
     /// The request, whose bytes are all in `whole`; `None` when its target is none that can be taken.
     pub(in crate::server) fn request(self, whole: &Bytes) -> Option<Request<Full<Bytes>>> {
         let uri = Uri::from_maybe_shared(whole.slice(self.target)).ok()?;
@@ -156,6 +174,23 @@ mod tests {
         assert_eq!(request.headers()[CONTENT_TYPE], "x/y");
         assert_eq!(request.headers().len(), 3, "the API looks at no other");
         assert_eq!(request.into_body().collect().await.unwrap().to_bytes(), "value=1");
+    }
+
+    #[test]
+    fn a_request_that_shows_nothing_needs_no_more_than_its_places() {
+        let begin = "PUT /v2/keys/a?ttl=5 HTTP/1.1\r\nContent-Type: x/y\r\nContent-Length: 7\r\n";
+        let text = format!("{begin}Host: h:1\r\n\r\nvalue=1GET / HTTP/1.1");
+        let head = read(&text).unwrap();
+        let plain = head.plain(text.as_bytes()).unwrap();
+        assert_eq!((plain.method, plain.target), (&Method::PUT, &b"/v2/keys/a?ttl=5"[..]));
+        assert_eq!((plain.host, plain.content_type), (&b"h:1"[..], Some(&b"x/y"[..])));
+        assert_eq!(plain.body, b"value=1");
+        for headers in
+            ["", "Host: h\r\nAuthorization: Basic YTpi\r\n", "Host: h\r\nOrigin: http://p\r\n"]
+        {
+            let text = format!("{begin}{headers}\r\nvalue=1");
+            assert!(read(&text).unwrap().plain(text.as_bytes()).is_none(), "{headers}");
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! Owns: which requests are fast, and their answers on the wire. Never knows: what is asked for.
 
 mod answer;
+#[cfg(test)]
+pub(super) mod costs;
 mod date;
 pub(super) mod head;
 
@@ -19,14 +21,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
 use http_body_util::Full;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::WaitForCancellationFuture;
 
-use crate::api::{self, Body};
+use crate::api::{self, Answer, Body, Plain};
 use crate::server::connection::{Progress, Wait};
 use crate::server::fast_path::answer::{CHUNK_END, HEAD_BYTES, LAST_CHUNK, Length};
 use crate::server::fast_path::head::Head;
@@ -37,6 +39,22 @@ const READ_BYTES_MAX: usize = 8 << 10;
 
 /// Pieces of an answer up to this size are written together.
 const WRITE_BYTES: usize = 64 << 10;
+
+/// A request that was read.
+#[expect(clippy::large_enum_variant, reason = "a call of the key space is about as large")]
+enum Taken<C> {
+    /// One that needed no types of the HTTP library.
+    Call(C),
+    /// Any other.
+    Request(Request<Full<Bytes>>),
+}
+
+/// Headers as bytes, as [`FastPath::common`] wants them.
+pub(super) fn rendered(headers: &HeaderMap) -> Vec<u8> {
+    let mut out = Vec::new();
+    answer::fields(&mut out, headers);
+    out
+}
 
 /// How a connection leaves the fast path.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,6 +80,8 @@ pub(super) struct FastPath<'a, 'g, 's, S, E> {
     pub(super) stop: Pin<&'a mut WaitForCancellationFuture<'s>>,
     /// As `--max-headers`.
     pub(super) headers_max: usize,
+    /// The headers that all successes of the key space have, as they are sent.
+    pub(super) common: &'a [u8],
     /// The answer under way is a watch.
     pub(super) watches: bool,
 }
@@ -71,18 +91,22 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     E: Future<Output = End>,
 {
-    /// Serves requests while they are plain. `answer` makes the answer to one.
-    pub(super) async fn serve<F>(
+    /// Serves requests while they are plain. `call` reads those that need not have the form of the HTTP library, and `answer_call`
+    /// answers them; `answer` answers all others.
+    pub(super) async fn serve<C, D, F>(
         mut self,
+        mut call: impl FnMut(&Plain<'_>) -> Option<C>,
+        mut answer_call: impl FnMut(C) -> D,
         mut answer: impl FnMut(Request<Full<Bytes>>) -> F,
     ) -> Outcome
     where
+        D: Future<Output = Answer>,
         F: Future<Output = Response<Body>>,
     {
         let mut read = Vec::new();
         let mut has_answered = false;
         loop {
-            let request = match self.request(&mut read).await {
+            let request = match self.request(&mut read, &mut call).await {
                 Ok(Some(request)) => request,
                 Ok(None) if has_answered => return Outcome::Next(read),
                 Ok(None) => return Outcome::First(read),
@@ -90,10 +114,15 @@ where
             };
             has_answered = true;
             self.guard.wait_for(Wait::Member);
-            // In a place of its own, which is gone when a long poll begins to wait.
-            let answer = Box::pin(answer(request));
-            let sent = match self.beside_the_end(answer).await {
-                Ok(response) => self.send(response).await,
+            // In places of their own, which are gone when a long poll begins to wait.
+            let answered = match request {
+                Taken::Call(call) => self.beside_the_end(Box::pin(answer_call(call))).await,
+                Taken::Request(request) => {
+                    self.beside_the_end(Box::pin(answer(request))).await.map(Answer::Other)
+                }
+            };
+            let sent = match answered {
+                Ok(answer) => self.send(answer).await,
                 Err(Gone) => Err(Gone),
             };
             if !matches!(sent, Ok(true)) {
@@ -103,7 +132,11 @@ where
     }
 
     /// Reads the next request and takes it out of `read`; `None` when it is one for the library.
-    async fn request(&mut self, read: &mut Vec<u8>) -> Result<Option<Request<Full<Bytes>>>, Gone> {
+    async fn request<C>(
+        &mut self,
+        read: &mut Vec<u8>,
+        call: &mut impl FnMut(&Plain<'_>) -> Option<C>,
+    ) -> Result<Option<Taken<C>>, Gone> {
         if read.is_empty() {
             self.guard.wait_for(Wait::Request);
             if self.read(read).await? == 0 {
@@ -115,9 +148,14 @@ where
             let Some(head) = Head::read(read, self.headers_max) else { return Ok(None) };
             let bytes = head.request_bytes();
             if bytes <= read.len() {
-                let request = head.request(&Bytes::copy_from_slice(&read[..bytes]));
-                // The library looks for the end of a client while it waits for others.
-                let request = request.filter(|it| !api::ends_with_client(it.uri()));
+                let request = match head.plain(read).and_then(|plain| call(&plain)) {
+                    Some(call) => Some(Taken::Call(call)),
+                    None => head
+                        .request(&Bytes::copy_from_slice(&read[..bytes]))
+                        // The library looks for the end of a client while it waits for others.
+                        .filter(|request| !api::ends_with_client(request.uri()))
+                        .map(Taken::Request),
+                };
                 if request.is_some() {
                     read.drain(..bytes);
                     if read.is_empty() {
@@ -183,15 +221,28 @@ where
     }
 
     /// Sends an answer; `false` when no other request is served behind it.
-    async fn send(&mut self, response: Response<Body>) -> Result<bool, Gone> {
-        let (mut parts, mut body) = response.into_parts();
-        let length = Length::of(parts.status, &body);
-        let size = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
-        let mut out = Vec::with_capacity(HEAD_BYTES + size.unwrap_or_default());
+    async fn send(&mut self, answer: Answer) -> Result<bool, Gone> {
         let last = poll_fn(|cx| Poll::Ready(self.stop.as_mut().poll(cx).is_ready())).await;
-        answer::head(&mut out, &mut parts, length, last);
-        let closes = parts.headers.get(CONNECTION).is_some_and(|value| value == "close");
-        drop(parts);
+        let room = |body: &Body| {
+            let size = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+            Vec::with_capacity(HEAD_BYTES + size.unwrap_or_default())
+        };
+        let (mut out, mut body, length, closes) = match answer {
+            Answer::Success(success) => {
+                let length = Length::of(success.status, &success.body);
+                let mut out = room(&success.body);
+                answer::success_head(&mut out, &success, self.common, length, last);
+                (out, success.body, length, last)
+            }
+            Answer::Other(response) => {
+                let (mut parts, body) = response.into_parts();
+                let length = Length::of(parts.status, &body);
+                let mut out = room(&body);
+                answer::head(&mut out, &mut parts, length, last);
+                let closes = parts.headers.get(CONNECTION).is_some_and(|value| value == "close");
+                (out, body, length, closes)
+            }
+        };
         self.watches = body.streams_on();
         while let Some(piece) = self.piece(&mut body, &mut out).await? {
             if length == Length::Chunked {
