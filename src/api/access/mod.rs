@@ -35,23 +35,23 @@ pub struct ClientName(pub Arc<str>);
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAddress(pub IpAddr);
 
-/// Where a request may show who asks.
-pub(super) trait Shows: Send + Sync {
-    /// Its head; `None` of a request that shows nothing.
+/// What a request shows of who asks, if it shows anything.
+pub(super) trait Credentials: Send + Sync {
+    /// The head with them; `None` of a request without.
     fn head(&self) -> Option<&Parts>;
 }
 
-impl Shows for Parts {
+impl Credentials for Parts {
     fn head(&self) -> Option<&Parts> {
         Some(self)
     }
 }
 
-/// In the place of a head that shows nothing of who asks.
+/// A request without credentials, whose head need not be kept.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Nothing;
+pub(super) struct Anonymous;
 
-impl Shows for Nothing {
+impl Credentials for Anonymous {
     fn head(&self) -> Option<&Parts> {
         None
     }
@@ -66,14 +66,17 @@ pub(super) enum Denied {
     Unavailable(Unavailable),
 }
 
-/// Finds out who asks. Everybody is a guest while the feature is off, and so are requests that show nothing.
+/// Finds out who asks. Everybody is a guest while the feature is off, and so is who shows no credentials.
 ///
 /// Returns the state in which that was found; it may be newer than the request.
-pub(super) async fn asker(api: &Context, shown: &impl Shows) -> Result<(Arc<View>, Asker), Denied> {
+pub(super) async fn asker(
+    api: &Context,
+    credentials: &impl Credentials,
+) -> Result<(Arc<View>, Asker), Denied> {
     let view = api.replica.view();
     let auth = view.store.auth();
     api.replica.reads().count_auth_lookup(auth.prepared());
-    let Some(head) = shown.head().filter(|_| auth.enabled()) else {
+    let Some(head) = credentials.head().filter(|_| auth.enabled()) else {
         return Ok((view, Asker::Guest));
     };
     // As in etcd, a header that is there is all that counts: what is wrong in it cannot be made good by a certificate or by
@@ -119,10 +122,10 @@ pub(super) fn read_header(header: &[u8]) {
 /// Who asks, if they may do this; and the state in which that is so.
 pub(super) async fn admitted(
     api: &Context,
-    shown: &impl Shows,
+    credentials: &impl Credentials,
     access: &Access,
 ) -> Result<(Arc<View>, Asker), Denied> {
-    let (view, asker) = asker(api, shown).await?;
+    let (view, asker) = asker(api, credentials).await?;
     if view.store.allows(&asker, access) { Ok((view, asker)) } else { Err(Denied::Insufficient) }
 }
 

@@ -1,4 +1,4 @@
-//! Requests of the key space that come whole and show nothing odd: read where they stand, without the types of the HTTP library.
+//! Requests of the key space that come whole, without credentials or an `Origin`: read where they stand, without the HTTP library's types.
 //!
 //! Owns: which requests can be read so. Whatever this does not take is read, judged and answered in the other way, which knows all
 //! of them; so there is no answer here that says what is wrong with a request.
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::api::access::Nothing;
+use crate::api::access::Anonymous;
 use crate::api::context::Context;
 use crate::api::error;
 use crate::api::keys::answer::Answer;
@@ -17,7 +17,7 @@ use crate::api::metrics::MethodLabel;
 use crate::api::path;
 use crate::model::Unavailable;
 
-/// A request that came whole, as far as anything here looks at it. It shows neither who asks nor a page that it comes from.
+/// A request that came whole, as far as anything here looks at it. It has neither credentials nor an `Origin`.
 #[derive(Clone, Copy, Debug)]
 pub struct Plain<'a> {
     /// One that `/v2/keys` has.
@@ -36,7 +36,7 @@ pub struct Plain<'a> {
 pub struct KeysCall {
     label: MethodLabel,
     /// Or the budget has no room for it.
-    read: Result<Read<Nothing>, Unavailable>,
+    read: Result<Read<Anonymous>, Unavailable>,
 }
 
 impl KeysCall {
@@ -76,7 +76,7 @@ impl KeysCall {
         };
         let Parsed { request, access } = parse::parse(&raw).ok()?;
         let held = bytes.map(|bytes| api.replica.budget().reserve(bytes).map(Arc::new)).transpose();
-        let read = held.map(|held| Read { request, access, shown: Nothing, held });
+        let read = held.map(|held| Read { request, access, credentials: Anonymous, held });
         Some(Self { label, read })
     }
 

@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use crate::api::access::{self, Denied, Shows};
+use crate::api::access::{self, Credentials, Denied};
 use crate::api::body::Body;
 use crate::api::context::Context;
 use crate::api::error;
@@ -59,11 +59,11 @@ enum Unreadable {
     CutOff,
 }
 
-/// A request that was understood, where it shows who asks, and what it holds of the budget.
-pub(super) struct Read<S> {
+/// A request that was understood, with its credentials, and what it holds of the budget.
+pub(super) struct Read<C> {
     pub(super) request: KeysRequest,
     pub(super) access: Access,
-    pub(super) shown: S,
+    pub(super) credentials: C,
     pub(super) held: Option<Arc<Reserved>>,
 }
 
@@ -110,7 +110,7 @@ where
         limits: api.settings.path,
     };
     let Parsed { request, access } = parse::parse(&raw).map_err(Unreadable::Refused)?;
-    Ok(Read { request, access, shown: head, held: reserved.map(Arc::new) })
+    Ok(Read { request, access, credentials: head, held: reserved.map(Arc::new) })
 }
 
 /// A write whose body is of another type stores an empty value, as in etcd; the log says so, because it is rarely meant.
@@ -131,16 +131,20 @@ fn warn_of_unread_body(head: &http::request::Parts, body: &impl http_body::Body)
 }
 
 /// Does what is asked, if this client may.
-pub(super) async fn answer<S: Shows>(api: &Context, label: MethodLabel, read: Read<S>) -> Answer {
-    let Read { request, access, shown, held } = read;
+pub(super) async fn answer<C: Credentials>(
+    api: &Context,
+    label: MethodLabel,
+    read: Read<C>,
+) -> Answer {
+    let Read { request, access, credentials, held } = read;
     let done = match request {
-        KeysRequest::Watch { from, stream } => watch(api, &shown, access, from, stream).await,
+        KeysRequest::Watch { from, stream } => watch(api, &credentials, access, from, stream).await,
         KeysRequest::Get { listed, quorum } => {
             let label = label.quorum(quorum);
-            get(api, label, &shown, access, listed, quorum).await
+            get(api, label, &credentials, access, listed, quorum).await
         }
         KeysRequest::Write { command, terse } => {
-            let asker = match may_write(api, shown, &access).await {
+            let asker = match may_write(api, credentials, &access).await {
                 Ok(asker) => asker,
                 Err(denied) => return Answer::Other(error::denied(denied)),
             };
@@ -154,9 +158,13 @@ pub(super) async fn answer<S: Shows>(api: &Context, label: MethodLabel, read: Re
 }
 
 /// The head is not kept while the write waits for consensus.
-async fn may_write(api: &Context, shown: impl Shows, access: &Access) -> Result<Asker, Denied> {
+async fn may_write(
+    api: &Context,
+    credentials: impl Credentials,
+    access: &Access,
+) -> Result<Asker, Denied> {
     api.replica.until_decided().await.map_err(Denied::Unavailable)?;
-    let (_, asker) = access::admitted(api, &shown, access).await?;
+    let (_, asker) = access::admitted(api, &credentials, access).await?;
     Ok(asker)
 }
 
@@ -165,7 +173,7 @@ async fn may_write(api: &Context, shown: impl Shows, access: &Access) -> Result<
 async fn get(
     api: &Context,
     label: MethodLabel,
-    shown: &impl Shows,
+    credentials: &impl Credentials,
     access: Access,
     listed: Listed,
     quorum: bool,
@@ -173,12 +181,12 @@ async fn get(
     let mut known = None;
     if !quorum || api.replica.is_shown() {
         api.replica.until_shown().await.map_err(Denied::Unavailable)?;
-        known = Some(access::admitted(api, shown, &access).await?);
+        known = Some(access::admitted(api, credentials, &access).await?);
     }
     let timer = api.metrics.keys_request(label);
     let view = match known {
         Some((view, _)) if !quorum => Ok(view),
-        known => quorum_view(api, shown, &access, known.map(|(_, asker)| asker)).await,
+        known => quorum_view(api, credentials, &access, known.map(|(_, asker)| asker)).await,
     };
     let answer = match view {
         Ok(view) => shown_at(api, &view, access.path, listed),
@@ -191,13 +199,13 @@ async fn get(
 /// A state that is not stale, in which the asker may read.
 async fn quorum_view(
     api: &Context,
-    shown: &impl Shows,
+    credentials: &impl Credentials,
     access: &Access,
     asker: Option<Asker>,
 ) -> Result<Arc<View>, Denied> {
     api.replica.read_barrier().await.map_err(Denied::Unavailable)?;
     let Some(asker) = asker else {
-        return access::admitted(api, shown, access).await.map(|(view, _)| view);
+        return access::admitted(api, credentials, access).await.map(|(view, _)| view);
     };
     let view = api.replica.view();
     if view.store.allows(&asker, access) { Ok(view) } else { Err(Denied::Insufficient) }
@@ -287,13 +295,13 @@ fn written_status(event: &Event) -> StatusCode {
 
 async fn watch(
     api: &Context,
-    shown: &impl Shows,
+    credentials: &impl Credentials,
     access: Access,
     from: Option<StoreIndex>,
     stream: bool,
 ) -> Result<Answer, Denied> {
     api.replica.until_shown().await.map_err(Denied::Unavailable)?;
-    let (view, asker) = access::admitted(api, shown, &access).await?;
+    let (view, asker) = access::admitted(api, credentials, &access).await?;
     let hub = api.replica.hub();
     let reply = hub.watch(&view, access, asker, from, stream).map_err(Denied::Unavailable)?;
     let watch = match reply.outcome {

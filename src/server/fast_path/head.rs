@@ -98,7 +98,7 @@ impl Head {
         writes && self.is_form && read[self.target.clone()].starts_with(b"/v2/keys/")
     }
 
-    /// The request at the beginning of `read` for those who need no more of it; `None` when it shows who asks, or is of a page.
+    /// The places of the request at the beginning of `read`; `None` when it has credentials or an origin.
     pub(in crate::server) fn plain<'a>(&'a self, read: &'a [u8]) -> Option<Plain<'a>> {
         let header = |name| {
             let at = HEADERS_READ.iter().position(|known| known == name)?;
