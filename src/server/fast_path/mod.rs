@@ -20,6 +20,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http::header::CONNECTION;
 use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
@@ -114,12 +115,11 @@ where
             };
             has_answered = true;
             self.guard.wait_for(Wait::Member);
-            // In places of their own, which are gone when a long poll begins to wait.
-            let answered = match request {
-                Taken::Call(call) => self.beside_the_end(Box::pin(answer_call(call))).await,
-                Taken::Request(request) => {
-                    self.beside_the_end(Box::pin(answer(request))).await.map(Answer::Other)
-                }
+            // In places of their own, which are gone when a long poll begins to wait; and so is the request, for which the
+            // connection would keep room.
+            let answered = match begun(request, &mut answer_call, &mut answer) {
+                Either::Left(answer) => self.beside_the_end(answer).await,
+                Either::Right(answer) => self.beside_the_end(answer).await.map(Answer::Other),
             };
             let sent = match answered {
                 Ok(answer) => self.send(answer).await,
@@ -223,26 +223,7 @@ where
     /// Sends an answer; `false` when no other request is served behind it.
     async fn send(&mut self, answer: Answer) -> Result<bool, Gone> {
         let last = poll_fn(|cx| Poll::Ready(self.stop.as_mut().poll(cx).is_ready())).await;
-        let room = |body: &Body| {
-            let size = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
-            Vec::with_capacity(HEAD_BYTES + size.unwrap_or_default())
-        };
-        let (mut out, mut body, length, closes) = match answer {
-            Answer::Success(success) => {
-                let length = Length::of(success.status, &success.body);
-                let mut out = room(&success.body);
-                answer::success_head(&mut out, &success, self.common, length, last);
-                (out, success.body, length, last)
-            }
-            Answer::Other(response) => {
-                let (mut parts, body) = response.into_parts();
-                let length = Length::of(parts.status, &body);
-                let mut out = room(&body);
-                answer::head(&mut out, &mut parts, length, last);
-                let closes = parts.headers.get(CONNECTION).is_some_and(|value| value == "close");
-                (out, body, length, closes)
-            }
-        };
+        let (mut out, mut body, length, closes) = head_of(answer, self.common, last);
         self.watches = body.streams_on();
         while let Some(piece) = self.piece(&mut body, &mut out).await? {
             if length == Length::Chunked {
@@ -321,6 +302,42 @@ where
             self.guard.poll_overdue(cx).map(|()| Err(Gone))
         })
         .await
+    }
+}
+
+/// Begins to answer.
+fn begun<C, D, F>(
+    request: Taken<C>,
+    answer_call: &mut impl FnMut(C) -> D,
+    answer: &mut impl FnMut(Request<Full<Bytes>>) -> F,
+) -> Either<Pin<Box<D>>, Pin<Box<F>>> {
+    match request {
+        Taken::Call(call) => Either::Left(Box::pin(answer_call(call))),
+        Taken::Request(request) => Either::Right(Box::pin(answer(request))),
+    }
+}
+
+/// The head of an answer as bytes, with room for a short body behind it; the body and how it is sent; and whether it is the last.
+fn head_of(answer: Answer, common: &[u8], last: bool) -> (Vec<u8>, Body, Length, bool) {
+    let room = |body: &Body| {
+        let size = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+        Vec::with_capacity(HEAD_BYTES + size.unwrap_or_default())
+    };
+    match answer {
+        Answer::Success(success) => {
+            let length = Length::of(success.status, &success.body);
+            let mut out = room(&success.body);
+            answer::success_head(&mut out, &success, common, length, last);
+            (out, success.body, length, last)
+        }
+        Answer::Other(response) => {
+            let (mut parts, body) = response.into_parts();
+            let length = Length::of(parts.status, &body);
+            let mut out = room(&body);
+            answer::head(&mut out, &mut parts, length, last);
+            let closes = parts.headers.get(CONNECTION).is_some_and(|value| value == "close");
+            (out, body, length, closes)
+        }
     }
 }
 
