@@ -36,7 +36,7 @@ pub use body::Body;
 pub use context::Settings;
 pub use cors::Cors;
 pub use intake::{Intake, Unread};
-pub use keys::{Answer, FORM, KeysCall, Plain, Success};
+pub use keys::{Answer, Asked, FORM, Plain, Success};
 pub use metrics::{
     ConnectionMeter, Handshake, Limit, LogLines, Metrics, OpenConnection, ProxyMetrics,
     Surroundings,

@@ -16,7 +16,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::api::body::Body;
 use crate::api::context::{Context, Settings};
 use crate::api::cors;
-use crate::api::keys::{Answer, KeysCall, Plain};
+use crate::api::keys::{Answer, Asked, Plain};
 use crate::api::metrics::Metrics;
 use crate::api::{
     backup, debug, discovery, error, health, keys, members, path, probes, security, stats, v3,
@@ -118,16 +118,16 @@ impl Api {
 
     /// Reads a request that came in on a client URL, if it is one of the key space that [`Api::answer_keys`] can answer; all others are
     /// for [`Api::serve_client`].
-    pub fn read_keys(&self, plain: &Plain<'_>) -> Option<KeysCall> {
+    pub fn read_keys(&self, plain: &Plain<'_>) -> Option<Asked> {
         let is_known = self.context.settings.hosts.is_none();
         let is_well = plain.host.iter().copied().all(may_stand_in_host);
-        if is_known && is_well { KeysCall::read(&self.context, plain) } else { None }
+        if is_known && is_well { Asked::read(&self.context, plain) } else { None }
     }
 
     /// Answers what [`Api::read_keys`] has read: as [`Api::serve_client`] would, but for the headers of [`Api::common_headers`], which
     /// a success is without.
-    pub async fn answer_keys(&self, call: KeysCall) -> Answer {
-        let mut answer = call.answer(&self.context).await;
+    pub async fn answer_keys(&self, asked: Asked) -> Answer {
+        let mut answer = asked.answer(&self.context).await;
         if let Answer::Other(response) = &mut answer {
             self.add_common_headers(response.headers_mut());
         }
@@ -176,9 +176,7 @@ impl Api {
         if let Some(location) = path::redirect(path) {
             return redirect(&location, &request);
         }
-        if let Some(key) = path.strip_prefix(b"/v2/keys")
-            && matches!(key.first(), None | Some(b'/'))
-        {
+        if let Some(key) = keys::below(path) {
             return keys::serve(&self.context, key, request).await;
         }
         if self.context.settings.gateway

@@ -133,7 +133,7 @@ where
         let api = terms.site.keys(terms.face).filter(|_| name.is_none());
         let answered = fast.serve(
             |plain| api.and_then(|api| Some((api, api.read_keys(plain)?))),
-            |(api, call)| api.answer_keys(call),
+            |(api, asked)| api.answer_keys(asked),
             |mut request| {
                 tell_who_asks(&mut request, name.as_ref(), address, &terms.site);
                 terms.site.answer(terms.face, request)

@@ -11,6 +11,7 @@ mod limits;
 mod smuggling;
 mod time_limits;
 mod watches;
+mod ways;
 
 use std::net::{Shutdown, SocketAddr};
 use std::thread;

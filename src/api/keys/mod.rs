@@ -17,5 +17,11 @@ mod shown;
 
 pub use answer::{Answer, Success};
 pub use form::FORM;
-pub use plain::{KeysCall, Plain};
+pub use plain::{Asked, Plain};
 pub(super) use serve::serve;
+
+/// What stands behind `/v2/keys` in a decoded path; `None` of a path elsewhere.
+pub(super) fn below(path: &[u8]) -> Option<&[u8]> {
+    let key = path.strip_prefix(b"/v2/keys")?;
+    matches!(key.first(), None | Some(b'/')).then_some(key)
+}

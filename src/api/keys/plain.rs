@@ -10,6 +10,7 @@ use http::Method;
 use crate::api::access::Anonymous;
 use crate::api::context::Context;
 use crate::api::error;
+use crate::api::keys;
 use crate::api::keys::answer::Answer;
 use crate::api::keys::parse::{self, Parsed, Raw};
 use crate::api::keys::serve::{self, Read};
@@ -33,24 +34,22 @@ pub struct Plain<'a> {
 }
 
 /// A request of the key space that was understood. It holds what it takes of the member's budget.
-pub struct KeysCall {
+pub struct Asked {
     label: MethodLabel,
     /// Or the budget has no room for it.
     read: Result<Read<Anonymous>, Unavailable>,
 }
 
-impl KeysCall {
+impl Asked {
     /// Reads a request; `None` if it has to be served in the other way.
     pub(in crate::api) fn read(api: &Context, plain: &Plain<'_>) -> Option<Self> {
         let (whole_path, query) = match plain.target.iter().position(|byte| *byte == b'?') {
             Some(at) => (&plain.target[..at], &plain.target[at + 1..]),
             None => (plain.target, &[][..]),
         };
-        let path = whole_path.strip_prefix(b"/v2/keys")?;
-        if !matches!(path.first(), None | Some(b'/'))
-            || path.contains(&b'%')
-            || path::redirect(whole_path).is_some()
-        {
+        // An escape would have to be undone first.
+        let path = keys::below(whole_path).filter(|path| !path.contains(&b'%'))?;
+        if path::redirect(whole_path).is_some() {
             return None;
         }
         let label = MethodLabel::of(plain.method)?;

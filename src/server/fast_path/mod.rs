@@ -42,10 +42,10 @@ const READ_BYTES_MAX: usize = 8 << 10;
 const WRITE_BYTES: usize = 64 << 10;
 
 /// A request that was read.
-#[expect(clippy::large_enum_variant, reason = "a call of the key space is about as large")]
-enum Taken<C> {
-    /// One that needed no types of the HTTP library.
-    Call(C),
+#[expect(clippy::large_enum_variant, reason = "one of the key space is about as large")]
+enum Taken<R> {
+    /// One that was read where it stood.
+    InPlace(R),
     /// Any other.
     Request(Request<Full<Bytes>>),
 }
@@ -92,12 +92,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     E: Future<Output = End>,
 {
-    /// Serves requests while they are plain. `call` reads those that need not have the form of the HTTP library, and `answer_call`
-    /// answers them; `answer` answers all others.
-    pub(super) async fn serve<C, D, F>(
+    /// Serves requests while they are plain. `read_in_place` takes those that need not become types of the HTTP
+    /// library, and `answer_in_place` answers them; `answer` answers all others.
+    pub(super) async fn serve<R, D, F>(
         mut self,
-        mut call: impl FnMut(&Plain<'_>) -> Option<C>,
-        mut answer_call: impl FnMut(C) -> D,
+        mut read_in_place: impl FnMut(&Plain<'_>) -> Option<R>,
+        mut answer_in_place: impl FnMut(R) -> D,
         mut answer: impl FnMut(Request<Full<Bytes>>) -> F,
     ) -> Outcome
     where
@@ -107,7 +107,7 @@ where
         let mut read = Vec::new();
         let mut has_answered = false;
         loop {
-            let request = match self.request(&mut read, &mut call).await {
+            let request = match self.request(&mut read, &mut read_in_place).await {
                 Ok(Some(request)) => request,
                 Ok(None) if has_answered => return Outcome::Next(read),
                 Ok(None) => return Outcome::First(read),
@@ -117,7 +117,7 @@ where
             self.guard.wait_for(Wait::Member);
             // In places of their own, which are gone when a long poll begins to wait; and so is the request, for which the
             // connection would keep room.
-            let answered = match begun(request, &mut answer_call, &mut answer) {
+            let answered = match begun(request, &mut answer_in_place, &mut answer) {
                 Either::Left(answer) => self.beside_the_end(answer).await,
                 Either::Right(answer) => self.beside_the_end(answer).await.map(Answer::Other),
             };
@@ -132,11 +132,11 @@ where
     }
 
     /// Reads the next request and takes it out of `read`; `None` when it is one for the library.
-    async fn request<C>(
+    async fn request<R>(
         &mut self,
         read: &mut Vec<u8>,
-        call: &mut impl FnMut(&Plain<'_>) -> Option<C>,
-    ) -> Result<Option<Taken<C>>, Gone> {
+        read_in_place: &mut impl FnMut(&Plain<'_>) -> Option<R>,
+    ) -> Result<Option<Taken<R>>, Gone> {
         if read.is_empty() {
             self.guard.wait_for(Wait::Request);
             if self.read(read).await? == 0 {
@@ -148,8 +148,8 @@ where
             let Some(head) = Head::read(read, self.headers_max) else { return Ok(None) };
             let bytes = head.request_bytes();
             if bytes <= read.len() {
-                let request = match head.plain(read).and_then(|plain| call(&plain)) {
-                    Some(call) => Some(Taken::Call(call)),
+                let request = match head.plain(read).and_then(|plain| read_in_place(&plain)) {
+                    Some(request) => Some(Taken::InPlace(request)),
                     None => head
                         .request(&Bytes::copy_from_slice(&read[..bytes]))
                         // The library looks for the end of a client while it waits for others.
@@ -306,13 +306,13 @@ where
 }
 
 /// Begins to answer.
-fn begun<C, D, F>(
-    request: Taken<C>,
-    answer_call: &mut impl FnMut(C) -> D,
+fn begun<R, D, F>(
+    request: Taken<R>,
+    answer_in_place: &mut impl FnMut(R) -> D,
     answer: &mut impl FnMut(Request<Full<Bytes>>) -> F,
 ) -> Either<Pin<Box<D>>, Pin<Box<F>>> {
     match request {
-        Taken::Call(call) => Either::Left(Box::pin(answer_call(call))),
+        Taken::InPlace(request) => Either::Left(Box::pin(answer_in_place(request))),
         Taken::Request(request) => Either::Right(Box::pin(answer(request))),
     }
 }
